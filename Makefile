@@ -1,0 +1,55 @@
+# `make demo` shows polpod at work, `make test` checks and tests everything.
+# Needs git, make, and Python 3.11 or later with its venv module; the rest is installed into .venv.
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+SOURCES := polpod polpoctl tests bench docs
+TESTS := tests
+
+.PHONY: demo test check fmt bench docs clean
+.DEFAULT_GOAL := test
+
+demo: $(INSTALLED)
+	$(BIN)/python docs/demo.py
+
+# Two workers, a file at a time: fixtures that own a daemon are never shared between workers.
+test: check
+	$(BIN)/pytest -n 2 --dist loadfile $(TESTS)
+
+check: $(INSTALLED)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy --strict polpod polpoctl
+	$(BIN)/pytest -q tests/architecture
+
+fmt: $(INSTALLED)
+	$(BIN)/ruff check --fix --exit-zero $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+bench: $(INSTALLED)
+	$(BIN)/python -m bench $(BENCH)
+
+docs: $(INSTALLED)
+	$(BIN)/python docs/generate.py
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# The newest Python that can make an environment, or the one that $PYTHON names.
+$(INSTALLED): requirements-dev.lock pyproject.toml
+	@for python in $${PYTHON:-python3.13 python3.12 python3.11 python3}; do \
+	    "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
+	    python=; \
+	done; \
+	if test -z "$$python"; then \
+	    echo "polpod needs Python 3.11 or later with venv (Debian, Ubuntu: apt install python3-venv); tried:" \
+	         "$${PYTHON:-python3.13 python3.12 python3.11 python3}" >&2; \
+	    exit 1; \
+	fi; \
+	echo "making $(VENV) with $$($$python --version)"; \
+	"$$python" -m venv --clear $(VENV)
+	$(PIP) install --no-deps --use-pep517 -r requirements-dev.lock
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
