@@ -1,0 +1,105 @@
+"""polpo.json: settings as a person writes them, with Polpo's camelCase names and milliseconds.
+
+`SETTINGS` below is the one place for names, types and defaults; unknown keys are kept in the file and reported, so that a
+file of another version does not stop the daemon.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from polpod.errors import StartError
+from polpod.model.agents import Agent, Queue
+
+Milliseconds = Annotated[int, Meta(ge=0)]
+
+
+class QueueSettings(Struct, frozen=True, rename="camel"):
+    slots: Annotated[int, Meta(ge=0)] | None = None
+    paused: bool = False
+
+
+class Settings(Struct, frozen=True, rename="camel"):
+    """`settings` in polpo.json.  None: off, or the default that its comment names."""
+
+    storage: Literal["sqlite"] = "sqlite"
+    max_concurrency: Annotated[int, Meta(ge=1)] = field(default_factory=lambda: max(2, os.cpu_count() or 2))
+    queues: dict[str, QueueSettings] = {}
+    max_retries: Annotated[int, Meta(ge=0)] | None = None
+    """For tasks that do not say; None: 3 for work given to an agent, none for commands."""
+    task_timeout: Milliseconds | None = None
+    """`max_duration` of tasks that do not say; None: 30 minutes for work given to an agent, none for commands."""
+    stale_threshold: Milliseconds | None = None
+    """As above; None: 5 minutes for work given to an agent, none for commands."""
+    kill_grace: Milliseconds = 10_000
+    shutdown_timeout: Milliseconds = 30_000
+    on_shutdown: Literal["stop", "keep"] = "stop"
+    log_limit: Annotated[int, Meta(ge=2**20)] = 64 * 2**20
+    """Bytes of one run's log that are kept."""
+    reserve: Annotated[int, Meta(ge=0)] = 64 * 2**20
+    """Bytes of free space below which nothing starts and nothing is accepted."""
+    leftovers: Literal["kill", "keep"] = "kill"
+    containment: Literal["auto", "session"] = "auto"
+    """`auto`: a cgroup for each run where that is possible."""
+
+
+class Config(Struct, frozen=True):
+    """polpo.json, whole."""
+
+    project: str | None = None
+    settings: Settings = field(default_factory=Settings)
+    agents: tuple[Agent, ...] = ()
+
+    def queues(self) -> dict[str, Queue]:
+        return {n: Queue(name=n, slots=q.slots, paused=q.paused) for n, q in self.settings.queues.items()}
+
+
+DEFAULT_TEXT = '{\n  "settings": {\n    "storage": "sqlite"\n  }\n}\n'
+
+
+def load(path: str) -> tuple[Config, list[str]]:
+    """Read polpo.json: the configuration, and the paths of keys that mean nothing here.
+
+    A missing file is an empty one.  Raises StartError, naming the file and the path of what is wrong.
+    """
+    try:
+        with open(path, "rb") as file:
+            text = file.read()
+    except FileNotFoundError:
+        return Config(), []
+    except OSError as exc:
+        raise StartError(f"{path}: {exc.strerror}") from exc
+    return parse(text, path)
+
+
+def parse(text: bytes, path: str) -> tuple[Config, list[str]]:
+    """As `load`, from the text of the file; `path` is for messages."""
+    try:
+        document = json.loads(text)
+        config = msgspec.convert(document, Config)
+    except (ValueError, RecursionError) as exc:  # msgspec.ValidationError and json.JSONDecodeError are ValueErrors
+        raise StartError(f"{path}: {exc}", exit_code=2) from exc
+    names = [a.name for a in config.agents]
+    if twice := {n for n in names if names.count(n) > 1}:
+        raise StartError(f"{path}: agent named twice: {', '.join(sorted(twice))} - at `$.agents`", exit_code=2)
+    return config, list(_unknown(document, Config, "$"))
+
+
+def _unknown(value: Any, kind: Any, path: str) -> list[str]:
+    inner = get_args(kind)
+    if isinstance(value, list) and get_origin(kind) is tuple:
+        return [key for n, kept in enumerate(value) for key in _unknown(kept, inner[0], f"{path}[{n}]")]
+    if isinstance(value, dict) and get_origin(kind) is dict:
+        return [key for name, kept in value.items() for key in _unknown(kept, inner[1], f"{path}.{name}")]
+    if not isinstance(value, dict) or not (isinstance(kind, type) and issubclass(kind, Struct)):
+        return []
+    known = {f.encode_name: f.type for f in msgspec.structs.fields(kind)}
+    found = [f"{path}.{key}" for key in value if key not in known]
+    for key, kept in value.items():
+        found += _unknown(kept, known.get(key), f"{path}.{key}")
+    return found

@@ -1,0 +1,95 @@
+"""What can go wrong, cut by what the caller can do about it.
+
+    PolpodError
+    ├── RequestError            the caller's fault, or the state's: say so to the caller, go on
+    │   ├── InvalidRequest      a field is wrong; `path` names it
+    │   ├── NotFound
+    │   ├── InvalidTransition   the state machine refuses (DESIGN §5)
+    │   ├── Conflict            somebody else has it: a live run, a newer version, another key
+    │   ├── PermissionDenied
+    │   ├── TooLarge
+    │   ├── Unavailable         try again later
+    │   └── DiskFull            try again when there is space
+    ├── StoreError              a store cannot do what it must
+    │   ├── AlreadyExists       a record with that key, or that unique value, is there
+    │   ├── BrokenReference     a record names another that is not there
+    │   ├── SchemaTooNew        the database was written by a later polpod
+    │   └── CommitInDoubt       nobody knows whether the last group is durable: stop and recover
+    └── StartError              polpod cannot start; `exit_code` says how to end
+
+`kind` is the stable word that clients see in `data.type` (DESIGN §9).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class PolpodError(Exception):
+    """Any error that polpod raises on purpose."""
+
+
+class RequestError(PolpodError):
+    kind: ClassVar[str] = "refused"
+
+
+class InvalidRequest(RequestError):
+    kind = "invalid"
+
+    def __init__(self, message: str, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class NotFound(RequestError):
+    kind = "not_found"
+
+
+class InvalidTransition(RequestError):
+    kind = "invalid_transition"
+
+
+class Conflict(RequestError):
+    kind = "conflict"
+
+
+class PermissionDenied(RequestError):
+    kind = "permission_denied"
+
+
+class TooLarge(RequestError):
+    kind = "too_large"
+
+
+class Unavailable(RequestError):
+    kind = "unavailable"
+
+
+class DiskFull(RequestError):
+    kind = "disk_full"
+
+
+class StoreError(PolpodError):
+    pass
+
+
+class AlreadyExists(StoreError):
+    pass
+
+
+class BrokenReference(StoreError):
+    pass
+
+
+class SchemaTooNew(StoreError):
+    pass
+
+
+class CommitInDoubt(StoreError):
+    pass
+
+
+class StartError(PolpodError):
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

@@ -1,0 +1,159 @@
+"""Tasks: units of work, as users see and name them (DESIGN §5).
+
+Durations are seconds, instants are aware UTC datetimes; a value that is None is unset, and stays unset when stored.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+Seconds = Annotated[float, Meta(ge=0, le=1e9)]
+"""At most thirty years, so that an instant plus any of them is an instant."""
+Count = Annotated[int, Meta(ge=0)]
+
+
+class TaskStatus(StrEnum):
+    DRAFT = "draft"
+    PENDING = "pending"
+    AWAITING_APPROVAL = "awaiting_approval"
+    ASSIGNED = "assigned"
+    IN_PROGRESS = "in_progress"
+    REVIEW = "review"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+FINISHED = frozenset({TaskStatus.DONE, TaskStatus.FAILED, TaskStatus.CANCELLED})
+"""What nothing but a person's retry, or an automatic one, moves again."""
+
+OCCUPYING = frozenset({TaskStatus.ASSIGNED, TaskStatus.IN_PROGRESS})
+"""What takes a slot."""
+
+
+class Spec(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What to execute: immutable, and shared by all tasks that say the same (its id is the hash of its content).
+
+    Exactly one of `command` (an argument vector) and `shell` (a text for `/bin/sh -c`) is set.
+    """
+
+    command: tuple[str, ...] | None = None
+    shell: str | None = None
+    cwd: str
+    env: dict[str, str] = {}
+    umask: int = 0o022
+    stdin: str | None = None
+    """A file that the job reads; None is `/dev/null`."""
+
+
+class Backoff(Struct, frozen=True, kw_only=True):
+    """How long an automatic retry waits: `delay · factor^n`, at most `limit`, spread by ± `jitter` of itself."""
+
+    delay: Seconds = 1.0
+    factor: Annotated[float, Meta(ge=1)] = 2.0
+    limit: Seconds = 3600.0
+    jitter: Annotated[float, Meta(ge=0, le=1)] = 0.1
+
+
+class TaskResult(Struct, frozen=True, kw_only=True):
+    """How the run that decided ended; the outcome columns of that run."""
+
+    run_id: int
+    status: str
+    reason: str
+    exit_code: int | None = None
+    signal: int | None = None
+    duration: float | None = None
+    error: str | None = None
+
+
+class Task(Struct, frozen=True, kw_only=True):
+    # identity
+    id: str
+    seq: int
+    """Order of submission; ties of `priority` are broken by it."""
+    owner: str = "polpod"
+    """Who may change the row: the scheduler sees its own only (DESIGN §8)."""
+    title: str = ""
+    description: str = ""
+    spec_id: str | None = None
+    """Key of the Spec; None for work that only an agent's command describes."""
+    project: str | None = None
+    queue: str = "default"
+    labels: dict[str, str] = {}
+    assigned_to: str | None = None
+    mission_id: str | None = None
+    group: str | None = None
+    depends_on: tuple[str, ...] = ()
+    priority: int = 0
+    created_by: int = 0
+    idempotency_key: str | None = None
+
+    # status
+    status: TaskStatus = TaskStatus.PENDING
+    phase: str | None = None
+    hold: bool = False
+    unmet: Count = 0
+    """Dependencies that are not done yet; kept by the transaction that finishes one."""
+    run_id: int | None = None
+    """The newest run."""
+    applied_run: int | None = None
+    """The last run whose outcome was applied: what makes applying idempotent."""
+    started_boot: str | None = None
+    """Boot in which the newest run was launched."""
+    cancelled_by: str | None = None
+    """Who asked for its end: it is not tried again by itself, however its run ends (F48)."""
+    result: TaskResult | None = None
+    outcomes: tuple[dict[str, object], ...] = ()
+
+    # counters
+    attempts: Count = 0
+    retries: Count = 0
+    manual_retries: Count = 0
+    recoveries: Count = 0
+    launch_failures: Count = 0
+    """How often in a row its run never started."""
+
+    # policy
+    max_retries: Count | None = None
+    """None: not asked for, so no automatic retry, and none after spawn_failed."""
+    max_recoveries: Count = 3
+    backoff: Backoff = Backoff()
+    max_duration: Seconds | None = None
+    stale_threshold: Seconds | None = None
+    kill_grace: Seconds | None = None
+    side_effects: bool = False
+    needs_approval: bool = False
+    expectations: tuple[dict[str, object], ...] = ()
+    not_before: datetime | None = None
+    deadline: datetime | None = None
+
+    # times
+    version: int = 1
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None = None
+    """First start of the newest run."""
+    finished_at: datetime | None = None
+
+    @property
+    def finished(self) -> bool:
+        return self.status in FINISHED
+
+
+class Dependency(Struct, frozen=True, kw_only=True):
+    """`task_id` starts only after `on_id` is done."""
+
+    task_id: str
+    on_id: str
+    met: bool = False
+
+
+def changed(task: Task, now: datetime, **values: object) -> Task:
+    """The task with these values, one version on."""
+    return msgspec.structs.replace(task, version=task.version + 1, updated_at=now, **values)

@@ -1,0 +1,108 @@
+"""polpo.json: what it may say, what it means when it does not, and how it is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polpod.config import DEFAULT_TEXT, Config, Settings, load, parse
+from polpod.errors import StartError
+from polpod.model.agents import Agent, Queue
+
+
+def parsed(document: object) -> tuple[Config, list[str]]:
+    return parse(json.dumps(document).encode(), "polpo.json")
+
+
+def refused(document: object) -> StartError:
+    with pytest.raises(StartError) as found:
+        parsed(document)
+    return found.value
+
+
+def test_a_missing_file_is_an_empty_one(tmp_path: Path) -> None:
+    assert load(str(tmp_path / "polpo.json")) == (Config(), [])
+    assert parsed({}) == (Config(), [])
+
+
+def test_defaults() -> None:
+    settings = Settings()
+    assert settings.max_concurrency == max(2, os.cpu_count() or 2)
+    assert (settings.max_retries, settings.task_timeout, settings.stale_threshold) == (None, None, None)
+    assert (settings.kill_grace, settings.shutdown_timeout, settings.on_shutdown) == (10_000, 30_000, "stop")
+    assert (settings.log_limit, settings.reserve) == (64 * 2**20, 64 * 2**20)
+    assert (settings.storage, settings.leftovers, settings.containment) == ("sqlite", "kill", "auto")
+
+
+def test_the_file_that_init_writes_says_the_defaults() -> None:
+    assert parse(DEFAULT_TEXT.encode(), "polpo.json") == (Config(), [])
+
+
+def test_names_are_polpo_s() -> None:
+    config, unknown = parsed(
+        {
+            "project": "kernel",
+            "settings": {"maxConcurrency": 3, "taskTimeout": 1000, "queues": {"builds": {"slots": 1, "paused": True}}},
+            "agents": [{"name": "fixer", "command": ["fix", "{prompt}"], "maxConcurrency": 2, "env": {"A": "1"}}],
+        }
+    )
+    assert unknown == []
+    assert (config.project, config.settings.max_concurrency, config.settings.task_timeout) == ("kernel", 3, 1000)
+    assert config.queues() == {"builds": Queue(name="builds", slots=1, paused=True)}
+    assert config.agents == (Agent(name="fixer", command=("fix", "{prompt}"), max_concurrency=2, env={"A": "1"}),)
+
+
+def test_every_key_is_camel_case_on_disk() -> None:
+    _, unknown = parsed({"settings": {"max_concurrency": 3}})
+    assert unknown == ["$.settings.max_concurrency"]
+
+
+def test_unknown_keys_are_reported_with_their_paths_and_otherwise_ignored() -> None:
+    config, unknown = parsed(
+        {
+            "colour": 1,
+            "settings": {"web": {"listen": "x"}, "queues": {"builds": {"slots": 1, "slotz": 2}}},
+            "agents": [{"name": "a"}, {"name": "b", "skills": {}}],
+        }
+    )
+    assert unknown == ["$.colour", "$.settings.web", "$.settings.queues.builds.slotz", "$.agents[1].skills"]
+    assert config.queues()["builds"].slots == 1
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"settings": {"maxConcurrency": 0}}, "$.settings.maxConcurrency"),
+    ({"settings": {"maxConcurrency": "4"}}, "$.settings.maxConcurrency"),
+    ({"settings": {"storage": "paper"}}, "$.settings.storage"),
+    ({"settings": {"killGrace": -1}}, "$.settings.killGrace"),
+    ({"settings": {"logLimit": 1000}}, "$.settings.logLimit"),
+    ({"settings": {"onShutdown": "panic"}}, "$.settings.onShutdown"),
+    ({"settings": {"queues": {"builds": {"slots": -1}}}}, "$.settings.queues[...].slots"),
+    ({"agents": [{"name": "a"}, {"name": ""}]}, "$.agents[1].name"),
+    ({"agents": [{}]}, "$.agents[0]"),
+    ({"agents": [{"name": "twin"}, {"name": "twin"}]}, "$.agents"),
+    ({"settings": []}, "$.settings"),
+]
+
+
+@pytest.mark.parametrize(("document", "path"), WRONG, ids=[path for _, path in WRONG])
+def test_a_wrong_value_is_refused_with_its_file_and_its_path(document: dict[str, Any], path: str) -> None:
+    error = refused(document)
+    assert error.exit_code == 2
+    assert str(error).startswith("polpo.json: ")
+    assert str(error).endswith(f" - at `{path}`")
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"\xff", b"[]", b"3", b'{"settings": null}'])
+def test_what_is_no_configuration_is_refused(text: bytes) -> None:
+    with pytest.raises(StartError, match=r"^polpo.json: ") as found:
+        parse(text, "polpo.json")
+    assert found.value.exit_code == 2
+
+
+def test_a_file_that_cannot_be_read_is_no_empty_one(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match="Is a directory"):
+        load(str(tmp_path))
