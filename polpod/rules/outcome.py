@@ -1,0 +1,155 @@
+"""What the end of a run means for its task: the table of DESIGN §7, used by collection, recovery and shutdown alike.
+
+Rule 1: the key of idempotence is `applied_run`, never the status: applying a run a second time is a no-op.
+Rule 2: recovery and shutdown never spend a retry; any other failure spends exactly one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+
+import msgspec
+
+from polpod.model.runs import Reason, Run, RunStatus
+from polpod.model.tasks import Task, TaskResult, TaskStatus
+from polpod.rules import retry
+from polpod.rules.tasks import Change, event, requeue, walk
+
+Meaning = Callable[[Task, Run, datetime, float], Change]
+
+
+def _done(task: Task, run: Run, now: datetime, roll: float) -> Change:
+    reviewed = walk(task, now, TaskStatus.REVIEW, result=_result(run))
+    return reviewed if task.expectations else reviewed.and_then(walk(reviewed.task, now, TaskStatus.DONE))
+
+
+def _failed(task: Task, run: Run, now: datetime, roll: float) -> Change:
+    reason = Reason(str(run.reason))
+    failed = walk(task, now, TaskStatus.FAILED, why=reason, result=_result(run))
+    if reason in (Reason.TIMEOUT, Reason.STALE):
+        noted = event(task, "task:timeout", now, run_id=run.id, reason=reason, elapsed=run.duration)
+        failed = msgspec.structs.replace(failed, events=(noted, *failed.events))
+    if task.cancelled_by is not None or not retry.allowed(task, reason):
+        return failed
+    wait = retry.delay(task.backoff, task.retries - task.manual_retries, roll)
+    again = walk(failed.task, now, TaskStatus.PENDING, why="retry", not_before=now + timedelta(seconds=wait))
+    noted = event(task, "task:retry", now, retries=again.task.retries, delay=wait)
+    return failed.and_then(Change(again.task, (noted, *again.events)))
+
+
+def _cancelled(task: Task, run: Run, now: datetime, roll: float) -> Change:
+    return walk(task, now, TaskStatus.CANCELLED, result=_result(run), why=task.cancelled_by or run.kill_by)
+
+
+def _interrupted(task: Task, run: Run, now: datetime, roll: float) -> Change:
+    return requeue(task, now, "shutdown", park=task.side_effects, result=_result(run))
+
+
+def _lost(task: Task, run: Run, now: datetime, roll: float) -> Change:
+    park = task.side_effects or task.recoveries >= task.max_recoveries
+    return requeue(task, now, "lost", park=park, result=_result(run))
+
+
+def _never_started(task: Task, run: Run, now: datetime, roll: float) -> Change:
+    # A run that was to be ended before its runner claimed it: what was asked for happens at once.
+    if run.kill_reason == Reason.CANCELLED:
+        return _cancelled(task, run, now, roll)
+    if run.kill_reason == Reason.SHUTDOWN:
+        return _interrupted(task, run, now, roll)
+    failures = task.launch_failures + 1
+    wait = timedelta(seconds=retry.delay(retry.LAUNCH_BACKOFF, task.launch_failures, roll))
+    park = failures >= retry.LAUNCH_FAILURES_UNTIL_PARKED
+    return requeue(
+        task, now, "never_started", park=park, launch_failures=failures, not_before=None if park else now + wait
+    )
+
+
+MEANING: Mapping[tuple[RunStatus, Reason], Meaning] = {
+    (RunStatus.COMPLETED, Reason.EXITED): _done,
+    (RunStatus.FAILED, Reason.EXITED): _failed,
+    (RunStatus.FAILED, Reason.SIGNALLED): _failed,
+    (RunStatus.FAILED, Reason.OOM): _failed,
+    (RunStatus.FAILED, Reason.SPAWN_FAILED): _failed,
+    (RunStatus.KILLED, Reason.TIMEOUT): _failed,
+    (RunStatus.KILLED, Reason.STALE): _failed,
+    (RunStatus.KILLED, Reason.CANCELLED): _cancelled,
+    (RunStatus.KILLED, Reason.SHUTDOWN): _interrupted,
+    (RunStatus.LOST, Reason.LOST): _lost,
+    (RunStatus.LOST, Reason.NEVER_STARTED): _never_started,
+}
+
+_BEFORE_AN_END = frozenset({TaskStatus.PENDING, TaskStatus.AWAITING_APPROVAL, TaskStatus.IN_PROGRESS})
+"""Where a power cut can have left the task of a run that ended; from anywhere else somebody moved it since."""
+
+REQUEUES = frozenset({_interrupted, _lost, _never_started})
+"""What would make a task run again by itself, but not one whose end somebody asked for (F48)."""
+
+
+def outcome(task: Task | None, run: Run, now: datetime, roll: float) -> Change | None:
+    """The change that this terminal run makes, or None when it comes too late to make one.
+
+    `roll` in [0, 1) is the luck of the backoff's jitter.  Raises KeyError for a status and reason that no table has.
+    """
+    if task is None or not _awaits(task, run):
+        return None
+    meaning = MEANING[RunStatus(run.status), Reason(str(run.reason))]
+    if task.status is not TaskStatus.IN_PROGRESS:
+        if meaning is _never_started or (meaning is _cancelled and task.cancelled_by is None):
+            return None  # nothing happened, or recovery ended a run that its task knows nothing of
+        # A power cut took back the launch, but not the run: walk it once more.
+        launched = launch(task, run, now)
+        return launched.and_then(_applied(meaning, launched.task, run, now, roll))
+    return _applied(meaning, task, run, now, roll)
+
+
+def no_row(task: Task, boot_id: str, now: datetime) -> Change:
+    """What a task in progress without any row in runs.db means: its run was rolled back by a power cut, or never was.
+
+    In another boot it may have done anything (as lost); in this one it cannot have started.
+    """
+    status, reason = (
+        (RunStatus.LOST, Reason.NEVER_STARTED) if task.started_boot == boot_id else (RunStatus.LOST, Reason.LOST)
+    )
+    run_id = task.run_id or 0
+    stand_in = Run(
+        id=run_id, task_id=task.id, attempt=task.attempts, queue=task.queue, nonce="", token_hash="", status=status,
+        reason=reason, created_at="", boot_id="", claim_until_mono=0, containment="session", log_path="",
+        error="its row is gone from the run store",
+    )  # fmt: skip
+    return _applied(MEANING[status, reason], task, stand_in, now, 0.0)
+
+
+def launch(task: Task, run: Run, now: datetime) -> Change:
+    """pending → assigned → in_progress, with the run that does it; `assigned` is never seen at rest."""
+    moved = walk(
+        task, now, TaskStatus.ASSIGNED, TaskStatus.IN_PROGRESS,
+        run_id=run.id, started_boot=run.boot_id, attempts=run.attempt, phase="execution", not_before=None, started_at=now,
+    )  # fmt: skip
+    spawned = event(task, "agent:spawned", now, run_id=run.id, attempt=run.attempt, agent=task.assigned_to)
+    return Change(moved.task, (*moved.events, spawned))
+
+
+def _awaits(task: Task, run: Run) -> bool:
+    """in_progress with this run, or rolled back to before it."""
+    return task.status in _BEFORE_AN_END and (task.run_id or 0) <= run.id and (task.applied_run or 0) < run.id
+
+
+def _applied(meaning: Meaning, task: Task, run: Run, now: datetime, roll: float) -> Change:
+    if task.cancelled_by is not None and meaning in REQUEUES:
+        meaning = _cancelled
+    change = meaning(task, run, now, roll)
+    ended = event(task, "agent:finished", now, **msgspec.to_builtins(_result(run)))
+    failures = change.task.launch_failures if meaning is _never_started else 0
+    # A power cut may have taken back the launch of this run, and left the task in progress with an older one.
+    applied = msgspec.structs.replace(
+        change.task, run_id=run.id, attempts=run.attempt, applied_run=run.id, launch_failures=failures
+    )
+    return Change(applied, (ended, *change.events))
+
+
+def _result(run: Run) -> TaskResult:
+    return TaskResult(
+        run_id=run.id, status=run.status, reason=str(run.reason), exit_code=run.exit_code, signal=run.signal,
+        duration=run.duration, error=run.error,
+    )  # fmt: skip

@@ -1,0 +1,211 @@
+"""Why a task waits, in words: computed from rows, never stored (DESIGN §5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from msgspec import Struct
+
+from polpod.model.agents import Busy, Queue
+from polpod.model.runs import Run
+from polpod.model.tasks import Task, TaskStatus
+from polpod.rules.pick import Capacity
+
+
+class State(StrEnum):
+    """What a person wants to read: the status, made finer where it hides something."""
+
+    DRAFT = "draft"
+    HELD = "held"
+    BLOCKED = "blocked"
+    WAITING = "waiting"
+    DELAYED = "delayed"
+    READY = "ready"
+    AWAITING_APPROVAL = "awaiting_approval"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    STUCK = "stuck"
+    REVIEW = "review"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+_PLAIN = {
+    TaskStatus.DRAFT: State.DRAFT,
+    TaskStatus.AWAITING_APPROVAL: State.AWAITING_APPROVAL,
+    TaskStatus.REVIEW: State.REVIEW,
+    TaskStatus.DONE: State.DONE,
+    TaskStatus.FAILED: State.FAILED,
+    TaskStatus.CANCELLED: State.CANCELLED,
+}
+DEAD_ENDS = frozenset({TaskStatus.FAILED, TaskStatus.CANCELLED})
+"""A dependency that will not be done unless a person retries it."""
+
+
+class Surroundings(Struct, frozen=True):
+    """What a task's state depends on beside its own row."""
+
+    dependencies: Sequence[Task] = ()
+    """Those that are not done."""
+    run: Run | None = None
+    """Its live run."""
+    stuck: bool = False
+    """Its kill was asked for long ago and something of it still lives."""
+
+
+def state(task: Task, around: Surroundings) -> State:
+    if plain := _PLAIN.get(task.status):
+        return plain
+    if task.status is not TaskStatus.PENDING:
+        if around.stuck:
+            return State.STUCK
+        return State.CANCELLING if around.run is not None and around.run.kill_reason else State.RUNNING
+    if task.hold:
+        return State.HELD
+    if task.unmet:
+        return State.BLOCKED if any(d.status in DEAD_ENDS for d in around.dependencies) else State.WAITING
+    return State.DELAYED if task.not_before is not None else State.READY
+
+
+class Ending(Struct, frozen=True):
+    """How waiting for a task ends: None while it goes on."""
+
+    outcome: Literal["done", "failed", "cancelled", "unknown", "blocked"] | None
+    message: str | None = None
+
+
+def ending(task: Task, dead_end: Task | None) -> Ending:
+    """Whether, and how, waiting for this task is over; `dead_end`: a dependency that will not be done by itself."""
+    match task.status:
+        case TaskStatus.DONE:
+            return Ending("done")
+        case TaskStatus.FAILED:
+            return Ending("failed", _failed(task).sentences[0])
+        case TaskStatus.CANCELLED:
+            return Ending("cancelled")
+        case TaskStatus.AWAITING_APPROVAL:
+            return Ending("unknown", _parked(task).sentences[0])
+    if task.status is TaskStatus.PENDING and dead_end is not None:
+        return Ending("blocked", f"task {dead_end.id}, which it waits for, {_ended(dead_end)}")
+    return Ending(None)
+
+
+class Why(Struct, frozen=True):
+    """Sentences that explain, and the commands that would change it."""
+
+    sentences: tuple[str, ...]
+    next: tuple[str, ...] = ()
+
+
+def why(
+    task: Task,
+    around: Surroundings,
+    capacity: Capacity,
+    busy: Busy,
+    ahead: int,
+    paused: str | None,
+    now: datetime,
+) -> Why:
+    """Why the task is where it is.  `ahead`: ready tasks of its queue before it; `paused`: why nothing starts at all."""
+    at = state(task, around)
+    t = task.id
+    match at:
+        case State.HELD:
+            return Why((f"Task {t} is on hold.",), (f"polpoctl release {t}",))
+        case State.BLOCKED | State.WAITING:
+            return _unmet(task, around.dependencies)
+        case State.DELAYED:
+            assert task.not_before is not None
+            seconds = max(0, round((task.not_before - now).total_seconds()))
+            because = " after a failed attempt" if task.attempts else ""
+            return Why(
+                (f"Task {t} waits{because} until {task.not_before:%Y-%m-%d %H:%M:%S} UTC, {seconds} s from now.",)
+            )
+        case State.READY:
+            return _queued(task, capacity, busy, ahead, paused)
+        case State.RUNNING:
+            return Why((f"Task {t} is running (run {task.run_id}).",), (f"polpoctl logs -f {t}",))
+        case State.CANCELLING:
+            assert around.run is not None
+            asked = f"Run {around.run.id} is being ended ({around.run.kill_reason}); its processes get time to stop."
+            return Why((asked,), (f"polpoctl wait {t}",))
+        case State.STUCK:
+            return Why(
+                (f"Run {task.run_id} cannot be ended: something of it survives SIGKILL.",), (f"polpoctl show {t}",)
+            )
+        case State.AWAITING_APPROVAL:
+            return _parked(task)
+        case State.FAILED:
+            return _failed(task)
+        case _:
+            return Why((f"Task {t} is {at}.",))
+
+
+def _unmet(task: Task, dependencies: Sequence[Task]) -> Why:
+    dead = [d for d in dependencies if d.status in DEAD_ENDS]
+    if dead:
+        sentences = tuple(f"Task {task.id} is blocked: task {d.id} ({d.title}) {_ended(d)}." for d in dead)
+        return Why(sentences, (*(f"polpoctl retry {d.id}" for d in dead), f"polpoctl cancel {task.id}"))
+    names = ", ".join(f"{d.id} ({d.status})" for d in dependencies[:10])
+    more = f" and {len(dependencies) - 10} more" if len(dependencies) > 10 else ""
+    return Why((f"Task {task.id} waits for task {names}{more} to be done.",))
+
+
+def _ended(task: Task) -> str:
+    return "was cancelled" if task.status is TaskStatus.CANCELLED else "failed"
+
+
+def _queued(task: Task, capacity: Capacity, busy: Busy, ahead: int, paused: str | None) -> Why:
+    if paused:
+        return Why((f"Nothing starts at the moment: {paused}.",), ("polpoctl status",))
+    queue = capacity.queues.get(task.queue, Queue(name=task.queue))
+    if queue.paused:
+        return Why((f"Queue {queue.name} is paused.",), (f"polpoctl resume {queue.name}",))
+    taken = busy.queues.get(task.queue, 0)
+    first = "1 ready task of this queue goes" if ahead == 1 else f"{ahead} ready tasks of this queue go"
+    before = f" {first} first." if ahead else ""
+    if queue.slots is not None and taken >= queue.slots:
+        raise_to = f"polpoctl queue {queue.name} --slots {queue.slots + 1}"
+        return Why((f"All {queue.slots} slots of queue {queue.name} are taken.{before}",), (raise_to,))
+    if busy.total >= capacity.total:
+        return Why((f"All {capacity.total} slots are taken.{before}",), ("polpoctl list",))
+    if task.assigned_to and busy.agents.get(task.assigned_to, 0) >= capacity.agents.get(
+        task.assigned_to, capacity.total
+    ):
+        return Why((f"Agent {task.assigned_to} is busy.{before}",), ("polpoctl list",))
+    return Why((f"Task {task.id} is about to start.{before}",))
+
+
+_UNDECIDED = {"lost": "The outcome of run {} is unknown", "shutdown": "Run {} was ended as polpod stopped"}
+
+
+def _parked(task: Task) -> Why:
+    result = task.result
+    commands = (f"polpoctl retry {task.id}", f"polpoctl cancel {task.id}")
+    if task.launch_failures:
+        return Why((f"It could not be started {task.launch_failures} times in a row.",), commands)
+    if result is not None and result.reason in _UNDECIDED:
+        lost = "once" if task.recoveries == 1 else f"{task.recoveries} times"
+        also = " and it has side effects" if task.side_effects else f" (lost {lost})"
+        return Why((f"{_UNDECIDED[result.reason].format(result.run_id)}{also}: a person has to decide.",), commands)
+    return Why((f"Task {task.id} waits for approval.",), commands)
+
+
+def _failed(task: Task) -> Why:
+    result = task.result
+    if result is None:
+        return Why((f"Task {task.id} failed before it ran.",), (f"polpoctl retry {task.id}",))
+    how = {
+        "exited": f"its command exited with {result.exit_code}",
+        "signalled": f"its command was ended by signal {result.signal}",
+        "oom": "it used more memory than it may",
+        "spawn_failed": f"its command could not be executed: {result.error}",
+        "timeout": "it ran longer than its max_duration",
+        "stale": "it showed no activity",
+    }.get(result.reason, result.reason)
+    tried = f" It was tried {task.attempts} times." if task.attempts > 1 else ""
+    return Why((f"Task {task.id} failed: {how}.{tried}",), (f"polpoctl logs {task.id}", f"polpoctl retry {task.id}"))

@@ -1,0 +1,252 @@
+"""Why a task waits, and how waiting for one ends: computed from rows, in sentences that name the next step."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from kit.samples import NOW, a_run, a_task
+
+from polpod.model.agents import Busy, Queue
+from polpod.model.runs import RunStatus
+from polpod.model.tasks import OCCUPYING, Task, TaskResult, TaskStatus
+from polpod.rules.pick import Capacity
+from polpod.rules.waiting import Ending, State, Surroundings, Why, ending, state, why
+
+S = TaskStatus
+ALONE = Surroundings()
+PLAIN = [S.DRAFT, S.AWAITING_APPROVAL, S.REVIEW, S.DONE, S.FAILED, S.CANCELLED]
+WAITS_FOR = a_task(id="3", seq=3, title="build", status=S.IN_PROGRESS)
+FAILED = a_task(id="4", seq=4, title="tests", status=S.FAILED)
+CANCELLED = a_task(id="5", seq=5, title="docs", status=S.CANCELLED)
+FREE = Capacity(4, {}, {})
+IDLE = Busy({}, {})
+
+
+def explained(
+    task: Task, around: Surroundings = ALONE, capacity: Capacity = FREE, busy: Busy = IDLE, ahead: int = 0, **more: Any
+) -> Why:
+    return why(task, around, capacity, busy, ahead, more.get("paused"), NOW)
+
+
+def result(reason: str, status: str = "failed", **values: Any) -> TaskResult:
+    return TaskResult(run_id=5, status=status, reason=reason, **values)
+
+
+@pytest.mark.parametrize("status", PLAIN)
+def test_a_status_that_says_it_all_is_the_state_whatever_is_around(status: S) -> None:
+    task = a_task(status=status, hold=True, unmet=1, not_before=NOW)
+    assert str(state(task, Surroundings([FAILED], a_run(kill_reason="cancelled"), stuck=True))) == str(status)
+
+
+@pytest.mark.parametrize("status", sorted(OCCUPYING))
+@pytest.mark.parametrize(
+    ("around", "expected"),
+    [
+        (ALONE, State.RUNNING),
+        (Surroundings(run=a_run()), State.RUNNING),
+        (Surroundings(run=a_run(kill_reason="timeout")), State.CANCELLING),
+        (Surroundings(run=a_run(kill_reason="cancelled"), stuck=True), State.STUCK),
+    ],
+)
+def test_what_runs_may_be_on_its_way_to_the_end(status: S, around: Surroundings, expected: State) -> None:
+    assert state(a_task(status=status), around) is expected
+
+
+@pytest.mark.parametrize(
+    ("values", "dependencies", "expected"),
+    [
+        ({}, [], State.READY),
+        ({"not_before": NOW}, [], State.DELAYED),
+        ({"unmet": 1, "not_before": NOW}, [WAITS_FOR], State.WAITING),
+        ({"unmet": 2, "not_before": NOW}, [WAITS_FOR, FAILED], State.BLOCKED),
+        ({"unmet": 1}, [CANCELLED], State.BLOCKED),
+        ({"hold": True, "unmet": 1, "not_before": NOW}, [FAILED], State.HELD),
+    ],
+)
+def test_a_pending_task_waits_for_one_thing_at_a_time(
+    values: dict[str, Any], dependencies: list[Task], expected: State
+) -> None:
+    assert state(a_task(**values), Surroundings(dependencies)) is expected
+
+
+ENDINGS = [
+    (a_task(status=S.DONE), Ending("done")),
+    (a_task(status=S.CANCELLED), Ending("cancelled")),
+    (
+        a_task(status=S.FAILED, result=result("exited", exit_code=2)),
+        Ending("failed", "Task 7 failed: its command exited with 2."),
+    ),
+    (a_task(status=S.AWAITING_APPROVAL), Ending("unknown", "Task 7 waits for approval.")),
+    *((a_task(status=s), Ending(None)) for s in (S.DRAFT, S.PENDING, S.ASSIGNED, S.IN_PROGRESS, S.REVIEW)),
+]
+
+
+@pytest.mark.parametrize(("task", "expected"), ENDINGS, ids=[t.status for t, _ in ENDINGS])
+def test_how_waiting_ends(task: Task, expected: Ending) -> None:
+    assert ending(task, None) == expected
+
+
+@pytest.mark.parametrize(("dead", "message"), [(FAILED, "failed"), (CANCELLED, "was cancelled")])
+def test_waiting_ends_for_a_task_whose_dependency_will_not_be_done(dead: Task, message: str) -> None:
+    expected = Ending("blocked", f"task {dead.id}, which it waits for, {message}")
+    assert ending(a_task(unmet=1), dead) == expected
+
+
+@pytest.mark.parametrize("status", [s for s in S if s is not S.PENDING])
+def test_a_dead_dependency_blocks_only_what_is_pending(status: S) -> None:
+    assert ending(a_task(status=status), FAILED).outcome != "blocked"
+
+
+def test_a_held_task_is_released() -> None:
+    assert explained(a_task(hold=True)) == Why(("Task 7 is on hold.",), ("polpoctl release 7",))
+
+
+def test_a_waiting_task_names_what_it_waits_for() -> None:
+    assert explained(a_task(unmet=1), Surroundings([WAITS_FOR])).sentences == (
+        "Task 7 waits for task 3 (in_progress) to be done.",
+    )
+
+
+def test_a_task_that_waits_for_many_names_ten() -> None:
+    many = [a_task(id=str(n), seq=n) for n in range(100, 113)]
+    (sentence,) = explained(a_task(unmet=13), Surroundings(many)).sentences
+    assert sentence.count("(pending)") == 10
+    assert sentence.endswith("109 (pending) and 3 more to be done.")
+
+
+def test_a_blocked_task_names_what_blocks_it_and_both_ways_out() -> None:
+    assert explained(a_task(unmet=3), Surroundings([WAITS_FOR, FAILED, CANCELLED])) == Why(
+        (
+            "Task 7 is blocked: task 4 (tests) failed.",
+            "Task 7 is blocked: task 5 (docs) was cancelled.",
+        ),
+        ("polpoctl retry 4", "polpoctl retry 5", "polpoctl cancel 7"),
+    )
+
+
+@pytest.mark.parametrize(("attempts", "because"), [(0, ""), (1, " after a failed attempt")])
+def test_a_delayed_task_says_until_when(attempts: int, because: str) -> None:
+    task = a_task(not_before=NOW + timedelta(seconds=90), attempts=attempts)
+    assert explained(task) == Why((f"Task 7 waits{because} until 2026-03-01 12:01:30 UTC, 90 s from now.",))
+
+
+def test_a_delay_that_is_over_is_not_negative() -> None:
+    assert explained(a_task(not_before=NOW - timedelta(days=1))).sentences[0].endswith(", 0 s from now.")
+
+
+BUILDS = {"builds": Queue(name="builds", slots=2)}
+QUEUED = [
+    (a_task(), FREE, IDLE, "the disk is full", "Nothing starts at the moment: the disk is full.", "polpoctl status"),
+    (
+        a_task(queue="q"),
+        Capacity(1, {"q": Queue(name="q", slots=0, paused=True)}, {}),
+        *(Busy({"q": 9}, {}), None, "Queue q is paused.", "polpoctl resume q"),
+    ),
+    (
+        a_task(queue="builds"),
+        Capacity(1, BUILDS, {}),
+        *(Busy({"builds": 2}, {}), None, "All 2 slots of queue builds are taken.", "polpoctl queue builds --slots 3"),
+    ),
+    (
+        a_task(queue="builds"),
+        Capacity(3, BUILDS, {}),
+        Busy({"x": 3}, {}),
+        None,
+        "All 3 slots are taken.",
+        "polpoctl list",
+    ),
+    (
+        a_task(assigned_to="fixer"),
+        Capacity(9, {}, {"fixer": 1}),
+        *(Busy({"x": 1}, {"fixer": 1}), None, "Agent fixer is busy.", "polpoctl list"),
+    ),
+    (
+        a_task(assigned_to="free"),
+        Capacity(9, {}, {"fixer": 1}),
+        Busy({"x": 1}, {"free": 1}),
+        None,
+        "Task 7 is about to start.",
+        None,
+    ),
+]
+
+
+@pytest.mark.parametrize(("task", "capacity", "busy", "paused", "sentence", "step"), QUEUED)
+def test_a_ready_task_says_which_slot_it_lacks(
+    task: Task, capacity: Capacity, busy: Busy, paused: str | None, sentence: str, step: str | None
+) -> None:
+    assert explained(task, capacity=capacity, busy=busy, paused=paused) == Why((sentence,), (step,) if step else ())
+
+
+@pytest.mark.parametrize(
+    ("ahead", "said"),
+    [(0, ""), (1, " 1 ready task of this queue goes first."), (2, " 2 ready tasks of this queue go first.")],
+)
+def test_a_ready_task_says_who_goes_first(ahead: int, said: str) -> None:
+    assert explained(a_task(), ahead=ahead).sentences == (f"Task 7 is about to start.{said}",)
+
+
+def test_what_runs_shows_where_to_look() -> None:
+    task = a_task(status=S.IN_PROGRESS, run_id=5)
+    assert explained(task) == Why(("Task 7 is running (run 5).",), ("polpoctl logs -f 7",))
+    ended = explained(task, Surroundings(run=a_run(RunStatus.RUNNING, kill_reason="timeout")))
+    assert ended.sentences == ("Run 5 is being ended (timeout); its processes get time to stop.",)
+    stuck = explained(task, Surroundings(stuck=True))
+    assert stuck.sentences == ("Run 5 cannot be ended: something of it survives SIGKILL.",)
+
+
+PARKED = [
+    ({}, "Task 7 waits for approval."),
+    ({"launch_failures": 10}, "It could not be started 10 times in a row."),
+    ({"launch_failures": 10, "result": result("lost", "lost")}, "It could not be started 10 times in a row."),
+    (
+        {"result": result("lost", "lost"), "recoveries": 4},
+        "The outcome of run 5 is unknown (lost 4 times): a person has to decide.",
+    ),
+    (
+        {"result": result("lost", "lost"), "recoveries": 1, "max_recoveries": 0},
+        "The outcome of run 5 is unknown (lost once): a person has to decide.",
+    ),
+    (
+        {"result": result("lost", "lost"), "recoveries": 1, "side_effects": True},
+        "The outcome of run 5 is unknown and it has side effects: a person has to decide.",
+    ),
+    (
+        {"result": result("shutdown", "killed"), "side_effects": True},
+        "Run 5 was ended as polpod stopped and it has side effects: a person has to decide.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("values", "sentence"), PARKED)
+def test_a_parked_task_says_what_a_person_has_to_decide(values: dict[str, Any], sentence: str) -> None:
+    because = explained(a_task(status=S.AWAITING_APPROVAL, **values))
+    assert because == Why((sentence,), ("polpoctl retry 7", "polpoctl cancel 7"))
+
+
+FAILURES = [
+    (result("exited", exit_code=2), "its command exited with 2"),
+    (result("signalled", signal=11), "its command was ended by signal 11"),
+    (result("oom"), "it used more memory than it may"),
+    (result("spawn_failed", error="no such file"), "its command could not be executed: no such file"),
+    (result("timeout", "killed"), "it ran longer than its max_duration"),
+    (result("stale", "killed"), "it showed no activity"),
+]
+
+
+@pytest.mark.parametrize(("ended", "how"), FAILURES)
+@pytest.mark.parametrize(("attempts", "tried"), [(1, ""), (3, " It was tried 3 times.")])
+def test_a_failed_task_says_how_it_ended(ended: TaskResult, how: str, attempts: int, tried: str) -> None:
+    because = explained(a_task(status=S.FAILED, result=ended, attempts=attempts))
+    assert because == Why((f"Task 7 failed: {how}.{tried}",), ("polpoctl logs 7", "polpoctl retry 7"))
+
+
+def test_a_task_may_fail_without_a_run() -> None:
+    assert explained(a_task(status=S.FAILED)).sentences == ("Task 7 failed before it ran.",)
+
+
+@pytest.mark.parametrize("status", [S.DRAFT, S.REVIEW, S.DONE, S.CANCELLED])
+def test_the_rest_is_said_plainly(status: S) -> None:
+    assert explained(a_task(status=status)) == Why((f"Task 7 is {status}.",))
