@@ -1,0 +1,30 @@
+"""The two databases of a state directory, as their users see them.
+
+`open_gate(path, TASKS)` and `open_gate(path, RUNS)` open them.
+"""
+
+from __future__ import annotations
+
+from polpod.model.events import Event
+from polpod.store.group import Kind
+from polpod.store.migrate import Schema, released_scripts
+from polpod.store.records import Tx
+from polpod.store.runs import SCRIPTS, RunTx
+from polpod.store.sqlite import Connection, SqliteRows
+
+
+def _begin(db: Connection) -> Tx:
+    return Tx(SqliteRows(db))
+
+
+def _end(tx: Tx) -> tuple[Event, ...]:
+    tx.close()
+    return tuple(entry for entry in tx.appended if isinstance(entry, Event))
+
+
+def _end_of_runs(tx: RunTx) -> tuple[Event, ...]:
+    return ()
+
+
+TASKS: Kind[Tx] = Kind(Schema("task store", released_scripts()), _begin, _end)
+RUNS: Kind[RunTx] = Kind(Schema("run store", SCRIPTS), RunTx, _end_of_runs)

@@ -1,0 +1,207 @@
+"""The gate: the one async face of a store, for trio and for asyncio.
+
+Rules:
+
+1. A body is a plain function of its transaction; it is carried out in a worker thread and touches nothing else.
+2. One thread writes at a time.  Whoever finds nobody leading leads: it drains one group, then answers the others of it
+   and hands the lead to the first that still waits.  The lead is never given up otherwise.
+3. A body that was not taken yet is withdrawn when its caller is cancelled; one that was taken finishes first.
+4. Subscribers hear of a commit before its writers are answered, in the thread of the event loop.
+5. After a commit in doubt nobody is answered any more: `broken` says so, and the process has to stop and recover.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Generic, NoReturn, TypeVar, cast
+
+import anyio
+import anyio.to_thread
+
+from polpod.errors import CommitInDoubt, StoreError
+from polpod.model.events import Event
+from polpod.store.group import Group, GroupCommit, Kind, Ticket
+from polpod.store.sqlite import Connection, open_reader, open_writer
+
+T = TypeVar("T")
+X = TypeVar("X")
+
+READERS = 3
+IDLE = 1.0
+"""Seconds without a write after which the WAL is emptied."""
+
+
+class Broken:
+    """Set once, when a commit is in doubt (rule 5)."""
+
+    def __init__(self) -> None:
+        self.error: CommitInDoubt | None = None
+        self._event = anyio.Event()
+
+    def is_set(self) -> bool:
+        return self.error is not None
+
+    async def wait(self) -> CommitInDoubt:
+        await self._event.wait()
+        assert self.error is not None
+        return self.error
+
+    def set(self, error: CommitInDoubt) -> None:
+        self.error = error
+        self._event.set()
+
+
+class Gate(Generic[T]):
+    """Use `open_gate`.  `writer` and `readers` belong to the gate from here on."""
+
+    def __init__(self, kind: Kind[T], writer: GroupCommit[T], readers: Sequence[Connection]) -> None:
+        self.broken = Broken()
+        self._kind = kind
+        self._writer = writer
+        self._writing = anyio.CapacityLimiter(1)
+        self._leader: Ticket[T, object] | None = None
+        self._turns: dict[Ticket[T, object], anyio.Event] = {}
+        """Of each ticket without an answer; set when it is answered, when it has to lead, or when the gate broke."""
+        self._subscribers: list[Callable[[tuple[Event, ...]], None]] = []
+        self._readers = deque(readers)
+        self._reading = anyio.CapacityLimiter(len(readers))
+        self._written = anyio.Event()
+        self._closed = False
+
+    async def write(self, body: Callable[[T], X], *, durable: bool = True) -> X:
+        """Carry out the body in a transaction; what it returns is stored, and durable unless said otherwise.
+
+        Raises what the body raises, then nothing of it is stored; DiskFull, Unavailable, StoreError.
+        """
+        (ticket,) = await self._settle([body], durable)
+        return ticket.answer()
+
+    async def write_each(self, bodies: Sequence[Callable[[T], X]], *, durable: bool = True) -> list[X | Exception]:
+        """Carry out the bodies in order, each whole or not at all and by itself; an answer for each."""
+        tickets = await self._settle(bodies, durable)
+        return [cast(X, ticket.result) if ticket.error is None else ticket.error for ticket in tickets]
+
+    async def read(self, body: Callable[[T], X]) -> X:
+        """Carry out the body on a snapshot of what is committed.  Keep it short: it pins the WAL (F56).
+
+        Raises what the body raises; StoreError if it tries to write.
+        """
+        return await anyio.to_thread.run_sync(self._read, body, limiter=self._reading)
+
+    def subscribe(self, callback: Callable[[tuple[Event, ...]], None]) -> None:
+        """Call back after each group with its journal events, in commit order (rule 4).  It must not raise."""
+        self._subscribers.append(callback)
+
+    async def truncate_when_idle(self, idle: float = IDLE) -> NoReturn:
+        """Empty the WAL each time that nothing was written for `idle` seconds; a service, until it is cancelled."""
+        while True:
+            await self._written.wait()
+            while self._written.is_set():
+                self._written = anyio.Event()
+                await anyio.sleep(idle)
+            await anyio.to_thread.run_sync(self._writer.truncate, limiter=self._writing)
+
+    async def close(self) -> None:
+        """Empty the WAL and close, once what is being written is done.  What comes later gets a StoreError."""
+        if self._closed:
+            return
+        self._closed = True
+        with anyio.CancelScope(shield=True):
+            for _ in range(int(self._reading.total_tokens)):
+                await anyio.to_thread.run_sync(self._close_reader, limiter=self._reading)
+            await anyio.to_thread.run_sync(self._writer.close, limiter=self._writing)
+
+    async def _settle(self, bodies: Sequence[Callable[[T], X]], durable: bool) -> list[Ticket[T, X]]:
+        tickets = [Ticket(body, durable=durable) for body in bodies]
+        mine = cast("list[Ticket[T, object]]", tickets)
+        for ticket in mine:
+            self._turns[ticket] = anyio.Event()
+            self._writer.submit(ticket)
+        if self._leader is None:
+            self._pass_lead()
+        for number, ticket in enumerate(mine):
+            try:
+                await self._turn(ticket)
+            except anyio.get_cancelled_exc_class():
+                with anyio.CancelScope(shield=True):
+                    await self._leave(mine[number:])
+                raise
+            if self._leader is ticket:
+                await self._lead()
+        if self.broken.is_set():
+            await anyio.sleep_forever()
+        return tickets
+
+    async def _turn(self, ticket: Ticket[T, object]) -> None:
+        if turn := self._turns.get(ticket):
+            await turn.wait()
+
+    async def _leave(self, tickets: Sequence[Ticket[T, object]]) -> None:
+        """Rule 3.  Withdraws from the end, so that the lead does not wander through what is being withdrawn."""
+        for ticket in reversed(tickets):
+            if self._writer.withdraw(ticket):
+                del self._turns[ticket]
+                if self._leader is ticket:
+                    self._pass_lead()
+        for ticket in tickets:
+            await self._turn(ticket)
+
+    def _pass_lead(self) -> None:
+        self._leader = self._writer.next
+        if self._leader is not None:
+            self._turns[self._leader].set()
+
+    async def _lead(self) -> None:
+        try:
+            with anyio.CancelScope(shield=True):
+                group = await anyio.to_thread.run_sync(self._writer.drain, limiter=self._writing)
+        except CommitInDoubt as error:
+            self.broken.set(error)
+            for turn in self._turns.values():
+                turn.set()
+            return
+        self._written.set()
+        self._publish(group)
+
+    def _publish(self, group: Group[T]) -> None:
+        try:
+            if group.events:
+                for callback in self._subscribers:
+                    callback(group.events)
+        finally:
+            for ticket in group.tickets:
+                self._turns.pop(ticket).set()
+            self._pass_lead()
+
+    def _read(self, body: Callable[[T], X]) -> X:
+        if not self._readers:  # there is one for each token of the limiter, until `close` takes them
+            raise StoreError("the store is closed")
+        db = self._readers.pop()
+        try:
+            db.execute("BEGIN")
+            tx = self._kind.begin(db)
+            result = body(tx)
+            self._kind.end(tx)
+            return result
+        finally:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            self._readers.append(db)
+
+    def _close_reader(self) -> None:
+        self._readers.popleft().close()
+
+
+async def open_gate(path: str, kind: Kind[T]) -> Gate[T]:
+    """Open the database at `path`, made or migrated where needed.
+
+    Raises SchemaTooNew, StoreError, DiskFull, Unavailable (store/sqlite.py).
+    """
+
+    def connect() -> tuple[Connection, list[Connection]]:
+        writer = open_writer(path, kind.schema)
+        return writer, [open_reader(path) for _ in range(READERS)]
+
+    writer, readers = await anyio.to_thread.run_sync(connect)
+    return Gate(kind, GroupCommit(writer, kind), readers)

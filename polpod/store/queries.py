@@ -1,0 +1,226 @@
+"""The questions that the daemon asks of the task store beyond get and find: each a function of a transaction.
+
+None reads what it does not return, however many tasks are stored, unless its docstring says so (DESIGN §8, F58).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
+
+from msgspec import Struct
+
+from polpod.model.agents import Busy
+from polpod.model.events import Event
+from polpod.model.tasks import Dependency, Spec, Task, TaskStatus
+from polpod.store.records import Tx
+from polpod.store.table import AnyOf, Where
+from polpod.store.tables import Dependencies, Events, Setting, Settings, Specs, Tasks, stored_spec
+
+LATELY = 100
+"""The most tasks that a list shows because they finished lately."""
+
+_LAST_ID = "tasks.last_id"
+_LAST_SEQ = "tasks.last_seq"
+_LAST_RUN = "runs.last_id"
+_REACHABLE_DIGITS = 18
+"""A number of more digits is beyond any counter."""
+
+
+class TaskPage(Struct, frozen=True):
+    """`next` is the cursor of the page after this one; None: there is none."""
+
+    tasks: list[Task]
+    next: int | None
+
+
+def ready(tx: Tx, queue: str, limit: int) -> list[Task]:
+    """The tasks of a queue that may start now, in the order in which they should."""
+    order = (Tasks.priority.desc(), Tasks.seq.asc())
+    return tx[Tasks].find(Tasks.ready_queue.eq(queue), order_by=order, limit=limit)
+
+
+def next_wake(tx: Tx) -> datetime | None:
+    """When the next delayed task may start."""
+    order = (Tasks.wake_at.asc(), Tasks.seq.asc())
+    first = tx[Tasks].find(Tasks.wake_at.is_set(), order_by=order, limit=1)
+    return first[0].not_before if first else None
+
+
+def due(tx: Tx, now: datetime) -> list[Task]:
+    """The delayed tasks whose time has come, the earliest first."""
+    return tx[Tasks].find(Tasks.wake_at.le(now), order_by=(Tasks.wake_at.asc(), Tasks.seq.asc()))
+
+
+def occupying(tx: Tx) -> list[Task]:
+    """The tasks that take a slot, by queue."""
+    return tx[Tasks].find(Tasks.busy_queue.is_set(), order_by=(Tasks.busy_queue.asc(), Tasks.seq.asc()))
+
+
+def busy(tx: Tx, queues: Iterable[str], agents: Iterable[str]) -> Busy:
+    """The slots that are taken, of these queues (every queue that has tasks) and these agents."""
+    taken = Tasks.busy_queue.is_set()
+    return Busy(
+        {name: tx[Tasks].count(Tasks.busy_queue.eq(name)) for name in queues},
+        {name: tx[Tasks].count(taken, Tasks.assigned_to.eq(name)) for name in agents},
+    )
+
+
+def count_ready(tx: Tx, queue: str) -> int:
+    """How many tasks of the queue are ready; reads their part of an index."""
+    return tx[Tasks].count(Tasks.ready_queue.eq(queue))
+
+
+def ready_before(tx: Tx, task: Task) -> int:
+    """How many ready tasks of its queue go before this one; reads their part of an index."""
+    in_queue = Tasks.ready_queue.eq(task.queue)
+    sooner = tx[Tasks].count(in_queue, Tasks.priority.gt(task.priority))
+    return sooner + tx[Tasks].count(in_queue, Tasks.priority.eq(task.priority), Tasks.seq.lt(task.seq))
+
+
+def dependents_of(tx: Tx, task_id: str) -> list[Dependency]:
+    """Who waits, or waited, for the task."""
+    return tx[Dependencies].find(Dependencies.on_id.eq(task_id))
+
+
+def by_idempotency_key(tx: Tx, created_by: int, key: str) -> Task | None:
+    """The task that this user submitted under this key."""
+    found = tx[Tasks].find(Tasks.created_by.eq(created_by), Tasks.idempotency_key.eq(key))
+    return found[0] if found else None
+
+
+def count_by_status(tx: Tx) -> dict[TaskStatus, int]:
+    """Reads the whole index of statuses: for the start of the daemon, and for checks."""
+    counts = {status: tx[Tasks].count(Tasks.status.eq(status)) for status in TaskStatus}
+    return {status: number for status, number in counts.items() if number}
+
+
+def page_of_tasks(
+    tx: Tx,
+    *,
+    after: int = 0,
+    limit: int = 100,
+    statuses: Collection[TaskStatus] | None = None,
+    finished_since: datetime | None = None,
+    queue: str | None = None,
+    project: str | None = None,
+    labels: Mapping[str, str] | None = None,
+) -> TaskPage:
+    """Our tasks past the `seq` `after`, in its order: in one of `statuses`, or among the LATELY newest that
+    finished since then; both None: all.
+
+    Reads on until the page is full where queue, project or labels leave most tasks out.
+    """
+    where: list[Where[Task]] = []
+    if queue is not None:
+        where.append(Tasks.queue.eq(queue))
+    if project is not None:
+        where.append(Tasks.project.eq(project))
+    wanted = (labels or {}).items()
+    page: list[Task] = []
+    while True:
+        if statuses is None and finished_since is None:
+            chunk = tx[Tasks].find(Tasks.status.is_set(), Tasks.seq.gt(after), *where, limit=limit)
+        else:
+            chunk = _merged(tx, after, limit, statuses or (), finished_since, where)
+        page += (task for task in chunk if wanted <= task.labels.items())
+        if len(page) >= limit:
+            return TaskPage(page[:limit], page[limit - 1].seq)
+        if len(chunk) < limit:
+            return TaskPage(page, None)
+        after = chunk[-1].seq
+
+
+def _merged(
+    tx: Tx,
+    after: int,
+    limit: int,
+    statuses: Collection[TaskStatus],
+    finished_since: datetime | None,
+    where: list[Where[Task]],
+) -> list[Task]:
+    """One look in an index for each status: a single query for several would have to sort them all."""
+    found: dict[int, Task] = {}
+    for status in statuses:
+        tasks = tx[Tasks].find(Tasks.status.eq(status), Tasks.seq.gt(after), *where, limit=limit)
+        found.update((task.seq, task) for task in tasks)
+    if finished_since is not None:
+        order = (Tasks.finished_at.desc(), Tasks.seq.desc())
+        tasks = tx[Tasks].find(Tasks.finished_at.ge(finished_since), *where, order_by=order, limit=LATELY)
+        found.update((task.seq, task) for task in tasks if task.seq > after)
+    return [found[seq] for seq in sorted(found)[:limit]]
+
+
+def page_of_journal(
+    tx: Tx, *, after: int | None = None, kinds: Collection[str] = (), subject: str | None = None, limit: int = 100
+) -> list[Event]:
+    """Events past the `seq` `after`, oldest first; without it the last ones.  `kinds` are globs, one of which must fit.
+
+    Reads on until the page is full where `kinds` leave most events out.
+    """
+    where: list[Where[Event]] = []
+    if kinds:
+        where.append(AnyOf(tuple(Events.kind.glob(kind) for kind in kinds)))
+    if subject is not None:
+        where.append(Events.subject.eq(subject))
+    if after is not None:
+        return tx[Events].find(Events.seq.gt(after), *where, order_by=(Events.seq.asc(),), limit=limit)
+    return tx[Events].find(*where, order_by=(Events.seq.desc(),), limit=limit)[::-1]
+
+
+def first_seq(tx: Tx) -> int | None:
+    """The oldest event that is kept."""
+    first = tx[Events].find(order_by=(Events.seq.asc(),), limit=1)
+    return first[0].seq if first else None
+
+
+def last_seq(tx: Tx) -> int:
+    """The newest event; 0 before the first."""
+    last = tx[Events].find(order_by=(Events.seq.desc(),), limit=1)
+    return last[0].seq if last else 0
+
+
+def keep_spec(tx: Tx, spec: Spec) -> str:
+    """Store the spec unless an equal one is there; its id."""
+    stored = stored_spec(spec)
+    if tx[Specs].get(stored.id) is None:
+        tx[Specs].add(stored)
+    return stored.id
+
+
+def next_task_id(tx: Tx) -> str:
+    """An id that no task has or had; ids that clients chose are skipped."""
+    number = _counter(tx, _LAST_ID) + 1
+    while tx[Tasks].get(str(number)) is not None:
+        number += 1
+    tx[Settings].save(Setting(_LAST_ID, str(number)))
+    return str(number)
+
+
+def next_task_seq(tx: Tx) -> int:
+    """A place in the order of submission, past all others."""
+    number = _counter(tx, _LAST_SEQ) + 1
+    tx[Settings].save(Setting(_LAST_SEQ, str(number)))
+    return number
+
+
+def note_client_id(tx: Tx, task_id: str) -> None:
+    """A client chose this id: where it is a number, the store's own ids go on above it."""
+    if task_id.isascii() and task_id.isdigit() and len(task_id) <= _REACHABLE_DIGITS:
+        number = max(_counter(tx, _LAST_ID), int(task_id))
+        tx[Settings].save(Setting(_LAST_ID, str(number)))
+
+
+def note_run_id(tx: Tx, run_id: int) -> None:
+    """A task was given this run: an id that runs.db must never give again, even if it falls back behind it."""
+    tx[Settings].save(Setting(_LAST_RUN, str(max(run_id, _counter(tx, _LAST_RUN)))))
+
+
+def last_run_id(tx: Tx) -> int:
+    """The largest run id that the task store knows of."""
+    return _counter(tx, _LAST_RUN)
+
+
+def _counter(tx: Tx, name: str) -> int:
+    setting = tx[Settings].get(name)
+    return int(setting.value) if setting is not None else 0

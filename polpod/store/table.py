@@ -1,0 +1,247 @@
+"""What a table is: an entity, its key, and the few values of it that a database may filter and sort by.
+
+Rules:
+
+1. A stored row is `doc`, the entity encoded whole, beside columns computed from it.  `doc` is the truth; a column is
+   there for a query that exists, and `Table.row` is the only place that computes one.
+2. `scalar` makes every stored value, in rows and in filters alike, so that both compare.
+3. NULL equals nothing and is less than every value, whatever the database.
+4. Every order is total: where it names no unique column, the key follows it.
+
+Nothing here performs I/O or knows SQL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from enum import Enum
+from functools import lru_cache
+from typing import Any, ClassVar, Generic, Literal, TypeVar, cast
+
+import msgspec
+from msgspec import Struct
+
+from polpod.errors import StoreError
+
+E = TypeVar("E")
+K = TypeVar("K")
+V = TypeVar("V")
+F = TypeVar("F", bound=Callable[..., Any])
+Text = TypeVar("Text", bound="str | None")
+Integer = TypeVar("Integer", bound="int | None")
+Real = TypeVar("Real", bound="float | None")
+Instant = TypeVar("Instant", bound="datetime | None")
+
+Scalar = str | int | float | None
+Kind = Literal["text", "integer", "real"]
+Comparison = Literal["=", "<>", "<", "<=", ">", ">="]
+
+_STORED_AS_IS = frozenset({str, int, float, type(None)})
+
+
+def scalar(value: Any) -> Scalar:
+    """The stored form of a value.  Instants become UTC text of fixed width, so that text order is time order.
+
+    Raises ValueError for a naive datetime, TypeError for what no column holds.
+    """
+    if type(value) in _STORED_AS_IS:
+        plain: Scalar = value
+        return plain
+    match value:
+        case Enum():
+            return scalar(value.value)
+        case bool():
+            return int(value)
+        case datetime(tzinfo=None):
+            raise ValueError(f"naive datetime: {value!r}")
+        case datetime():
+            return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    raise TypeError(f"not a column value: {value!r}")
+
+
+class Cmp(Struct, Generic[E], frozen=True):
+    column: str
+    op: Comparison
+    value: Scalar
+
+
+class In(Struct, Generic[E], frozen=True):
+    column: str
+    values: tuple[Scalar, ...]
+
+
+class Null(Struct, Generic[E], frozen=True):
+    column: str
+    is_null: bool
+
+
+class Glob(Struct, Generic[E], frozen=True):
+    """`*` stands for any text, `?` for one character, and nothing else is special."""
+
+    column: str
+    pattern: str
+
+
+class AnyOf(Struct, Generic[E], frozen=True):
+    terms: tuple[Where[E], ...]
+
+
+Where = Cmp[E] | In[E] | Null[E] | Glob[E] | AnyOf[E]
+
+
+class Order(Struct, Generic[E], frozen=True):
+    column: str
+    descending: bool = False
+
+
+class Col(Generic[E, V]):
+    """A column of E.  Its methods make filters and orders; a value of another type is a type error."""
+
+    def __init__(self, name: str, kind: Kind, get: Callable[[E], V]) -> None:
+        self.name = name
+        self.kind = kind
+        self.get = get
+
+    def eq(self, value: V) -> Where[E]:
+        return Null(self.name, True) if value is None else Cmp(self.name, "=", scalar(value))
+
+    def ne(self, value: V) -> Where[E]:
+        return Null(self.name, False) if value is None else Cmp(self.name, "<>", scalar(value))
+
+    def lt(self, value: V) -> Where[E]:
+        return Cmp(self.name, "<", scalar(value))
+
+    def le(self, value: V) -> Where[E]:
+        return Cmp(self.name, "<=", scalar(value))
+
+    def gt(self, value: V) -> Where[E]:
+        return Cmp(self.name, ">", scalar(value))
+
+    def ge(self, value: V) -> Where[E]:
+        return Cmp(self.name, ">=", scalar(value))
+
+    def is_in(self, values: Iterable[V]) -> Where[E]:
+        return In(self.name, tuple(scalar(v) for v in values))
+
+    def is_set(self) -> Where[E]:
+        return Null(self.name, False)
+
+    def glob(self, pattern: str) -> Where[E]:
+        return Glob(self.name, pattern)
+
+    def asc(self) -> Order[E]:
+        return Order(self.name)
+
+    def desc(self) -> Order[E]:
+        return Order(self.name, descending=True)
+
+
+class Columns(Generic[E]):
+    """Makes columns of E, so that the type of each is inferred from its lambda."""
+
+    def text(self, name: str, get: Callable[[E], Text]) -> Col[E, Text]:
+        return Col(name, "text", get)
+
+    def integer(self, name: str, get: Callable[[E], Integer]) -> Col[E, Integer]:
+        return Col(name, "integer", get)
+
+    def real(self, name: str, get: Callable[[E], Real]) -> Col[E, Real]:
+        return Col(name, "real", get)
+
+    def instant(self, name: str, get: Callable[[E], Instant]) -> Col[E, Instant]:
+        return Col(name, "text", get)
+
+
+class Index(Struct, frozen=True):
+    """Makes filters and orders by these columns cheap; `where_not_null`: only rows that have this value are in it."""
+
+    columns: tuple[Order[Any], ...]
+    where_not_null: Col[Any, Any] | None = None
+
+
+class Unique(Struct, frozen=True):
+    """No two rows share these values; a row with a NULL among them shares with none."""
+
+    columns: tuple[Col[Any, Any], ...]
+    where_not_null: Col[Any, Any] | None = None
+
+
+class Ref(Struct, frozen=True):
+    """The column, where set, names the key of a row of `table`, which must exist."""
+
+    column: Col[Any, Any]
+    table: type[Table[Any, Any]]
+    on_delete: Literal["restrict", "cascade"] = "restrict"
+
+
+class Row(Struct, frozen=True):
+    columns: dict[str, Scalar]
+    doc: bytes
+
+
+class Query(Struct, frozen=True):
+    where: tuple[Where[Any], ...]
+    order: tuple[Order[Any], ...] = ()
+    limit: int | None = None
+    offset: int = 0
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Table(Generic[E, K]):
+    """Subclassed once an entity, never instantiated: its class attributes say all there is to say."""
+
+    name: ClassVar[str]
+    entity: ClassVar[type]
+    key: ClassVar[tuple[Col[Any, Any], ...]]
+    order: ClassVar[tuple[Order[Any], ...]] = ()
+    unique: ClassVar[tuple[Unique, ...]] = ()
+    indexes: ClassVar[tuple[Index, ...]] = ()
+    refs: ClassVar[tuple[Ref, ...]] = ()
+
+    columns: ClassVar[dict[str, Col[Any, Any]]]
+    _decode: ClassVar[Callable[[bytes | str], Any]]
+
+    def __init_subclass__(cls) -> None:
+        cls.columns = {c.name: c for c in vars(cls).values() if isinstance(c, Col)}
+        cls._decode = msgspec.json.Decoder(cls.entity).decode
+
+    @classmethod
+    def row(cls, entity: E) -> Row:
+        return Row({name: scalar(column.get(entity)) for name, column in cls.columns.items()}, _encode(entity))
+
+    @classmethod
+    def entity_of(cls, doc: bytes | str) -> E:
+        """Raises StoreError if the document is not one of this entity (F10)."""
+        try:
+            entity: E = cls._decode(doc)
+        except msgspec.MsgspecError as error:
+            raise StoreError(f"{cls.name}: a stored record does not decode: {error}: {doc[:80]!r}") from error
+        return entity
+
+    @classmethod
+    def with_key(cls, key: K) -> tuple[Where[E], ...]:
+        """The filter that holds for the row of that key and for no other."""
+        parts = key if isinstance(key, tuple) else (key,)
+        return tuple(Cmp(c.name, "=", scalar(part)) for c, part in zip(cls.key, parts, strict=True))
+
+
+AnyTable = type[Table[Any, Any]]
+
+
+def cached(function: F) -> F:
+    """lru_cache, typed as the function itself: the original finds that a table is not hashable."""
+    return cast(F, lru_cache(maxsize=1024)(function))
+
+
+@cached
+def total_order(table: AnyTable, order: tuple[Order[Any], ...]) -> tuple[Order[Any], ...]:
+    """The order, or the table's own where none is given, made total (rule 4)."""
+    order = order or table.order
+    named = {o.column for o in order}
+    for unique in (table.key, *(u.columns for u in table.unique if u.where_not_null is None)):
+        if named.issuperset(c.name for c in unique):
+            return order
+    return (*order, *(c.asc() for c in table.key if c.name not in named))

@@ -1,0 +1,165 @@
+"""The tables of the task store.
+
+Rules:
+
+1. A task of another owner is stored whole, and is NULL in every column that the scheduler, health, lists or counters
+   read: what is not ours cannot be started, counted or shown by mistake (DESIGN §8).
+2. Each column and index is there for a query in store/queries.py.  A change here needs a migration.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+
+import msgspec
+from msgspec import Struct
+
+from polpod.model.agents import Queue
+from polpod.model.events import Event
+from polpod.model.tasks import OCCUPYING, Dependency, Spec, Task, TaskStatus
+from polpod.store.table import Columns, Index, Ref, Table, Unique
+
+OWNER = "polpod"
+
+
+class StoredSpec(Struct, frozen=True):
+    """`id` is the hash of the spec's content, so that equal specs are stored once."""
+
+    id: str
+    spec: Spec
+
+
+class Setting(Struct, frozen=True):
+    """One value that the store keeps for itself, such as a counter."""
+
+    name: str
+    value: str
+
+
+def stored_spec(spec: Spec) -> StoredSpec:
+    """The spec with its id, which is the same for every order of `env`."""
+    return StoredSpec(hashlib.sha256(msgspec.json.encode(spec, order="deterministic")).hexdigest(), spec)
+
+
+def _status(task: Task) -> TaskStatus | None:
+    return task.status if task.owner == OWNER else None
+
+
+def _ready_queue(task: Task) -> str | None:
+    ready = _status(task) is TaskStatus.PENDING and task.unmet == 0 and not task.hold and task.not_before is None
+    return task.queue if ready else None
+
+
+def _wake_at(task: Task) -> datetime | None:
+    return task.not_before if _status(task) is TaskStatus.PENDING else None
+
+
+def _busy_queue(task: Task) -> str | None:
+    return task.queue if _status(task) in OCCUPYING else None
+
+
+def _live_run(task: Task) -> int | None:
+    return task.run_id if _status(task) in OCCUPYING else None
+
+
+_t = Columns[Task]()
+
+
+class Tasks(Table[Task, str]):
+    name = "tasks"
+    entity = Task
+    id = _t.text("id", lambda t: t.id)
+    seq = _t.integer("seq", lambda t: t.seq)
+    owner = _t.text("owner", lambda t: t.owner)
+    status = _t.text("status", _status)
+    queue = _t.text("queue", lambda t: t.queue)
+    project = _t.text("project", lambda t: t.project)
+    assigned_to = _t.text("assigned_to", lambda t: t.assigned_to)
+    mission_id = _t.text("mission_id", lambda t: t.mission_id)
+    priority = _t.integer("priority", lambda t: t.priority)
+    created_by = _t.integer("created_by", lambda t: t.created_by)
+    idempotency_key = _t.text("idempotency_key", lambda t: t.idempotency_key)
+    created_at = _t.instant("created_at", lambda t: t.created_at)
+    finished_at = _t.instant("finished_at", lambda t: t.finished_at if t.owner == OWNER else None)
+    ready_queue = _t.text("ready_queue", _ready_queue)
+    wake_at = _t.instant("wake_at", _wake_at)
+    busy_queue = _t.text("busy_queue", _busy_queue)
+    live_run = _t.integer("live_run", _live_run)
+    key = (id,)
+    order = (seq.asc(),)
+    unique = (
+        Unique((seq,)),
+        Unique((created_by, idempotency_key), where_not_null=idempotency_key),
+    )
+    indexes = (
+        Index((ready_queue.asc(), priority.desc(), seq.asc()), where_not_null=ready_queue),
+        Index((wake_at.asc(), seq.asc()), where_not_null=wake_at),
+        Index((busy_queue.asc(), seq.asc()), where_not_null=busy_queue),
+        Index((status.asc(), seq.asc())),
+        Index((finished_at.asc(), seq.asc()), where_not_null=finished_at),
+    )
+
+
+_s = Columns[StoredSpec]()
+
+
+class Specs(Table[StoredSpec, str]):
+    name = "specs"
+    entity = StoredSpec
+    id = _s.text("id", lambda s: s.id)
+    key = (id,)
+
+
+_d = Columns[Dependency]()
+
+
+class Dependencies(Table[Dependency, tuple[str, str]]):
+    """They go with the task that waits, and outlive the one that is waited for."""
+
+    name = "dependencies"
+    entity = Dependency
+    task_id = _d.text("task_id", lambda d: d.task_id)
+    on_id = _d.text("on_id", lambda d: d.on_id)
+    key = (task_id, on_id)
+    indexes = (Index((on_id.asc(), task_id.asc())),)
+    refs = (Ref(task_id, Tasks, on_delete="cascade"),)
+
+
+_e = Columns[Event]()
+
+
+class Events(Table[Event, int]):
+    """The journal (DESIGN §11)."""
+
+    name = "events"
+    entity = Event
+    seq = _e.integer("seq", lambda e: e.seq)
+    at = _e.instant("at", lambda e: e.at)
+    kind = _e.text("kind", lambda e: e.kind)
+    subject = _e.text("subject", lambda e: e.subject)
+    key = (seq,)
+    indexes = (Index((subject.asc(), seq.asc())),)
+
+
+_q = Columns[Queue]()
+
+
+class Queues(Table[Queue, str]):
+    name = "queues"
+    entity = Queue
+    queue = _q.text("name", lambda q: q.name)
+    key = (queue,)
+
+
+_k = Columns[Setting]()
+
+
+class Settings(Table[Setting, str]):
+    name = "settings"
+    entity = Setting
+    setting = _k.text("name", lambda s: s.name)
+    key = (setting,)
+
+
+TABLES = (Tasks, Specs, Dependencies, Events, Queues, Settings)

@@ -1,0 +1,68 @@
+"""Keeping a write-ahead log short: when to checkpoint it, and how (DESIGN §8, F56).
+
+The frames in a WAL are counted by looking at the file, since other processes append to it too and SQLite tells nobody
+how many there are.  Layout (sqlite.org/fileformat2.html, "WAL File Format"): a header of 32 bytes with the page size at
+8 and two salts at 16, then frames of 24 bytes and a page, with the salts of the header at 8.  Starting anew changes the
+header's salts, so a frame belongs to this round if its salts are the header's.  Nothing locks this file, so that
+opening and closing it drops no lock of SQLite's.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+
+from polpod.store.sqlite import Connection
+
+PAGES = 1000
+"""Frames after which their pages are copied into the database."""
+
+_HEADER = 32
+_FRAME_HEADER = 24
+
+
+class Wal:
+    """The WAL of one connection's database; used in the thread that has the connection."""
+
+    def __init__(self, db: Connection) -> None:
+        self._db = db
+        self._file: int | None = os.open(f"{db.path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+        self._salts = b""
+        self._due_at = PAGES
+
+    def due(self) -> bool:
+        """Whether PAGES frames have come since the last checkpoint."""
+        if self._file is None:
+            return False
+        header = os.pread(self._file, _HEADER, 0)
+        if header[16:24] != self._salts:
+            self._salts, self._due_at = header[16:24], PAGES
+        frame = _FRAME_HEADER + int.from_bytes(header[8:12], "big")
+        last = os.pread(self._file, 16, _HEADER + (self._due_at - 1) * frame)
+        return bool(header) and last[8:] == self._salts
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def checkpoint(self) -> None:
+        """Copy what no reader holds back, waiting for nobody."""
+        self._due_at = self._run("PASSIVE") + PAGES
+
+    def truncate(self) -> bool:
+        """Copy everything and cut the file to nothing, unless somebody is reading or writing just now: False."""
+        (timeout,) = self._db.execute("PRAGMA busy_timeout").fetchone()
+        self._db.execute("PRAGMA busy_timeout = 0")  # it would hold the writer's lock while it waits
+        try:
+            return self._run("TRUNCATE") == 0
+        finally:
+            self._db.execute(f"PRAGMA busy_timeout = {timeout}")
+
+    def _run(self, mode: str) -> int:
+        """The frames that are still in the WAL; they stay there, safe, when a checkpoint fails, as on a full disk."""
+        try:
+            (_, frames, _) = self._db.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+        except sqlite3.Error:
+            return self._due_at
+        return int(frames)

@@ -1,0 +1,105 @@
+"""The stores that the conformance suite is run on, and the tables that it needs beside the real ones.
+
+A maker takes an empty directory and the tables, and gives a store: something with `write`.  A new backend adds its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from msgspec import Struct
+
+from polpod.store import sql
+from polpod.store.databases import TASKS
+from polpod.store.group import GroupCommit, Kind
+from polpod.store.migrate import Schema
+from polpod.store.records import Tx
+from polpod.store.sqlite import open_writer
+from polpod.store.table import AnyTable, Columns, Ref, Table, Unique
+
+X = TypeVar("X")
+
+
+class Store(Protocol):
+    def write(self, body: Callable[[Tx], X]) -> X: ...
+    def close(self) -> None: ...
+
+
+Maker = Callable[[Path, Sequence[AnyTable]], Store]
+
+
+def make_sqlite(directory: Path, tables: Sequence[AnyTable]) -> Store:
+    script = "".join(f"{statement};\n" for table in tables for statement in sql.create(table))
+    kind = Kind(Schema("test store", (script,)), TASKS.begin, TASKS.end)
+    return GroupCommit(open_writer(str(directory / "state.db"), kind.schema), kind)
+
+
+MAKERS: dict[str, Maker] = {"sqlite": make_sqlite}
+
+
+class Person(Struct, frozen=True):
+    id: str
+    email: str | None = None
+    rank: int = 0
+    score: float | None = None
+    born: datetime | None = None
+    adult: bool = False
+    notes: tuple[str, ...] = ()
+
+
+_p = Columns[Person]()
+
+
+class People(Table[Person, str]):
+    name = "people"
+    entity = Person
+    id = _p.text("id", lambda p: p.id)
+    email = _p.text("email", lambda p: p.email)
+    rank = _p.integer("rank", lambda p: p.rank)
+    score = _p.real("score", lambda p: p.score)
+    born = _p.instant("born", lambda p: p.born)
+    adult = _p.integer("adult", lambda p: p.adult)
+    key = (id,)
+    order = (rank.desc(),)
+    unique = (Unique((email,), where_not_null=email),)
+
+
+class Pet(Struct, frozen=True):
+    owner: str
+    group: str
+    """A word of SQL, as a column."""
+
+
+_t = Columns[Pet]()
+
+
+class Pets(Table[Pet, tuple[str, str]]):
+    name = "pets"
+    entity = Pet
+    owner = _t.text("owner", lambda p: p.owner)
+    group = _t.text("group", lambda p: p.group)
+    key = (owner, group)
+    refs = (Ref(owner, People),)
+
+
+class Badge(Struct, frozen=True):
+    id: int
+    person: str | None
+
+
+_b = Columns[Badge]()
+
+
+class Badges(Table[Badge, int]):
+    name = "badges"
+    entity = Badge
+    id = _b.integer("id", lambda b: b.id)
+    person = _b.text("person", lambda b: b.person)
+    key = (id,)
+    refs = (Ref(person, People, on_delete="cascade"),)
+
+
+SUITE = (People, Pets, Badges)

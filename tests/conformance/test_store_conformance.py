@@ -1,0 +1,385 @@
+"""What every backend of the store must do: each test is a function of a store, or of its maker (store_makers.py)."""
+
+from __future__ import annotations
+
+import math
+import operator
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from msgspec import inspect
+from store_makers import MAKERS, SUITE, Badge, Badges, Maker, People, Person, Pet, Pets, Store
+
+from polpod.errors import AlreadyExists, BrokenReference, StoreError
+from polpod.model.events import Event
+from polpod.model.tasks import Task, TaskStatus
+from polpod.store.records import Tx
+from polpod.store.table import AnyOf, AnyTable, Where
+from polpod.store.tables import TABLES, Events, Tasks
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+ALL = (*TABLES, *SUITE)
+
+
+@pytest.fixture(params=MAKERS)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    made = MAKERS[request.param](tmp_path, ALL)
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=MAKERS)
+def maker(request: pytest.FixtureRequest) -> Maker:
+    return MAKERS[request.param]
+
+
+# Round trips: any value of any entity comes back as it was, "unset" included (invariant 9).
+
+text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
+instants = st.datetimes(
+    min_value=datetime(2, 1, 1),  # noqa: DTZ001 - the zone is given beside it
+    max_value=datetime(9998, 1, 1),  # noqa: DTZ001
+    timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30))]),
+)
+integers = st.integers(-(2**53), 2**53)
+json_values = st.recursive(
+    st.none() | st.booleans() | integers | st.floats(allow_nan=False, allow_infinity=False) | text,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def values(kind: inspect.Type) -> st.SearchStrategy[Any]:
+    """Values of a type, as msgspec sees it; raises KeyError for a type that no entity has yet."""
+    match kind:
+        case inspect.StructType(cls, fields):
+            least = {field.name: values(field.type) for field in fields if field.required}
+            return st.builds(cls, **least) | st.builds(cls, **{field.name: values(field.type) for field in fields})
+        case inspect.UnionType(types):
+            return st.one_of([values(one) for one in types])
+        case inspect.IntType(ge=least):
+            return integers if least is None else st.integers(int(least), 2**53)
+        case inspect.FloatType(ge=least, le=most):
+            return st.floats(least, most, allow_nan=False, allow_infinity=False)
+        case inspect.EnumType(cls):
+            return st.sampled_from(cls)
+        case inspect.DictType(_, of):
+            return st.dictionaries(text, values(of), max_size=3)
+        case inspect.VarTupleType(of):
+            return st.lists(values(of), max_size=3).map(tuple)
+    return {
+        inspect.StrType: text,
+        inspect.BoolType: st.booleans(),
+        inspect.NoneType: st.none(),
+        inspect.DateTimeType: instants,
+        inspect.AnyType: json_values,
+        inspect.CustomType: json_values,
+    }[type(kind)]
+
+
+@pytest.mark.parametrize("table", ALL, ids=lambda t: t.name)
+def test_any_value_of_an_entity_comes_back(maker: Maker, table: AnyTable, tmp_path: Path) -> None:
+    store = maker(tmp_path, ALL)
+    targets = [ref.table for ref in table.refs]
+
+    def round_trip(entity: Any) -> Callable[[Tx], None]:
+        def body(tx: Tx) -> None:
+            for ref in table.refs:
+                if (named := ref.column.get(entity)) is not None:
+                    tx[ref.table].save(SOMEBODY[ref.table](named))
+            key = tuple(c.get(entity) for c in table.key)
+            tx[table].save(entity)
+            assert tx[table].get(key) == entity
+            assert tx[table].find() == [entity]
+            for used in (table, *targets):
+                tx[used].delete_where()
+
+        return body
+
+    @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], deadline=None)
+    @given(values(inspect.type_info(table.entity)))
+    def check(entity: Any) -> None:
+        store.write(round_trip(entity))
+
+    check()
+    store.close()
+
+
+SOMEBODY: dict[AnyTable, Callable[[str], Any]] = {
+    People: Person,
+    Tasks: lambda named: Task(id=named, seq=0, created_at=NOW, updated_at=NOW),
+}
+"""The least row that a reference can name."""
+
+
+# Filters, orders, counters, errors: compared with a dict.
+
+OPERATORS = {
+    "eq": operator.eq,
+    "ne": operator.ne,
+    "lt": operator.lt,
+    "le": operator.le,
+    "gt": operator.gt,
+    "ge": operator.ge,
+}
+ids = st.sampled_from(["a", "b", "B", "_", "é", "a/b", "..", "Z", "zz", "10", "9"])
+ranks = st.integers(-2, 2)
+scores = st.none() | st.sampled_from([-1.5, 0.0, 2.25])
+births = st.none() | st.integers(-2, 2).map(lambda n: NOW + timedelta(microseconds=n))
+people = st.builds(
+    Person,
+    id=ids,
+    email=st.none() | st.sampled_from(["x@y", "x@z"]),
+    rank=ranks,
+    score=scores,
+    born=births,
+    adult=st.booleans(),
+    notes=st.lists(text, max_size=2).map(tuple),
+)
+FIELDS = {"id": ids, "rank": ranks, "score": scores, "born": births}
+Filter = tuple[Where[Person], Callable[[Person], bool]]
+
+
+def _compared(name: str, op: str, value: Any) -> Filter:
+    """A comparison twice: as a filter, and in Python, where NULL compares false with everything (table.py, rule 3)."""
+    column = getattr(People, name)
+    if value is None and op in ("eq", "ne"):
+        return getattr(column, op)(None), lambda p: (getattr(p, name) is None) is (op == "eq")
+    return (
+        getattr(column, op)(value),
+        lambda p: None not in (value, getattr(p, name)) and OPERATORS[op](getattr(p, name), value),
+    )
+
+
+@st.composite
+def comparisons(draw: st.DrawFn) -> Filter:
+    name = draw(st.sampled_from(sorted(FIELDS)))
+    return _compared(name, draw(st.sampled_from(sorted(OPERATORS))), draw(FIELDS[name]))
+
+
+@st.composite
+def filters(draw: st.DrawFn) -> Filter:
+    kind = draw(st.sampled_from(["compare", "in", "set", "any"]))
+    if kind == "in":
+        some = draw(st.lists(ids, max_size=3))
+        return People.id.is_in(some), lambda p: p.id in some
+    if kind == "set":
+        return People.score.is_set(), lambda p: p.score is not None
+    if kind == "any":
+        several = draw(st.lists(comparisons(), max_size=2))
+        return AnyOf(tuple(w for w, _ in several)), lambda p: any(holds(p) for _, holds in several)
+    return draw(comparisons())
+
+
+class Boom(Exception):
+    pass
+
+
+def _nulls_first(value: Any) -> tuple[bool, Any]:
+    return (value is not None, value)
+
+
+def machine(make: Maker) -> type[RuleBasedStateMachine]:
+    class Machine(RuleBasedStateMachine):
+        def __init__(self) -> None:
+            super().__init__()
+            self.directory = Path(tempfile.mkdtemp(prefix="store-"))
+            self.store = make(self.directory, ALL)
+            self.people: dict[str, Person] = {}
+            self.events = 0
+
+        def teardown(self) -> None:
+            self.store.close()
+            shutil.rmtree(self.directory)
+
+        def _taken(self, person: Person) -> bool:
+            others = (p for p in self.people.values() if p.id != person.id)
+            return person.email is not None and person.email in {p.email for p in others}
+
+        @rule(person=people)
+        def add(self, person: Person) -> None:
+            if person.id in self.people or self._taken(person):
+                with pytest.raises(AlreadyExists):
+                    self.store.write(lambda tx: tx[People].add(person))
+            else:
+                self.store.write(lambda tx: tx[People].add(person))
+                self.people[person.id] = person
+
+        @rule(person=people)
+        def save(self, person: Person) -> None:
+            if self._taken(person):
+                with pytest.raises(AlreadyExists):
+                    self.store.write(lambda tx: tx[People].save(person))
+            else:
+                self.store.write(lambda tx: tx[People].save(person))
+                self.people[person.id] = person
+
+        @rule(person=people, guard=comparisons())
+        def save_if(self, person: Person, guard: Filter) -> None:
+            where, holds = guard
+            old = self.people.get(person.id)
+            if old is None or not holds(old):
+                assert not self.store.write(lambda tx: tx[People].save_if(person, where))
+            elif not self._taken(person):
+                assert self.store.write(lambda tx: tx[People].save_if(person, where))
+                self.people[person.id] = person
+
+        @rule(several=st.lists(people, min_size=1, max_size=3), gone=ids)
+        def roll_back(self, several: list[Person], gone: str) -> None:
+            def body(tx: Tx) -> None:
+                for person in several:
+                    tx[People].save(msgspec.structs.replace(person, email=None))
+                tx[People].delete(gone)
+                tx.append(Events, Event(at=NOW, kind="task:created", subject="task/1"))
+                raise Boom
+
+            with pytest.raises(Boom):
+                self.store.write(body)
+
+        @rule(number=st.integers(1, 3))
+        def append(self, number: int) -> None:
+            def body(tx: Tx) -> list[int]:
+                event = Event(at=NOW, kind="task:created", subject="task/1")
+                return [tx.append(Events, event).seq for _ in range(number)]
+
+            assert self.store.write(body) == list(range(self.events + 1, self.events + number + 1))
+            self.events += number
+
+        @rule(key=ids)
+        def delete(self, key: str) -> None:
+            assert self.store.write(lambda tx: tx[People].delete(key)) is (self.people.pop(key, None) is not None)
+
+        @rule(some=st.lists(filters(), min_size=1, max_size=2))
+        def delete_where(self, some: list[Filter]) -> None:
+            gone = [p.id for p in self.people.values() if all(holds(p) for _, holds in some)]
+            assert self.store.write(lambda tx: tx[People].delete_where(*(w for w, _ in some))) == len(gone)
+            for key in gone:
+                del self.people[key]
+
+        @rule(
+            some=st.lists(filters(), max_size=2),
+            column=st.sampled_from(sorted(FIELDS)),
+            descending=st.booleans(),
+            limit=st.none() | st.integers(0, 4),
+            offset=st.integers(0, 2),
+        )
+        def find(self, some: list[Filter], column: str, descending: bool, limit: int | None, offset: int) -> None:
+            where = [w for w, _ in some]
+            found = sorted((p for p in self.people.values() if all(h(p) for _, h in some)), key=lambda p: p.id)
+            found.sort(key=lambda p: _nulls_first(getattr(p, column)), reverse=descending)
+            if descending:  # a stable sort keeps equals in the order of keys, which reversing does not
+                found.sort(key=lambda p: p.id)
+                found.sort(key=lambda p: _nulls_first(getattr(p, column)), reverse=True)
+            col = getattr(People, column)
+            order = (col.desc() if descending else col.asc(),)
+            end = None if limit is None else offset + limit
+
+            def body(tx: Tx) -> None:
+                got = tx[People].find(*where, order_by=order, limit=limit, offset=offset)
+                assert got == found[offset:end]
+                assert tx[People].count(*where) == len(found)
+                assert tx[People].total(People.score, *where) == math.fsum(p.score or 0.0 for p in found)
+
+            self.store.write(body)
+
+        @invariant()
+        def everything_is_there_in_the_order_of_the_table(self) -> None:
+            wanted = sorted(self.people.values(), key=lambda p: (-p.rank, p.id))
+            assert self.store.write(lambda tx: tx[People].find()) == wanted
+
+    return Machine
+
+
+def test_it_does_what_a_dict_does(maker: Maker) -> None:
+    run_state_machine_as_test(machine(maker), settings=settings(max_examples=60, stateful_step_count=30, deadline=None))
+
+
+# Single rules.
+
+
+def test_a_reference_must_be_there(store: Store) -> None:
+    with pytest.raises(BrokenReference):
+        store.write(lambda tx: tx[Pets].add(Pet("nobody", "cat")))
+    store.write(lambda tx: tx[People].add(Person("ann")))
+    store.write(lambda tx: tx[Pets].add(Pet("ann", "cat")))
+    with pytest.raises(BrokenReference):
+        store.write(lambda tx: tx[People].delete("ann"))
+    assert store.write(lambda tx: tx[Pets].get(("ann", "cat"))) == Pet("ann", "cat")
+
+
+def test_a_reference_may_take_its_rows_along_or_be_unset(store: Store) -> None:
+    def body(tx: Tx) -> list[Badge]:
+        tx[People].add(Person("ann"))
+        tx[Badges].add(Badge(1, "ann"))
+        tx[Badges].add(Badge(2, None))
+        tx[People].save(Person("ann", rank=1))
+        assert tx[Badges].count() == 2
+        tx[People].delete("ann")
+        return tx[Badges].find()
+
+    assert store.write(body) == [Badge(2, None)]
+
+
+@pytest.mark.parametrize("after", [lambda tx: tx[People].find(), lambda tx: tx[Badges].delete(1), lambda tx: None])
+def test_an_error_ends_the_transaction(store: Store, after: Callable[[Tx], object]) -> None:
+    store.write(lambda tx: tx[People].add(Person("ann")))
+
+    def body(tx: Tx) -> None:
+        tx[People].add(Person("bob"))
+        with pytest.raises(AlreadyExists):
+            tx[People].add(Person("ann"))
+        after(tx)
+
+    with pytest.raises(StoreError):
+        store.write(body)
+    assert store.write(lambda tx: tx[People].find()) == [Person("ann")]
+
+
+def test_a_transaction_that_is_over_refuses_everything(store: Store) -> None:
+    leaked = store.write(lambda tx: tx)
+    with pytest.raises(StoreError, match="its body has returned"):
+        leaked[People].find()
+
+
+def test_globs_know_two_special_characters(store: Store) -> None:
+    names = ["task:created", "task:[x]", "run:created", "task", "[", "a?"]
+
+    def found(pattern: str) -> set[str]:
+        return {p.id for p in store.write(lambda tx: tx[People].find(People.id.glob(pattern)))}
+
+    for name in names:
+        store.write(lambda tx: tx[People].add(Person(name)))
+    assert found("task:*") == {"task:created", "task:[x]"}
+    assert found("*:created") == {"task:created", "run:created"}
+    assert found("[") == {"["}
+    assert found("task:[x]") == {"task:[x]"}
+    assert found("?") == {"["}
+    assert found("task") == {"task"}
+
+
+def test_instants_of_any_zone_compare_as_instants(store: Store) -> None:
+    east = timezone(timedelta(hours=9))
+    store.write(lambda tx: tx[People].add(Person("ann", born=NOW.astimezone(east))))
+    assert store.write(lambda tx: tx[People].count(People.born.eq(NOW))) == 1
+    assert store.write(lambda tx: tx[People].count(People.born.lt(NOW + timedelta(microseconds=1)))) == 1
+    with pytest.raises(ValueError, match="naive"):
+        store.write(lambda tx: tx[People].add(Person("bob", born=datetime(2026, 1, 1))))  # noqa: DTZ001 - refused
+
+
+def test_what_was_written_is_there_after_opening_again(maker: Maker, tmp_path: Path) -> None:
+    store = maker(tmp_path, ALL)
+    task = Task(id="1", seq=1, status=TaskStatus.REVIEW, created_at=NOW, updated_at=NOW)
+    store.write(lambda tx: tx[Tasks].add(task))
+    store.close()
+    again = maker(tmp_path, ALL)
+    assert again.write(lambda tx: tx[Tasks].find()) == [task]
+    again.close()
