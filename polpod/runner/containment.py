@@ -1,0 +1,322 @@
+"""What holds all processes of one run's job together: a cgroup, or what can be found by looking (DESIGN §6).
+
+Level `cgroup`: a cgroup2 directory per run, which no process can leave by setsid or a double fork.
+Level `session`: no such directory.  The job's processes are the union of the children of its living runner, of the
+sessions and groups that the job leads, of processes of our uid with the run's marks in their environment, and of those
+that hold its log open for appending.  Complete while the runner lives, best effort after its SIGKILL.
+
+Rules:
+
+1. "Empty" is said only of what was looked at: `populated 0`, or two scans in a row without a living process.
+2. Each process is signalled through a pidfd, after it was proven to be the one that was found.
+3. A cgroup that vanished is empty to us; `containment_of` then looks at the session instead (F44).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import NamedTuple, Protocol
+
+from polpod.runner import contract, identity, small_files
+from polpod.runner.identity import Process
+
+LEAF = "polpod"
+"""The daemon's own leaf below a delegated cgroup: cgroup v2 keeps processes out of inner nodes with controllers."""
+
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+class Containment(Protocol):
+    """All processes of one run's job."""
+
+    level: str
+
+    def processes(self) -> list[Process]:
+        """Those that live now."""
+
+    def empty(self) -> bool:
+        """Whether nothing lives."""
+
+    def wait_empty(self, timeout: float) -> bool:
+        """Wait until nothing lives, at most `timeout` seconds; blocking."""
+
+    def kill(self) -> None:
+        """SIGKILL to all that live; `wait_empty` is the proof."""
+
+    def cpu_seconds(self) -> float | None:
+        """User and system time so far; None if unknown."""
+
+
+def terminate(containment: Containment) -> int:
+    """SIGTERM to all that live, stopped ones too; returns how many there were."""
+    found = containment.processes()
+    identity.signal_all(found, signal.SIGTERM, signal.SIGCONT)
+    return len(found)
+
+
+class Cgroup:
+    """A run's directory in cgroup2."""
+
+    level = "cgroup"
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def make(self) -> None:
+        """Raises OSError."""
+        os.mkdir(self.path, 0o755)
+
+    def enter(self, pid: int) -> None:
+        """Move a process here; what it forks from now on stays here.  Raises OSError."""
+        small_files.write(f"{self.path}/cgroup.procs", b"%d" % pid)
+
+    def processes(self) -> list[Process]:
+        # Read the process first, then see that it is a member: so what was read was read of a member.
+        read = [p for pid in self._pids() if (p := identity.read(pid))]
+        members = set(self._pids())
+        return [p for p in read if p.pid in members and p.alive]
+
+    def empty(self) -> bool:
+        try:
+            return b"populated 0" in small_files.read(f"{self.path}/cgroup.events")
+        except OSError:
+            return not os.path.isdir(self.path)
+
+    def wait_empty(self, timeout: float) -> bool:
+        deadline = time.monotonic() + timeout
+        with suppress(FileNotFoundError), open(f"{self.path}/cgroup.events") as file:
+            changes = select.poll()
+            changes.register(file, select.POLLPRI)
+            while not self.empty():
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                changes.poll(left * 1000)
+        return True
+
+    def kill(self) -> None:
+        with suppress(FileNotFoundError):
+            small_files.write(f"{self.path}/cgroup.kill", b"1")
+
+    def cpu_seconds(self) -> float | None:
+        for line in self._lines("cpu.stat"):
+            if line.startswith(b"usage_usec "):
+                return int(line.split()[1]) / 1e6
+        return None
+
+    def memory_peak(self) -> int | None:
+        """Bytes, page cache included; None where the memory controller is not ours."""
+        for line in self._lines("memory.peak"):
+            return int(line)
+        return None
+
+    def oom_kills(self) -> int:
+        """How many of its processes the kernel killed for want of memory."""
+        for line in self._lines("memory.events"):
+            if line.startswith(b"oom_kill "):
+                return int(line.split()[1])
+        return 0
+
+    def remove(self) -> None:
+        """Remove the directory and those that the job made below it.  Raises OSError (EBUSY) while anything lives."""
+        try:
+            os.rmdir(self.path)
+        except FileNotFoundError:
+            return
+        except OSError:
+            for path in self._subtree():
+                os.rmdir(path)
+
+    def _pids(self) -> Iterator[int]:
+        for path in self._subtree():
+            with suppress(OSError):  # it was removed, or it is threaded
+                yield from map(int, small_files.read(f"{path}/cgroup.procs").split())
+
+    def _subtree(self) -> list[str]:
+        """Our directory and all below it, the deepest first."""
+        return [path for path, _, _ in os.walk(self.path, topdown=False)]
+
+    def _lines(self, name: str) -> list[bytes]:
+        try:
+            return small_files.read(f"{self.path}/{name}").splitlines()
+        except FileNotFoundError:
+            return []
+
+
+class Session:
+    """What can be found of a job that has no cgroup."""
+
+    level = "session"
+
+    def __init__(self, run_id: int, nonce: str, log_path: str, leaders: Mapping[int, int], parent: int | None) -> None:
+        """`leaders`: start ticks by pid of those whose sessions and groups are the job's: runner and main process.
+
+        `parent`: pid of the living runner; None if it is dead.
+        """
+        self._marks = (f"POLPO_RUN_ID={run_id}".encode(), f"POLPO_RUN_MARK={contract.run_mark(nonce)}".encode())
+        self._log_path = log_path
+        self._leaders = dict(leaders)
+        self._parent = parent
+
+    def processes(self) -> list[Process]:
+        table = {p.pid: p for p in identity.read_all() if p.alive}
+        log = _file_id(self._log_path)
+        spared = {1, os.getpid(), self._parent}
+        found = {
+            p.pid for p in table.values() if p.parent == self._parent or self._marked(p.pid) or _appends(p.pid, log)
+        }
+        while True:
+            found -= spared
+            more = {p.pid for p in table.values() if p.parent in found} - spared
+            led = self._led(table, found)
+            more |= {p.pid for p in table.values() if p.group in led or p.session in led} - spared
+            if more <= found:
+                return [table[pid] for pid in found]
+            found |= more
+
+    def _led(self, table: Mapping[int, Process], found: set[int]) -> set[int]:
+        """The sessions and groups that are the job's.
+
+        The number of a session is its own while anybody is in it, also without its leader; so a process of ours makes
+        its session ours if the leader is ours too, or gone.  Not where the leader lives and is a stranger: a process
+        that was only given our marks, in somebody's terminal, does not make that terminal ours.
+        """
+        ids = {n for pid in found for n in (table[pid].group, table[pid].session)}
+        led = {n for n in ids if n in found or n not in table or n == self._parent}
+        led |= {pid for pid, ticks in self._leaders.items() if pid in table and table[pid].start_ticks == ticks}
+        return led - {0, 1}  # 0: the leader is outside our pid namespace
+
+    def empty(self) -> bool:
+        return not self.processes() and not self.processes()
+
+    def wait_empty(self, timeout: float) -> bool:
+        deadline = time.monotonic() + timeout
+        pause = 0.01
+        while not self.empty():
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(pause)
+            pause = min(2 * pause, 0.5)
+        return True
+
+    def kill(self) -> None:
+        # Stopped first, until a scan finds nobody new: who is stopped cannot fork behind the scan's back (F36).
+        stopped: set[tuple[int, int]] = set()
+        while fresh := [p for p in self.processes() if (p.pid, p.start_ticks) not in stopped]:
+            identity.signal_all(fresh, signal.SIGSTOP)
+            stopped.update((p.pid, p.start_ticks) for p in fresh)
+        identity.signal_all(self.processes(), signal.SIGKILL)
+
+    def cpu_seconds(self) -> float | None:
+        return sum(p.cpu_ticks for p in self.processes()) / TICKS_PER_SECOND
+
+    def _marked(self, pid: int) -> bool:
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                variables = file.read().split(b"\0")
+                return os.fstat(file.fileno()).st_uid == os.getuid() and all(mark in variables for mark in self._marks)
+        except OSError:  # it is gone, or not ours
+            return False
+
+
+def containment_of(
+    *,
+    cgroup: str | None,
+    run_id: int,
+    nonce: str,
+    log_path: str,
+    leaders: Mapping[int, int],
+    parent: int | None = None,
+) -> Cgroup | Session:
+    """How to find the processes of a run's job: by its cgroup, or without one, or where it vanished, by looking."""
+    if cgroup is not None and os.path.isdir(cgroup):
+        return Cgroup(cgroup)
+    return Session(run_id, nonce, log_path, leaders, parent)
+
+
+class RunCgroups(NamedTuple):
+    """The cgroup below which the runs of one state directory have theirs."""
+
+    path: str
+
+    def run(self, run_id: int) -> Cgroup:
+        return Cgroup(f"{self.path}/run-{run_id}")
+
+
+def choose_base(state_directory: str) -> RunCgroups | None:
+    """Make the base below our own cgroup if that is delegated to us, else below the root of cgroup2 where we may.
+
+    None: level `session` is what this host allows.
+    """
+    import hashlib  # here, since a runner loads this module too and must not carry OpenSSL
+
+    own = own_cgroup()
+    if own is None:
+        return None
+    mount, path = own
+    name = f"polpo-{hashlib.sha256(os.fsencode(os.path.realpath(state_directory))).hexdigest()[:8]}"
+    delegated = os.path.dirname(path) if os.path.basename(path) == LEAF else path
+    for parent in (delegated, mount):
+        base = RunCgroups(os.path.join(parent, name))
+        # To move a process, one must be allowed to write at the nearest common ancestor too (cgroups(7)).
+        if os.access(parent, os.W_OK | os.X_OK) and os.access(f"{parent}/cgroup.procs", os.W_OK) and _make(base.path):
+            return base
+    return None
+
+
+def own_cgroup() -> tuple[str, str] | None:
+    """Where cgroup2 is mounted, also on hybrid hosts, and the directory of our own cgroup in it; None without."""
+    with open("/proc/self/cgroup") as file:
+        own = next((line[3:].rstrip("\n") for line in file if line.startswith("0::")), None)
+    with open("/proc/self/mountinfo") as file:
+        for line in file:
+            before, _, after = line.partition(" - ")
+            root, mount = (_unescape(field) for field in before.split()[3:5])
+            if after.startswith("cgroup2 ") and own is not None and own.startswith(root.rstrip("/")):
+                return mount, os.path.join(mount, own[len(root.rstrip("/")) :].strip("/")).rstrip("/")
+    return None
+
+
+def _make(path: str) -> bool:
+    try:
+        os.makedirs(path, mode=0o755, exist_ok=True)
+    except OSError:
+        return False
+    for directory in (os.path.dirname(path), path):
+        with suppress(OSError), open(f"{directory}/cgroup.subtree_control", "w") as file:
+            file.write("+memory")  # for the peak and for OOM kills, where we may
+    return os.access(f"{path}/cgroup.kill", os.W_OK)
+
+
+def _unescape(field: str) -> str:
+    """A path in mountinfo, where blanks and backslashes are written in octal."""
+    return field.encode().decode("unicode_escape") if "\\" in field else field
+
+
+def _file_id(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _appends(pid: int, log: tuple[int, int] | None) -> bool:
+    """Whether the process has this file open as a job has its log; who only reads it is none of ours."""
+    if log is None:
+        return False
+    try:
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            if _file_id(f"/proc/{pid}/fd/{fd}") == log:
+                with open(f"/proc/{pid}/fdinfo/{fd}") as file:
+                    flags = int(next(line for line in file if line.startswith("flags:")).split()[1], 8)
+                if flags & os.O_APPEND and flags & os.O_ACCMODE == os.O_WRONLY:
+                    return True
+    except OSError:  # it is gone, or not ours
+        return False
+    return False
