@@ -1,0 +1,84 @@
+"""`polpod`: the daemon in the foreground, and `--maintenance VERB` for what polpoctl does without one."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+
+from polpod import __version__
+from polpod.errors import NotFound, PolpodError, StartError
+from polpod.paths import daemon_root, daemon_socket
+
+LEVELS = ("debug", "info", "warning", "error")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of polpod(8)."""
+    p = argparse.ArgumentParser(
+        prog="polpod",
+        description="Run long jobs and do not lose them: the daemon, in the foreground.",
+        epilog="Exit status: 0 clean, 1 failure, 2 usage or configuration, 75 another daemon has the state directory.",
+    )
+    p.add_argument(
+        "--root", metavar="DIR", help="state lives in DIR/.polpo (else $POLPO_ROOT, nearest .polpo, per user)"
+    )
+    p.add_argument("--socket", metavar="PATH", help="listen here (else $POLPO_SOCKET, else DIR/.polpo/polpod.sock)")
+    p.add_argument("--log-level", metavar="LEVEL", choices=LEVELS, default="info", help=", ".join(LEVELS))
+    p.add_argument("--check-config", action="store_true", help="read polpo.json, say what is wrong with it, and exit")
+    p.add_argument("--maintenance", nargs=argparse.REMAINDER, metavar="VERB", help=argparse.SUPPRESS)
+    p.add_argument("--version", action="version", version=f"polpod {__version__}")
+    return p
+
+
+def main() -> int:
+    """Returns the exit status."""
+    options = parser().parse_args()
+    logging.basicConfig(
+        stream=sys.stderr, level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    root = daemon_root(options.root, os.environ, os.getcwd())
+    try:
+        if options.maintenance is not None:
+            from polpod import maintenance
+
+            return maintenance.main(root, options.maintenance)
+        if options.check_config:
+            from polpod import maintenance
+
+            return maintenance.main(root, ["config", "check"])
+        return _serve(root, daemon_socket(options.socket, os.environ, root))
+    except StartError as exc:
+        print(f"polpod: {exc}", file=sys.stderr)
+        return exc.exit_code
+    except PolpodError as exc:
+        print(f"polpod: {exc}", file=sys.stderr)
+        return 3 if isinstance(exc, NotFound) else 1
+
+
+def _serve(root: str, socket: str) -> int:
+    import trio
+
+    from polpod import daemon
+
+    try:
+        trio.run(daemon.main, daemon.Options(root, socket))
+    except BaseExceptionGroup as group:  # not `except*`, which would raise a group again
+        if (error := _first(group)) is None:
+            raise
+        raise error from group
+    return 0
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> PolpodError | None:
+    """The error of ours that ended the services; None where there is none, and so a defect."""
+    for found in group.exceptions:
+        error = _first(found) if isinstance(found, BaseExceptionGroup) else found
+        if isinstance(error, PolpodError):
+            return error
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

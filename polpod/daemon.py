@@ -1,0 +1,203 @@
+"""The composition root: opens the state directory, recovers, and runs the services in one nursery until asked to stop."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import resource
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+import trio
+
+from polpod import __version__, config
+from polpod.errors import StartError
+from polpod.paths import StateDirectory
+from polpod.runner import identity
+from polpod.runner.containment import choose_base
+from polpod.services import recovery, shutdown
+from polpod.services.collector import Collector
+from polpod.services.desk import Desk
+from polpod.services.health import Health
+from polpod.services.inbox import Inbox
+from polpod.services.instance import Instance
+from polpod.services.journal import Journal
+from polpod.services.killer import Killer
+from polpod.services.launcher import Forks, Launcher
+from polpod.services.rpc import server
+from polpod.services.scheduler import schedule
+from polpod.services.socket import OTHER_DAEMON, ListeningSocket, listen
+from polpod.services.spares import Spares
+from polpod.services.watcher import Watcher
+from polpod.services.zygote import Zygote
+from polpod.store import queries
+from polpod.store.databases import RUNS, TASKS
+from polpod.store.gate import Gate, open_gate
+from polpod.store.records import Tx
+from polpod.store.runs import RunTx
+
+SOCKET_LOOK_EVERY = 5.0
+
+log = logging.getLogger("polpod")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    root: str
+    socket: str
+
+
+def prepare(root: str) -> StateDirectory:
+    """Make the state directory and what belongs in it.  Raises StartError where that cannot be, or is not ours."""
+    paths = StateDirectory(root)
+    try:
+        os.makedirs(paths.path, mode=0o700, exist_ok=True)
+        if (owner := os.stat(paths.path).st_uid) != os.geteuid():
+            raise StartError(f"{paths.path} belongs to uid {owner}, not to uid {os.geteuid()}")
+        for directory in (paths.run_directories, paths.logs):
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+        if not os.path.exists(paths.config):
+            with open(paths.config, "x") as file:
+                file.write(config.DEFAULT_TEXT)
+    except OSError as exc:
+        raise StartError(f"{exc.filename or paths.path}: {exc.strerror}") from exc
+    return paths
+
+
+def lock(paths: StateDirectory) -> int:
+    """Take the state directory for this process; the lock ends with it.  Raises StartError (75) if another has it."""
+    try:
+        fd = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise StartError(f"{paths.lock}: {exc.strerror}") from exc
+    if not _locked(fd):
+        holder = os.pread(fd, 20, 0).decode().strip() or "unknown"
+        os.close(fd)
+        raise StartError(f"{paths.path}: another polpod (pid {holder}) has this state directory", OTHER_DAEMON)
+    text = f"{os.getpid()}\n".encode()
+    with suppress(OSError):  # for people to read; a full disk has room only for what is written in place (F49)
+        os.pwrite(fd, text, 0)
+        os.ftruncate(fd, len(text))
+    return fd
+
+
+def _locked(fd: int) -> bool:
+    # A runner without a daemon asks now and then, for a moment, whether there is one: that is no other daemon.
+    for _ in range(10):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.02)
+        else:
+            return True
+    return False
+
+
+async def main(options: Options) -> None:
+    """Run until a signal or `daemon.shutdown` asks to stop.  Raises StartError, StoreError, CommitInDoubt."""
+    with shutdown.signals() as received:  # first of all, so that one that comes early is obeyed in order, too (F14)
+        await _open(options, received)
+    log.info("stopped")
+
+
+async def _open(options: Options, received: AsyncIterator[int]) -> None:
+    paths = prepare(options.root)
+    settings, unknown = config.load(paths.config)
+    for path in unknown:
+        log.warning("%s: %s means nothing to this version", paths.config, path)
+    held = lock(paths)
+    _raise_descriptor_limit()
+    tasks: Gate[Tx] = await open_gate(paths.tasks_db, TASKS)
+    runs: Gate[RunTx] = await open_gate(paths.runs_db, RUNS)
+    tasks_by_status = await tasks.read(queries.count_by_status)
+    instance = Instance(
+        paths=paths,
+        socket=options.socket,
+        config=settings,
+        tasks=tasks,
+        runs=runs,
+        journal=Journal({str(status): n for status, n in tasks_by_status.items()}),
+        ended=await runs.read(RunTx.count_collected),
+        boot_id=identity.boot_id(),
+        spares=Spares(paths),
+        base=choose_base(paths.path) if settings.settings.containment == "auto" else None,
+    )
+    tasks.subscribe(instance.journal.absorb)
+    listener = listen(options.socket)
+    try:
+        await _serve(instance, listener, received)
+    finally:
+        listener.close()
+        await tasks.close()
+        await runs.close()
+        if instance.base is not None:
+            with suppress(OSError):  # a run lives on in it
+                os.rmdir(instance.base.path)
+        os.close(held)
+
+
+def assemble(instance: Instance, forks: Forks, nursery: trio.Nursery) -> Desk:
+    """Start the services of an instance, recovery first of all; runners come from `forks`."""
+    inbox = Inbox()
+    watcher = Watcher(instance.paths, nursery, inbox)
+    killer = Killer(instance, watcher, inbox, nursery)
+    health = Health(instance, inbox, killer.request)
+    collector = Collector(instance, inbox, killer)
+    launcher = Launcher(instance, forks, watcher, health, inbox)
+    nursery.start_soon(recovery.recover, instance, inbox, collector, watcher, killer, health)
+    nursery.start_soon(schedule, instance, launcher)
+    for service in (
+        collector.serve,
+        health.serve,
+        health.heartbeats,
+        instance.tasks.truncate_when_idle,
+        instance.runs.truncate_when_idle,
+    ):
+        nursery.start_soon(service)
+    nursery.start_soon(_stop_when_in_doubt, instance)
+    return Desk(instance, inbox, killer, health)
+
+
+async def _serve(instance: Instance, listener: ListeningSocket, received: AsyncIterator[int]) -> None:
+    zygote, at_once = Zygote(), trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(zygote.serve)
+        desk = assemble(instance, zygote, nursery)
+        nursery.start_soon(_listen, listener, desk)
+        nursery.start_soon(shutdown.obey, received, instance, at_once)
+        log.info("polpod %s listens on %s (pid %d)", __version__, listener.path, os.getpid())
+        await instance.stopping.wait()
+        await shutdown.stop(instance, desk.killer, at_once)
+        nursery.cancel_scope.cancel()
+
+
+async def _listen(listener: ListeningSocket, desk: Desk) -> None:
+    """Answer on the socket, and on a new one in its place if somebody removed it (F61)."""
+    while True:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.serve, trio.socket.from_stdlib_socket(listener.socket.dup()), desk)
+            while listener.in_place():
+                await trio.sleep(SOCKET_LOOK_EVERY)
+            log.warning("%s is gone: listening anew", listener.path)
+            nursery.cancel_scope.cancel()
+        listener = listen(listener.path)
+
+
+async def _stop_when_in_doubt(instance: Instance) -> None:
+    """A commit that nobody can vouch for: answer nobody, end, and recover at the next start (DESIGN §8)."""
+    async with trio.open_nursery() as nursery:
+        for gate in (instance.tasks, instance.runs):
+            nursery.start_soon(_raise_when_broken, gate)
+
+
+async def _raise_when_broken(gate: Gate[Tx] | Gate[RunTx]) -> None:
+    raise await gate.broken.wait()
+
+
+def _raise_descriptor_limit() -> None:
+    """Each live run costs a descriptor here; jobs get the limit that we found (services/rundir.py)."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

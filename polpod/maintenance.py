@@ -1,0 +1,129 @@
+"""What polpoctl does to a state directory without a daemon: `polpod --maintenance init|config …` (DESIGN §4)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from typing import Any
+
+import msgspec
+
+from polpod import config
+from polpod.errors import NotFound, StartError
+from polpod.paths import STATE, StateDirectory
+
+
+def main(root: str, argv: list[str]) -> int:
+    """Carry out one verb; returns the exit status.  Raises StartError, NotFound."""
+    p = argparse.ArgumentParser(prog="polpod --maintenance")
+    verbs = p.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("init").add_argument("directory", nargs="?")
+    settings = verbs.add_parser("config").add_subparsers(dest="action", required=True)
+    settings.add_parser("show").add_argument("--json", action="store_true")
+    settings.add_parser("check")
+    settings.add_parser("get").add_argument("key")
+    change = settings.add_parser("set")
+    change.add_argument("key")
+    change.add_argument("value")
+    options = p.parse_args(argv)
+    if options.verb == "init":
+        return _init(os.path.abspath(options.directory or os.getcwd()))
+    path = StateDirectory(root).config
+    match options.action:
+        case "show":
+            return _show(path)
+        case "get":
+            return _get(path, options.key)
+        case "set":
+            return _set(path, options.key, options.value)
+        case _:
+            return _check(path)
+
+
+def _init(directory: str) -> int:
+    paths = StateDirectory(directory)
+    try:
+        os.makedirs(paths.path, mode=0o700, exist_ok=True)
+        with open(paths.config, "x") as file:
+            file.write(config.DEFAULT_TEXT)
+    except FileExistsError:
+        print(f"{paths.config} is there already", file=sys.stderr)
+        return 0
+    except OSError as exc:
+        raise StartError(f"{exc.filename or paths.path}: {exc.strerror}") from exc
+    print(f"made {os.path.join(directory, STATE)}; start the daemon with: polpoctl --root {directory} start")
+    return 0
+
+
+def _show(path: str) -> int:
+    """The configuration in force, with the defaults that the file does not mention."""
+    loaded, unknown = config.load(path)
+    document = msgspec.to_builtins(loaded)
+    _warn(path, unknown)
+    print(json.dumps(document, indent=2))
+    return 0
+
+
+def _check(path: str) -> int:
+    _, unknown = config.load(path)
+    _warn(path, unknown)
+    print(f"{path}: good")
+    return 0
+
+
+def _get(path: str, key: str) -> int:
+    loaded, _ = config.load(path)
+    value: Any = msgspec.to_builtins(loaded.settings)
+    for part in key.removeprefix("settings.").split("."):
+        if not isinstance(value, dict) or part not in value:
+            raise NotFound(f"{path}: there is no setting {key}")
+        value = value[part]
+    print(value if isinstance(value, str) else json.dumps(value))
+    return 0
+
+
+def _set(path: str, key: str, value: str) -> int:
+    """Change one setting in the file, which is replaced in one step and only if what comes out is good."""
+    try:
+        with open(path, "rb") as file:
+            text = file.read()
+    except FileNotFoundError:
+        text = b"{}"
+    config.parse(text, path)
+    document: dict[str, Any] = json.loads(text)
+    inner = document.setdefault("settings", {})
+    *outer, last = key.removeprefix("settings.").split(".")
+    for part in outer:
+        inner = inner.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise NotFound(f"{path}: there is no setting {key}")
+    inner[last] = _value(value)
+    text = json.dumps(document, indent=2).encode() + b"\n"
+    _, unknown = config.parse(text, path)
+    if f"$.settings.{'.'.join((*outer, last))}" in unknown:
+        raise NotFound(f"{path}: there is no setting {key}")
+    temporary = f"{path}.{os.getpid()}"
+    try:
+        with open(temporary, "wb") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(temporary, path)
+    except OSError as exc:
+        raise StartError(f"{path}: {exc.strerror}") from exc
+    print(f"{key} is now {json.dumps(inner[last])}; it takes effect when polpod starts anew")
+    return 0
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _warn(path: str, unknown: list[str]) -> None:
+    for key in unknown:
+        print(f"{path}: {key} means nothing to this version", file=sys.stderr)

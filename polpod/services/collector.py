@@ -1,0 +1,155 @@
+"""Takes results: judges the runs in the inbox, makes outcomes durable, and applies them to their tasks.
+
+The order is what makes it safe to die anywhere (DESIGN §6.5): the outcomes durable in runs.db, then the tasks durable in
+the task store, then the run directories removed, then `collected_at`.  Each step may be done twice, and what is not
+marked as collected is done again at the next start.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import trio
+
+from polpod import crash
+from polpod.model.runs import Reason, Run, RunStatus
+from polpod.model.tasks import Task
+from polpod.rules.judge import Facts, Life, Verdict, judge
+from polpod.rules.outcome import outcome
+from polpod.runner import contract, directory
+from polpod.runner.containment import Cgroup
+from polpod.services import changes
+from polpod.services.facts import facts_of
+from polpod.services.inbox import Inbox
+from polpod.services.insist import insist
+from polpod.services.instance import Instance, now
+from polpod.services.killer import Killer
+from polpod.store.records import Tx
+from polpod.store.runs import RunTx
+from polpod.store.tables import Tasks
+
+BATCH = 256
+
+UNBORN = 1.0
+"""Seconds in which a job that was never let go ends; the next start removes its cgroup otherwise."""
+
+log = logging.getLogger(__name__)
+
+
+class Collector:
+    def __init__(self, instance: Instance, inbox: Inbox, killer: Killer) -> None:
+        self._instance, self._inbox, self._killer = instance, inbox, killer
+        self._applied: list[Run] = []
+
+    async def serve(self) -> None:
+        while True:
+            # Tidying can wait while results come in, but not for ever.
+            if self._inbox.empty or len(self._applied) >= BATCH:
+                await self.tidy()
+            await self._inbox.wait()
+            await self.collect(*self._inbox.take(BATCH))
+
+    async def collect(self, batch: dict[int, bool], reports: Sequence[dict[str, Any]] = ()) -> None:
+        """Judge these runs, each with whether its runner was seen to end, and collect those that are over."""
+        crash.point("collect.read")
+        terminal, live = await insist(self._instance.runs, lambda tx: _take(tx, batch, reports))
+        crash.point("collect.seen")
+        if terminal:
+            await self._apply(terminal)
+        for run in live:
+            await self._judge(run, batch[run.id])
+
+    async def _judge(self, run: Run, dead: bool) -> None:
+        facts = await trio.to_thread.run_sync(facts_of, self._instance, run)
+        if dead and facts.life is not Life.GONE_WITH_BOOT:
+            facts = Facts(Life.DEAD, facts.recorded)
+        match judge(run, facts):
+            case Verdict.RECORD:
+                payload = await trio.to_thread.run_sync(directory.read_exit, self._instance.paths.run(run.id).exit)
+                await insist(self._instance.runs, lambda tx: tx.finish(payload), durable=False)
+                self._inbox.look(run.id)
+            case Verdict.NEVER_STARTED:
+                trouble = await trio.to_thread.run_sync(directory.read_trouble, self._instance.paths.run(run.id))
+                problem = trouble or "its runner ended before it claimed the run"
+                decided = await insist(
+                    self._instance.runs,
+                    lambda tx: tx.never_started(run.id, problem, contract.timestamp()),
+                    durable=False,
+                )
+                if decided:
+                    self._killer.dismiss(run)
+                self._inbox.look(run.id)
+            case Verdict.END:
+                self._killer.end(run)
+            case Verdict.COLLECT | Verdict.WATCH:
+                pass
+
+    async def _apply(self, terminal: list[Run]) -> None:
+        rolls = [random.random() for _ in terminal]
+        await insist(self._instance.tasks, lambda tx: _apply(tx, terminal, rolls))
+        crash.point("collect.applied")
+        self._applied += terminal
+
+    async def tidy(self) -> None:
+        """Remove what the runs that were applied no longer need, and then mark them as collected."""
+        terminal, self._applied = self._applied, []
+        if not terminal:
+            return
+        await trio.to_thread.run_sync(self._remove, terminal)
+        crash.point("collect.removed")
+        ids = [run.id for run in terminal]
+        at = contract.timestamp()
+        self._instance.ended += await insist(self._instance.runs, lambda tx: tx.mark_collected(ids, at), durable=False)
+        crash.point("collect.collected")
+
+    def _remove(self, terminal: list[Run]) -> None:
+        for run in terminal:
+            done_with = self._instance.paths.run(run.id)
+            try:
+                if run.reason is Reason.EXITED:
+                    self._instance.spares.keep(done_with)
+                else:
+                    directory.remove(done_with)
+            except FileNotFoundError:
+                pass  # it was tidied before, and only its mark was lost
+            except OSError as exc:
+                log.warning("%s stays: %s", exc.filename, exc.strerror)
+            if run.cgroup is not None:
+                cgroup = Cgroup(run.cgroup)
+                # EBUSY: `leftovers: keep` left something alive there; or no descriptor is free (F86).  The next start sweeps.
+                with suppress(OSError):
+                    if run.reason is Reason.NEVER_STARTED:
+                        # A job that was forked and never let go ends a moment after its runner, by itself or so.
+                        cgroup.kill()
+                        cgroup.wait_empty(UNBORN)
+                    cgroup.remove()
+
+
+def _take(tx: RunTx, batch: dict[int, bool], reports: Sequence[dict[str, Any]]) -> tuple[list[Run], list[Run]]:
+    """The runs of the batch that are over, now durable, and those that are not."""
+    for payload in reports:
+        tx.finish(payload)
+    runs = tx.many(batch)
+    terminal = [run for run in runs if not run.live]
+    tx.mark_seen([run.id for run in terminal], contract.timestamp())
+    return terminal, [run for run in runs if run.live]
+
+
+def _apply(tx: Tx, terminal: list[Run], rolls: list[float]) -> None:
+    for run, roll in zip(terminal, rolls, strict=True):
+        at = now()
+        task = tx[Tasks].get(run.task_id)
+        change = outcome(task, run, at, roll)
+        if change is not None:
+            changes.apply(tx, change)
+        elif run.collected_at is None and run.reason is not Reason.NEVER_STARTED and not _applied(task, run):
+            status = RunStatus(run.status)
+            changes.note(tx, at, "run:late", f"run/{run.id}", task_id=run.task_id, status=status, reason=run.reason)
+
+
+def _applied(task: Task | None, run: Run) -> bool:
+    return task is not None and task.applied_run == run.id

@@ -1,0 +1,132 @@
+"""Looks at runs when a deadline of theirs comes, and only then: a heap of deadlines, no scan (DESIGN §7)."""
+
+from __future__ import annotations
+
+import heapq
+import os
+import time
+from collections.abc import Awaitable, Callable
+
+import msgspec
+import trio
+
+from polpod.model.runs import Run, RunStatus
+from polpod.rules.health import Action, Vitals, check, deadline
+from polpod.runner import contract
+from polpod.services import changes
+from polpod.services.bell import Bell
+from polpod.services.facts import claim_deadline
+from polpod.services.inbox import Inbox
+from polpod.services.insist import insist
+from polpod.services.instance import Instance, now
+from polpod.services.killer import containment
+
+HEARTBEAT_EVERY = 30.0
+
+Kill = Callable[[list[int], str, str], Awaitable[object]]
+
+
+class Health:
+    """`kill(run_ids, reason, by)` ends runs; the clock is CLOCK_MONOTONIC, as in the rows."""
+
+    def __init__(self, instance: Instance, inbox: Inbox, kill: Kill) -> None:
+        self._instance, self._inbox, self._kill = instance, inbox, kill
+        self._vitals: dict[int, Vitals] = {}
+        self._signs: dict[int, tuple[int, float]] = {}
+        self._heap: list[tuple[float, int]] = []
+        self._bell = Bell()
+
+    def watch(self, run: Run) -> None:
+        """Take charge of a live run: of its claim, its limits, and its heartbeats."""
+        started = time.monotonic() if run.started_mono is None else run.started_mono / 1e9
+        self._vitals[run.id] = Vitals(started, time.monotonic(), run.max_duration, run.stale_threshold)
+        self._push(run.id)
+        if run.status is RunStatus.STARTING:
+            self._look_at(claim_deadline(run), run.id)
+
+    def forget(self, run_id: int) -> None:
+        self._vitals.pop(run_id, None)
+        self._signs.pop(run_id, None)
+
+    def active(self, run_id: int) -> None:
+        """The run showed activity: it reported."""
+        if run_id in self._vitals:
+            self._vitals[run_id] = msgspec.structs.replace(self._vitals[run_id], active=time.monotonic(), warned=False)
+
+    async def serve(self) -> None:
+        while True:
+            until = self._heap[0][0] - time.monotonic() if self._heap else HEARTBEAT_EVERY
+            await self._bell.wait(trio.current_time() + max(0.0, until))
+            while self._heap and self._heap[0][0] <= time.monotonic():
+                _, run_id = heapq.heappop(self._heap)
+                if run_id in self._vitals:
+                    await self._look(run_id)
+
+    async def heartbeats(self) -> None:
+        """Say of all live runs, in one commit, that somebody watches over them."""
+        while True:
+            await trio.sleep(HEARTBEAT_EVERY)
+            watched = set(self._vitals)
+            live = {run.id for run in await self._instance.runs.read(lambda tx: tx.live())}
+            for run_id in watched - live:
+                self.forget(run_id)
+            if beating := sorted(watched & live):
+                await insist(self._instance.runs, lambda tx: tx.heartbeat(beating, contract.timestamp()), durable=False)
+
+    async def _look(self, run_id: int) -> None:
+        run = await self._instance.runs.read(lambda tx: tx.get(run_id))
+        if run is None or not run.live or run.kill_reason is not None:
+            self.forget(run_id)
+            return
+        if run.status is RunStatus.STARTING and time.monotonic() >= claim_deadline(run):
+            self._inbox.look(run_id)
+            return
+        vitals = self._vitals[run_id]
+        if run.started_mono is not None:
+            vitals = msgspec.structs.replace(vitals, started=run.started_mono / 1e9)
+        if vitals.stale_threshold:
+            signs = await trio.to_thread.run_sync(_signs, run)
+            if signs != self._signs.get(run_id):
+                self._signs[run_id] = signs
+                vitals = msgspec.structs.replace(vitals, active=time.monotonic(), warned=False)
+        action = check(vitals, time.monotonic())
+        self._vitals[run_id] = vitals if action != "warn" else msgspec.structs.replace(vitals, warned=True)
+        if action is not None:
+            await self._act(run, action, vitals)
+        self._push(run_id)
+
+    async def _act(self, run: Run, action: Action, vitals: Vitals) -> None:
+        if action != "timeout":
+            idle = time.monotonic() - vitals.active
+            what = "warning" if action == "warn" else "killed"
+            body = {"action": what, "idle": idle, "run_id": run.id, "agent": run.agent}
+            await insist(
+                self._instance.tasks,
+                lambda tx: changes.note(tx, now(), "agent:stale", f"task/{run.task_id}", **body),
+                durable=False,
+            )
+        if action != "warn":
+            await self._kill([run.id], action, "health")
+            self.forget(run.id)
+
+    def _push(self, run_id: int) -> None:
+        vitals = self._vitals.get(run_id)
+        if vitals is None or (when := deadline(vitals)) is None:
+            return
+        if vitals.stale_threshold:
+            # Activity has no bell: sampled four times a threshold, its time is known to a quarter of it.
+            when = min(when, time.monotonic() + vitals.stale_threshold / 4)
+        self._look_at(when, run_id)
+
+    def _look_at(self, when: float, run_id: int) -> None:
+        heapq.heappush(self._heap, (when, run_id))
+        self._bell.ring()
+
+
+def _signs(run: Run) -> tuple[int, float]:
+    """What grows while a job does something: the bytes of its log, the CPU seconds of its processes."""
+    try:
+        size = os.stat(run.log_path).st_size
+    except OSError:
+        size = 0
+    return size, containment(run).cpu_seconds() or 0.0

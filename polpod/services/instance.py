@@ -1,0 +1,70 @@
+"""What the services of one daemon share: its paths, its configuration, its two stores, and the marks of this host."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import trio
+
+from polpod.config import Config
+from polpod.model.agents import Queue
+from polpod.paths import StateDirectory
+from polpod.rules.pick import Capacity
+from polpod.runner.containment import RunCgroups
+from polpod.services.journal import Journal
+from polpod.services.spares import Spares
+from polpod.store.gate import Gate
+from polpod.store.records import Tx
+from polpod.store.runs import RunTx
+from polpod.store.tables import Queues
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(kw_only=True, eq=False)
+class Instance:
+    paths: StateDirectory
+    socket: str
+    config: Config
+    tasks: Gate[Tx]
+    runs: Gate[RunTx]
+    journal: Journal
+    ended: Counter[str]
+    """Runs that are over and collected, by status."""
+    boot_id: str
+    base: RunCgroups | None
+    """Where the cgroups of runs are made; None: containment `session`."""
+    spares: Spares
+    """Run directories that wait for other runs."""
+    started_at: datetime = field(default_factory=now)
+    recovered: trio.Event = field(default_factory=trio.Event)
+    """Set when recovery's first pass is over: writes of clients wait for it, reads do not."""
+    stopping: trio.Event = field(default_factory=trio.Event)
+    """Set when the daemon was asked to stop: from then on nothing starts."""
+    launcher_paused: str | None = None
+    """Why the launcher starts nothing at the moment."""
+
+    def queues(self, tx: Tx) -> dict[str, Queue]:
+        """Queues by name: those of polpo.json, overruled by what was set at run time."""
+        return self.config.queues() | {q.name: q for q in tx[Queues].find()}
+
+    def capacity(self, tx: Tx) -> Capacity:
+        agents: Mapping[str, int] = {
+            a.name: a.max_concurrency for a in self.config.agents if a.max_concurrency is not None
+        }
+        return Capacity(self.config.settings.max_concurrency, self.queues(tx), agents)
+
+    def free_space(self) -> int:
+        """Bytes free for us on the state directory's file system."""
+        space = os.statvfs(self.paths.path)
+        return space.f_bavail * space.f_frsize
+
+    def disk_is_full(self) -> bool:
+        """Whether free space is below the reserve: then nothing starts and nothing is accepted (F49)."""
+        return self.free_space() < self.config.settings.reserve

@@ -1,0 +1,203 @@
+"""Starts runs, a batch at a time, in the order that a crash at any instruction leaves provable (DESIGN §6.1).
+
+1. The `starting` rows are durable in runs.db before anything else knows of them.
+2. One body of the task store checks each task again and walks it to in_progress; what it refuses never starts.
+3. Only then the zygote is asked; the runner claims its row by compare-and-set after its `go` byte.
+
+Whatever fails after step 1 ends as `lost/never_started` by compare-and-set, and the collector takes it from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import secrets
+import time
+from collections import Counter
+from collections.abc import Awaitable
+from contextlib import suppress
+from typing import NamedTuple, Protocol
+
+import trio
+
+from polpod import crash
+from polpod.errors import AlreadyExists, DiskFull, Unavailable
+from polpod.model.runs import Run
+from polpod.model.tasks import Spec, Task
+from polpod.rules import retry
+from polpod.rules.outcome import launch
+from polpod.rules.pick import pick
+from polpod.runner import contract
+from polpod.services import changes
+from polpod.services.health import Health
+from polpod.services.inbox import Inbox
+from polpod.services.insist import insist
+from polpod.services.instance import Instance, now
+from polpod.services.rundir import prepare
+from polpod.services.watcher import Watcher
+from polpod.services.zygote import Forked, NotForked, ZygoteDied
+from polpod.store import queries
+from polpod.store.records import Tx
+from polpod.store.runs import NewRun, Place, RunTx
+from polpod.store.tables import Tasks
+
+PROBE_EVERY = 10.0
+"""Seconds between single starts while the launcher is paused."""
+
+
+class Forks(Protocol):
+    """Who makes runners: the zygote, or a test's stand-in."""
+
+    def fork(self, run_id: int, directory: str, go: int) -> Awaitable[Forked]: ...
+
+
+class Start(NamedTuple):
+    run: Run
+    task: Task
+    spec: Spec
+    token: str
+
+
+class Launcher:
+    def __init__(self, instance: Instance, forks: Forks, watcher: Watcher, health: Health, inbox: Inbox) -> None:
+        self._instance, self._forks = instance, forks
+        self._watcher, self._health, self._inbox = watcher, health, inbox
+        self._failed: set[str] = set()
+        self.probe_at = math.inf
+        """When the next single start is due, on trio's clock, while the launcher is paused."""
+
+    def may_start(self, clock: float) -> bool:
+        """Whether anything may start at `clock` on trio's clock; a paused launcher may when its probe is due."""
+        if self._instance.disk_is_full():
+            self._pause(f"less than {self._instance.config.settings.reserve >> 20} MiB are free", clock)
+            return False
+        return self._instance.launcher_paused is None or clock >= self.probe_at
+
+    async def launch(self, batch: list[tuple[Task, Spec]]) -> bool:
+        """Start these tasks; returns when each has a runner or was given up.  False: an old run of each lives still.
+
+        Raises DiskFull, Unavailable: none was started.
+        """
+        if self._instance.launcher_paused:
+            self.probe_at = trio.current_time() + PROBE_EVERY
+        runs, tasks = self._instance.runs, self._instance.tasks
+        starts = await runs.write(lambda tx: [s for task, spec in batch for s in self._insert(tx, task, spec)])
+        rows = [s.run for s in starts]
+        crash.point("launch.inserted")
+        try:
+            accepted = await tasks.write(lambda tx: _accept(self._instance, tx, rows), durable=False)
+        except (DiskFull, Unavailable):
+            await self._withdraw(rows)
+            raise
+        crash.point("launch.assigned")
+        if refused := [r for r in rows if r.id not in accepted]:
+            await self._withdraw(refused)
+        starts = [s for s in starts if s.run.id in accepted]
+        problems = await trio.to_thread.run_sync(lambda: [prepare(self._instance, *s) for s in starts])
+        crash.point("launch.prepared")
+        async with trio.open_nursery() as nursery:
+            for start, problem in zip(starts, problems, strict=True):
+                nursery.start_soon(self._start, start.run, problem)
+        return bool(rows)
+
+    def _insert(self, tx: RunTx, task: Task, spec: Spec) -> list[Start]:
+        """The task's new row; none where one of its runs is live still."""
+        nonce, token = secrets.token_hex(16), secrets.token_urlsafe(24)
+        new = NewRun(
+            task_id=task.id,
+            attempt=task.attempts + 1,
+            queue=task.queue,
+            agent=task.assigned_to,
+            nonce=nonce,
+            token_hash=hashlib.sha256(token.encode()).hexdigest(),
+            created_at=contract.timestamp(),
+            boot_id=self._instance.boot_id,
+            claim_until_mono=time.monotonic_ns() + int(contract.CLAIM_TIMEOUT * 1e9),
+            containment="session" if self._instance.base is None else "cgroup",
+            max_duration=task.max_duration,
+            stale_threshold=task.stale_threshold,
+        )
+        try:
+            run_id = tx.insert(new, self._place)
+        except AlreadyExists:
+            return []
+        run = tx.get(run_id)
+        assert run is not None
+        return [Start(run, task, spec, token)]
+
+    def _place(self, run_id: int) -> Place:
+        base = self._instance.base
+        return Place(self._instance.paths.log(run_id), None if base is None else base.run(run_id).path)
+
+    async def _start(self, run: Run, problem: str | None) -> None:
+        try:
+            if problem is not None:
+                raise NotForked(problem)
+            await self._fork(run)
+        except NotForked as exc:
+            await self._give_up(run, exc)
+            return
+        self._failed.clear()
+        self.probe_at = math.inf
+        if self._instance.launcher_paused is not None:
+            self._instance.launcher_paused = None
+            self._instance.journal.work.ring()
+
+    async def _give_up(self, run: Run, because: NotForked) -> None:
+        await insist(
+            self._instance.runs, lambda tx: tx.never_started(run.id, str(because), contract.timestamp()), durable=False
+        )
+        self._inbox.look(run.id)
+        if isinstance(because, ZygoteDied):
+            return
+        self._failed.add(run.task_id)
+        if len(self._failed) >= retry.LAUNCH_FAILURES_UNTIL_PAUSED:
+            self._pause(f"the last {len(self._failed)} tasks could not be started: {because}", trio.current_time())
+
+    async def _withdraw(self, runs: list[Run]) -> None:
+        """Rows whose task was not walked: nobody will start them, and nothing is to be applied."""
+
+        def body(tx: RunTx) -> Counter[str]:
+            for run in runs:
+                tx.never_started(run.id, "its task was not ready any more", contract.timestamp())
+            return tx.mark_collected([run.id for run in runs], contract.timestamp())
+
+        self._instance.ended += await insist(self._instance.runs, body, durable=False)
+
+    async def _fork(self, run: Run) -> None:
+        """Raises NotForked."""
+        try:
+            read_end, go = os.pipe2(os.O_CLOEXEC)
+        except OSError as exc:  # F86: no descriptor is free, and the next attempt may find one
+            raise NotForked(f"no pipe for its runner: {exc.strerror}") from exc
+        try:
+            crash.point("launch.asked")
+            forked = await self._forks.fork(run.id, self._instance.paths.run(run.id).path, read_end)
+            crash.point("launch.forked")
+            self._watcher.watch(run.id, forked.pidfd)
+            self._health.watch(run)
+            with suppress(BrokenPipeError):  # it ended already, which its pidfd tells
+                os.write(go, b"!")
+            crash.point("launch.gone")
+        finally:
+            os.close(go)
+
+    def _pause(self, reason: str, clock: float) -> None:
+        self._instance.launcher_paused = reason
+        self.probe_at = clock + PROBE_EVERY
+
+
+def _accept(instance: Instance, tx: Tx, runs: list[Run]) -> set[int]:
+    """Walk each task that may still start to in_progress with its run; returns the runs for which that was so."""
+    if instance.stopping.is_set():
+        return set()
+    found = {run.id: tx[Tasks].get(run.task_id) for run in runs}
+    ready = [task for task in found.values() if task is not None and Tasks.ready_queue.get(task) is not None]
+    capacity = instance.capacity(tx)
+    picked = {task.id: task for task in pick(ready, capacity, queries.busy(tx, capacity.queues, capacity.agents))}
+    accepted = [run for run in runs if run.task_id in picked]
+    for run in accepted:
+        changes.apply(tx, launch(picked[run.task_id], run, now()))
+        queries.note_run_id(tx, run.id)
+    return {run.id for run in accepted}

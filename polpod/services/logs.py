@@ -1,0 +1,83 @@
+"""Reads logs: bytes as they are, holes skipped.  Blocking; called in a worker thread."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import NamedTuple
+
+from polpod.errors import RequestError
+
+BLOCK = 65536
+
+
+class Slice(NamedTuple):
+    """Bytes that begin at `offset` of the file; the reader goes on at `next_offset`."""
+
+    offset: int
+    data: bytes
+    next_offset: int
+
+
+def read_log(path: str, offset: int, limit: int, tail: int | None) -> Slice:
+    """At most `limit` bytes from `offset`, or from the start of the last `tail` lines; nothing where there is no file yet.
+
+    A log that was capped has a hole behind its head: reading goes on behind it (DESIGN §6).  Raises RequestError, naming
+    the path, for what cannot be read.
+    """
+    try:
+        return _read(path, offset, limit, tail)
+    except FileNotFoundError:
+        return Slice(offset, b"", offset)
+    except OSError as exc:
+        raise RequestError(f"{path}: {exc.strerror}") from exc
+
+
+def _read(path: str, offset: int, limit: int, tail: int | None) -> Slice:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if tail is not None:
+            offset = _start_of_last(fd, tail)
+        start = _next_data(fd, offset)
+        data = os.pread(fd, min(limit, _next_hole(fd, start) - start), start)
+    finally:
+        os.close(fd)
+    return Slice(start, data, start + len(data))
+
+
+def _next_data(fd: int, offset: int) -> int:
+    try:
+        return os.lseek(fd, offset, os.SEEK_DATA)
+    except OSError as exc:
+        if exc.errno == errno.ENXIO:  # nothing but the end of the file follows
+            return max(offset, os.fstat(fd).st_size) if offset <= os.fstat(fd).st_size else offset
+        raise
+
+
+def _next_hole(fd: int, offset: int) -> int:
+    try:
+        return os.lseek(fd, offset, os.SEEK_HOLE)
+    except OSError as exc:
+        if exc.errno == errno.ENXIO:
+            return offset
+        raise
+
+
+def _start_of_last(fd: int, lines: int) -> int:
+    """Where the last `lines` lines begin; a last line without its newline counts."""
+    end = os.fstat(fd).st_size
+    if lines == 0:
+        return end
+    wanted, position = lines, end
+    while position > 0:
+        start = max(0, position - BLOCK)
+        block = os.pread(fd, position - start, start)
+        if position == end and block.endswith(b"\n"):
+            wanted += 1
+        at = len(block)
+        while (at := block.rfind(b"\n", 0, at)) >= 0:
+            wanted -= 1
+            if wanted == 0:
+                return start + at + 1
+        position = start
+    return 0

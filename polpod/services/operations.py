@@ -1,0 +1,163 @@
+"""What people do to tasks: cancel, retry, remove, hold, release, edit.
+
+Each operation is one body of the task store for one task; what a live run makes impossible is refused with `conflict`.
+Only cancelling reaches further: a live run is ended first, and the task becomes cancelled when its run is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from msgspec import UNSET, Struct, UnsetType, structs
+
+from polpod.config import Config
+from polpod.errors import Conflict, InvalidTransition, RequestError
+from polpod.model.submissions import Edit
+from polpod.model.tasks import Dependency, Task, TaskStatus, changed
+from polpod.rules.tasks import Change, event, walk
+from polpod.services import changes
+from polpod.services.instance import now
+from polpod.services.selection import require
+from polpod.services.submission import open_queue, refuse_large_task, utc
+from polpod.store import queries
+from polpod.store.records import Tx
+from polpod.store.tables import Dependencies, Tasks
+
+
+class Done(Struct, frozen=True, omit_defaults=True):
+    """What became of one task that a command was about."""
+
+    id: str
+    status: str | None = None
+    run_id: int | UnsetType = UNSET
+    """The live run that is being ended for it."""
+    error: dict[str, object] | None = None
+
+
+Operation = Callable[[Tx, Task, datetime, str], Done]
+
+
+def cancel(tx: Tx, task: Task, at: datetime, by: str) -> Done:
+    """Cancel what does not run at once; of what runs it is noted, and the run named that has to end first."""
+    if task.status in (TaskStatus.ASSIGNED, TaskStatus.IN_PROGRESS) and task.run_id is not None:
+        if task.cancelled_by is None:
+            asked = changed(task, at, cancelled_by=by)
+            changes.apply(tx, Change(asked, (event(task, "task:updated", at, fields=["cancelled_by"], by=by),)))
+        return Done(task.id, task.status, task.run_id)
+    if task.status is TaskStatus.CANCELLED:
+        return Done(task.id, task.status)
+    return _move(tx, walk(task, at, TaskStatus.CANCELLED, why=by, cancelled_by=by))
+
+
+def retry(tx: Tx, task: Task, at: datetime, by: str) -> Done:
+    """Again, from failed, cancelled or awaiting approval; it spends none of the automatic retries."""
+    _refuse_live(task)
+    failed = task.status is TaskStatus.FAILED
+    fresh = {"not_before": None, "launch_failures": 0, "recoveries": 0, "manual_retries": task.manual_retries + failed}
+    fresh |= {"cancelled_by": None}
+    change = walk(task, at, TaskStatus.PENDING, why=f"retry by {by}", **fresh)
+    return _move(tx, Change(change.task, (event(task, "task:retry", at, retries=change.task.retries), *change.events)))
+
+
+def remove(tx: Tx, task: Task, at: datetime, by: str) -> Done:
+    """Forget a task that does not run and that nothing waits for; its id is never used again."""
+    _refuse_live(task)
+    if task.status is not TaskStatus.DONE and (waiting := queries.dependents_of(tx, task.id)):
+        raise Conflict(f"task {task.id} is what task {waiting[0].task_id} waits for: remove that first")
+    tx[Dependencies].delete_where(Dependencies.task_id.eq(task.id))
+    tx[Dependencies].delete_where(Dependencies.on_id.eq(task.id))
+    tx[Tasks].delete(task.id)
+    changes.note(tx, at, "task:removed", f"task/{task.id}", status=task.status, by=by)
+    return Done(task.id, "removed")
+
+
+def hold(tx: Tx, task: Task, at: datetime, by: str) -> Done:
+    """Keep a pending task from starting."""
+    return _held(tx, task, at, True)
+
+
+def release(tx: Tx, task: Task, at: datetime, by: str) -> Done:
+    """Let a held task start."""
+    return _held(tx, task, at, False)
+
+
+def each(
+    tx: Tx, tasks: list[Task], operation: Operation, by: str, refuse: Callable[[RequestError], dict[str, object]]
+) -> list[Done]:
+    """Carry out the operation on each task; one that is refused does not keep the others from it."""
+    done = []
+    for task in tasks:
+        try:
+            done.append(operation(tx, task, now(), by))
+        except RequestError as exc:
+            done.append(Done(task.id, task.status, error=refuse(exc)))
+    return done
+
+
+def edit(tx: Tx, wanted: Edit, config: Config, by: str) -> Task:
+    """Change what is named.  Raises NotFound, InvalidRequest, TooLarge, Conflict (a live run, another version, a cycle)."""
+    task, at = require(tx, wanted.id), now()
+    _refuse_live(task)
+    refuse_large_task(wanted)
+    if wanted.version is not None and wanted.version != task.version:
+        raise Conflict(f"task {task.id} is at version {task.version}, not {wanted.version}: read it again")
+    values = {
+        name: value
+        for name, value in structs.asdict(wanted).items()
+        if value is not None and name not in ("id", "version", "depends_on")
+    }
+    if wanted.not_before is not None:
+        values["not_before"] = utc(wanted.not_before, "$.not_before")
+    if wanted.queue is not None:
+        open_queue(tx, wanted.queue, config)
+    if wanted.depends_on is not None:
+        values |= _rewire(tx, task, tuple(dict.fromkeys(wanted.depends_on)))
+    edited = changed(task, at, **values)
+    names = sorted(values.keys() - {"unmet"})
+    changes.apply(tx, Change(edited, (event(task, "task:updated", at, fields=names, by=by),)))
+    return edited
+
+
+def _held(tx: Tx, task: Task, at: datetime, on: bool) -> Done:
+    if task.status is not TaskStatus.PENDING:
+        raise InvalidTransition(f"task {task.id} is {task.status}: only a pending one is held or released")
+    if task.hold is not on:
+        held = changed(task, at, hold=on)
+        changes.apply(tx, Change(held, (event(task, "task:updated", at, fields=["hold"], hold=on),)))
+    return Done(task.id, task.status)
+
+
+def _rewire(tx: Tx, task: Task, depends_on: tuple[str, ...]) -> dict[str, object]:
+    unmet = 0
+    tx[Dependencies].delete_where(Dependencies.task_id.eq(task.id))
+    for on_id in depends_on:
+        other = require(tx, on_id)
+        if on_id == task.id or _reaches(tx, other, task.id):
+            raise Conflict(f"task {task.id} cannot depend on {on_id}, which waits for it")
+        met = other.status is TaskStatus.DONE
+        unmet += not met
+        tx[Dependencies].add(Dependency(task_id=task.id, on_id=on_id, met=met))
+    return {"depends_on": depends_on, "unmet": unmet}
+
+
+def _reaches(tx: Tx, start: Task, goal: str) -> bool:
+    seen, open_ids = {start.id}, list(start.depends_on)
+    while open_ids:
+        task_id = open_ids.pop()
+        if task_id == goal:
+            return True
+        task = tx[Tasks].get(task_id) if task_id not in seen else None
+        seen.add(task_id)
+        open_ids += task.depends_on if task else ()
+    return False
+
+
+def _refuse_live(task: Task) -> None:
+    if task.status in (TaskStatus.ASSIGNED, TaskStatus.IN_PROGRESS):
+        raise Conflict(f"task {task.id} has a live run ({task.run_id}): cancel it first, or wait for it")
+
+
+def _move(tx: Tx, change: Change) -> Done:
+    changes.apply(tx, change)
+    return Done(change.task.id, change.task.status)

@@ -1,0 +1,170 @@
+"""What a daemon does first: finds out what became of the work of the one before it (DESIGN §7).
+
+Results are collected before live rows are judged; a runner that hangs holds up nobody, since its lock is asked and not
+itself; unknown run directories are listed, never killed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+
+import trio
+
+from polpod import crash
+from polpod.model.runs import Run
+from polpod.model.tasks import Task, TaskStatus
+from polpod.rules.judge import Life, Verdict, judge
+from polpod.rules.outcome import no_row
+from polpod.rules.tasks import walk
+from polpod.runner import directory
+from polpod.services import changes
+from polpod.services.collector import BATCH, Collector
+from polpod.services.facts import facts_of, runner_pidfd
+from polpod.services.health import Health
+from polpod.services.inbox import Inbox
+from polpod.services.insist import insist
+from polpod.services.instance import Instance, now
+from polpod.services.killer import Killer
+from polpod.services.watcher import Watcher
+from polpod.store import queries
+from polpod.store.records import Tx
+from polpod.store.runs import RunTx
+from polpod.store.tables import Tasks
+
+FIRST_PASS = 5.0
+"""Seconds after which clients' writes are let in, whatever still goes on here."""
+
+
+async def recover(
+    instance: Instance, inbox: Inbox, collector: Collector, watcher: Watcher, killer: Killer, health: Health
+) -> None:
+    """Judge every run that is live or uncollected, then every task that is in progress without one."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_let_writes_in, instance)
+        newest = await instance.tasks.read(queries.last_run_id)
+        await insist(instance.runs, lambda tx: tx.never_below(newest))
+        terminal, live, bad, last = await instance.runs.read(_open_runs)
+        crash.point("recover.planned")
+        await _collect(collector, terminal)
+        await _adopt(instance, live, inbox, watcher, killer, health)
+        await _settle_stranded(instance, collector)
+        await collector.tidy()
+        foreign = await _sweep(instance, last, {r.id for r in live} | {run_id for run_id, _ in bad})
+        await insist(instance.tasks, lambda tx: _note(tx, len(terminal), len(live), bad, foreign))
+        crash.point("recover.executed")
+        instance.recovered.set()
+        nursery.cancel_scope.cancel()
+
+
+async def _let_writes_in(instance: Instance) -> None:
+    await trio.sleep(FIRST_PASS)
+    instance.recovered.set()
+
+
+def _open_runs(tx: RunTx) -> tuple[list[int], list[Run], list[tuple[int, str]], int]:
+    """Those that ended and are not collected, those that live, those that do not decode, and the id of the last of all."""
+    terminal, live = [r.id for r in tx.uncollected()], tx.live()
+    return terminal, live, list(tx.quarantined), max((r.id for r in tx.page(limit=1)), default=0)
+
+
+async def _collect(collector: Collector, runs: Sequence[int]) -> None:
+    for start in range(0, len(runs), BATCH):
+        await collector.collect(dict.fromkeys(runs[start : start + BATCH], False))
+
+
+async def _adopt(
+    instance: Instance, live: list[Run], inbox: Inbox, watcher: Watcher, killer: Killer, health: Health
+) -> None:
+    """Go on watching the runners that live; have the others looked at."""
+    facts = await trio.to_thread.run_sync(lambda: [facts_of(instance, run) for run in live])
+    tasks = await instance.tasks.read(lambda tx: {r.task_id: tx[Tasks].get(r.task_id) for r in live})
+    unwanted = []
+    for run, known in zip(live, facts, strict=True):
+        if judge(run, known) is not Verdict.WATCH:
+            inbox.look(run.id, dead=known.life is Life.DEAD)
+            continue
+        watcher.watch(run.id, runner_pidfd(run))
+        health.watch(run)
+        if run.kill_reason is not None:
+            killer.resume(run)
+        elif not _wanted(tasks[run.task_id], run):
+            unwanted.append(run.id)
+    if unwanted:
+        await killer.request(unwanted, "cancelled", "recovery: its task is not in progress with it, or was cancelled")
+
+
+def _wanted(task: Task | None, run: Run) -> bool:
+    if task is None or task.cancelled_by is not None:
+        return False
+    return task.status is TaskStatus.IN_PROGRESS and task.run_id == run.id
+
+
+async def _settle_stranded(instance: Instance, collector: Collector) -> None:
+    """Tasks in progress without a live run: their run's outcome is applied, or without a row what that means (DESIGN §7)."""
+    stranded = await instance.tasks.read(queries.occupying)
+    rows, bad = await instance.runs.read(lambda tx: _rows(tx, [t.run_id for t in stranded if t.run_id is not None]))
+    await _collect(collector, [run_id for run_id, run in rows.items() if not run.live])
+    if gone := [t.id for t in stranded if t.run_id not in rows.keys() | bad]:
+        await insist(instance.tasks, lambda tx: _without_row(tx, gone, instance.boot_id))
+    if unknown := [t.id for t in stranded if t.run_id in bad]:
+        await insist(instance.tasks, lambda tx: _unknown(tx, unknown))
+
+
+def _rows(tx: RunTx, run_ids: list[int]) -> tuple[dict[int, Run], set[int]]:
+    """Those that are there, and the ids of those that do not decode."""
+    return {run.id: run for run in tx.many(run_ids)}, {run_id for run_id, _ in tx.quarantined}
+
+
+def _unknown(tx: Tx, ids: list[str]) -> None:
+    """Nobody can read what became of their runs, so nobody repeats them: a person decides (F10)."""
+    for task_id in ids:
+        task = tx[Tasks].get(task_id)
+        if task is not None and task.status is TaskStatus.IN_PROGRESS:
+            changes.apply(tx, walk(task, now(), TaskStatus.AWAITING_APPROVAL, why=f"run {task.run_id} is quarantined"))
+
+
+def _without_row(tx: Tx, ids: list[str], boot_id: str) -> None:
+    at = now()
+    for task_id in ids:
+        task = tx[Tasks].get(task_id)
+        if task is not None and task.status is TaskStatus.IN_PROGRESS:
+            changes.apply(tx, no_row(task, boot_id, at))
+
+
+def _note(tx: Tx, collected: int, live: int, bad: list[tuple[int, str]], foreign: list[int]) -> None:
+    at = now()
+    for run_id, problem in bad:
+        changes.note(tx, at, "run:quarantined", f"run/{run_id}", problem=problem)
+    changes.note(tx, at, "daemon:started", "daemon", collected=collected, live=live, foreign=foreign)
+
+
+async def _sweep(instance: Instance, last: int, open_runs: set[int]) -> list[int]:
+    """Remove what runs up to `last` left that are over: something held it, or made it, when its turn to go had come.
+
+    Returns the numbers of run directories of which no row is known.
+    """
+    found = await trio.to_thread.run_sync(_directories, instance) - open_runs
+    rows = await instance.runs.read(lambda tx: tx.many(found))
+    over = [run.id for run in rows if run.collected_at is not None]
+    await trio.to_thread.run_sync(_remove, instance, over, last, open_runs)
+    return sorted(found - {run.id for run in rows})
+
+
+def _remove(instance: Instance, over: list[int], last: int, open_runs: set[int]) -> None:
+    for run_id in over:
+        with suppress(OSError):  # the collector said why, when it was its turn
+            directory.remove(instance.paths.run(run_id))
+    if instance.base is None:
+        return
+    for name in os.listdir(instance.base.path):
+        number = name.removeprefix("run-")
+        if name != number and number.isdigit() and int(number) <= last and int(number) not in open_runs:
+            with suppress(OSError):  # EBUSY: somebody lives there still
+                instance.base.run(int(number)).remove()
+
+
+def _directories(instance: Instance) -> set[int]:
+    numbers = (name.removeprefix("run-") for name in os.listdir(instance.paths.run_directories))
+    return {int(n) for n in numbers if n.isdigit()}

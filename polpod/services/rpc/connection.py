@@ -1,0 +1,187 @@
+"""One connection: its frames, and the answers to their calls (DESIGN §9).
+
+Rules:
+
+1. Calls of one connection are answered in their order, one at a time; those that wait on purpose go on beside them.
+2. Nothing that a client sends stops the daemon: what goes wrong in a connection ends that connection.
+3. What it costs is bounded: the members of a batch, the bytes of an answer, the long polls, the time on the loop.
+4. The details of a defect of ours are in the log, not in the answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import orjson
+import trio
+
+from polpod.errors import PermissionDenied, RequestError, Unavailable
+from polpod.services.rpc.method import Call, Caller, Method
+from polpod.services.rpc.refusal import invalid, refusal, shortened
+from polpod.services.rpc.table import METHODS
+from polpod.wire import jsonrpc
+from polpod.wire.errors import (
+    APPLICATION_ERROR,
+    INTERNAL_ERROR,
+    METHOD_NOT_FOUND,
+    PARSE_ERROR,
+    TOO_LARGE,
+)
+from polpod.wire.frames import LIMIT, Decoder, FrameTooLong, encode
+
+READ_SIZE = 65536
+PER_TURN = 16
+"""Requests of one connection that are answered before the others get a turn."""
+
+WAITING_CALLS = 64
+"""Long polls of one connection at a time."""
+
+SMALLEST = 512
+"""Bytes of the answer to a batch that each member can count on: enough to be told that its result does not fit."""
+
+BIG = 65536
+"""Bytes of a frame from which on it is decoded in a thread, so that it holds up nobody for long."""
+
+LOOK_EVERY = 0.5
+"""Seconds between looks whether a client that ended its side, and is owed answers of long polls, is still there."""
+
+if TYPE_CHECKING:
+    from polpod.wire.jsonrpc import Message
+
+log = logging.getLogger(__name__)
+
+
+class Connection:
+    """`decoding` limits how many big frames are decoded at the same time."""
+
+    def __init__(
+        self, client: trio.socket.SocketType, call: Call, nursery: trio.Nursery, decoding: trio.CapacityLimiter
+    ) -> None:
+        self._client, self._call, self._nursery, self._decoding = client, call, nursery, decoding
+        self._sending = trio.Lock()
+        self._waiting = trio.Semaphore(WAITING_CALLS)
+
+    async def serve(self) -> None:
+        """Answer until the client ends its side; after that, long polls go on for as long as it is there."""
+        decoder = Decoder()
+        answered = 0
+        while data := await self._client.recv(READ_SIZE):
+            try:
+                frames, lost = decoder.feed(data), None
+            except FrameTooLong as exc:
+                frames, lost = exc.complete, exc
+            for frame in frames:
+                await self._receive(frame)
+                answered += 1
+                if answered % PER_TURN == 0:
+                    await trio.lowlevel.checkpoint()
+            if lost is not None:
+                await self._send(_encoded(jsonrpc.error(None, PARSE_ERROR, str(lost), {"type": TOO_LARGE})))
+                return
+        while self._nursery.child_tasks and not _gone(self._client):
+            await trio.sleep(LOOK_EVERY)
+        self._nursery.cancel_scope.cancel()
+
+    async def _receive(self, frame: bytes) -> None:
+        if not frame.strip():
+            return
+        if len(frame) < BIG:
+            received = jsonrpc.receive(frame, orjson.loads)
+        else:
+            received = await trio.to_thread.run_sync(jsonrpc.receive, frame, orjson.loads, limiter=self._decoding)
+        if any(isinstance(i, jsonrpc.Call) and _waits(i) for i in received.items):
+            await self._waiting.acquire()
+            self._nursery.start_soon(self._answer_later, received)
+        else:
+            await self._answer(received)
+
+    async def _answer_later(self, received: jsonrpc.Received) -> None:
+        try:
+            await self._answer(received)
+        finally:
+            self._waiting.release()
+
+    async def _answer(self, received: jsonrpc.Received) -> None:
+        items = received.items
+        answers: list[bytes] = []
+        room = LIMIT - 2 - SMALLEST * len(items)  # the brackets
+        for number, item in enumerate(items, start=1):
+            response = await self._respond(item) if isinstance(item, jsonrpc.Call) else item
+            if response is not None:
+                answers.append(_encoded(response, room + SMALLEST))
+                room += SMALLEST - len(answers[-1]) - 1  # the comma
+            if number % PER_TURN == 0:
+                await trio.lowlevel.checkpoint()
+        if answers:
+            await self._send(b"[" + b",".join(answers) + b"]" if received.batch else answers[0])
+
+    async def _respond(self, request: jsonrpc.Call) -> Message | None:
+        """The response to one call; None to a notification."""
+        try:
+            response = jsonrpc.result(request.id, await _carry_out(self._call, request))
+        except RequestError as exc:
+            response = jsonrpc.error(request.id, **refusal(exc))
+        except _UnknownMethod as exc:
+            response = jsonrpc.error(request.id, METHOD_NOT_FOUND, str(exc))
+        except Exception:
+            log.exception("%s failed", request.method)
+            response = jsonrpc.error(request.id, INTERNAL_ERROR, "a defect of polpod; its log says more")
+        return None if request.notification else response
+
+    async def _send(self, answer: bytes) -> None:
+        async with self._sending:
+            rest = memoryview(encode(answer))
+            while rest:
+                rest = rest[await self._client.send(rest) :]
+
+
+class _UnknownMethod(Exception):
+    pass
+
+
+def _waits(request: jsonrpc.Call) -> bool:
+    method = METHODS.get(request.method)
+    return method is not None and method.waits
+
+
+async def _carry_out(call: Call, request: jsonrpc.Call) -> Any:
+    method = METHODS.get(request.method)
+    if method is None:
+        raise _UnknownMethod(f"there is no method {shortened(request.method, 100)!r}; rpc.discover lists them")
+    _admit(method, call.caller)
+    try:
+        params = msgspec.convert(request.params, method.params)
+    except msgspec.ValidationError as exc:
+        raise invalid(exc) from exc
+    if method.writes:
+        if call.desk.instance.stopping.is_set():
+            raise Unavailable("polpod is stopping")
+        await call.desk.instance.recovered.wait()
+    return msgspec.to_builtins(await method.answer(call, params))
+
+
+def _admit(method: Method, who: Caller) -> None:
+    if who.right < method.right:
+        inside = "from inside a run" if who.run_id is not None else f"to uid {who.uid}"
+        raise PermissionDenied(f"{method.name} is not allowed {inside}")
+
+
+def _encoded(response: Message, room: int = LIMIT) -> bytes:
+    """The response as JSON; where it is longer than `room` bytes, an error that says so, with its id if that fits."""
+    data = orjson.dumps(response)
+    for id in (response["id"], None):
+        if len(data) <= room:
+            break
+        why = f"the answer does not fit into a message of {LIMIT} bytes"
+        data = orjson.dumps(jsonrpc.error(id, APPLICATION_ERROR, why, {"type": TOO_LARGE}))
+    return data
+
+
+def _gone(client: trio.socket.SocketType) -> bool:
+    """Whether the other end is closed altogether, not only for writing."""
+    poll = select.poll()
+    poll.register(client.fileno(), 0)
+    return any(event & select.POLLHUP for _, event in poll.poll(0))

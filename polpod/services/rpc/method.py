@@ -1,0 +1,67 @@
+"""What a method of the socket is: one row of the table that drives dispatch, validation, rights and documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from msgspec import Struct
+
+if TYPE_CHECKING:  # the services are started with the table, so that only the type knows the way back
+    from polpod.services.desk import Desk
+
+P = TypeVar("P", bound=Struct)
+
+
+class Right(IntEnum):
+    """What a caller may do; each includes those before it."""
+
+    RUN = 0
+    """A process inside a run: it sees, and reports about its own run."""
+    MEMBER = 1
+    """Who may connect: submits, sees all tasks, manages its own."""
+    OWNER = 2
+    """polpod's own user, and root: everything."""
+
+
+class Nothing(Struct, frozen=True, forbid_unknown_fields=True):
+    """No parameters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    uid: int
+    pid: int
+    right: Right
+    run_id: int | None = None
+    """The run that the caller is inside of."""
+
+    @property
+    def name(self) -> str:
+        """Who it was, for events."""
+        return f"uid {self.uid}" if self.run_id is None else f"run {self.run_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call: who calls, and whom the daemon asks to answer."""
+
+    desk: Desk
+    caller: Caller
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    name: str
+    params: type[Struct]
+    result: Any
+    """The type of the answer, for documentation."""
+    answer: Callable[[Call, Any], Awaitable[Any]]
+    summary: str
+    right: Right = Right.MEMBER
+    writes: bool = False
+    """Waits for recovery's first pass."""
+    waits: bool = False
+    """May take long on purpose, so that other calls of the connection go on beside it."""

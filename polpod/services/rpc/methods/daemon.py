@@ -1,0 +1,66 @@
+"""daemon.*: the daemon about itself."""
+
+from __future__ import annotations
+
+import os
+
+from polpod import __version__
+from polpod.services.instance import Instance, now
+from polpod.services.rpc.method import Call, Method, Nothing, Right
+from polpod.services.rpc.methods.queue import overview
+
+
+def _state(instance: Instance) -> str:
+    if instance.stopping.is_set():
+        return "stopping"
+    return "running" if instance.recovered.is_set() else "recovering"
+
+
+async def status(call: Call, params: Nothing) -> dict[str, object]:
+    instance = call.desk.instance
+    queues = await instance.tasks.read(lambda tx: overview(instance, tx))
+    live = await instance.runs.read(lambda tx: tx.live())
+    runs = dict(instance.ended)
+    for run in live:
+        runs[run.status] = runs.get(run.status, 0) + 1
+    return {
+        "version": __version__,
+        "pid": os.getpid(),
+        "started_at": instance.started_at,
+        "uptime": (now() - instance.started_at).total_seconds(),
+        "state": _state(instance),
+        "root": instance.paths.root,
+        "socket": instance.socket,
+        "storage": instance.config.settings.storage,
+        "containment": "session" if instance.base is None else "cgroup",
+        "tasks": {str(k): n for k, n in sorted(instance.journal.tasks.items()) if n},
+        "runs": {str(k): n for k, n in sorted(runs.items()) if n},
+        "queues": {q["name"]: q for q in queues},
+        "max_concurrency": instance.config.settings.max_concurrency,
+        "launcher": {"paused": instance.launcher_paused},
+        "stuck": sorted(call.desk.killer.stuck),
+    }
+
+
+async def health(call: Call, params: Nothing) -> dict[str, object]:
+    instance = call.desk.instance
+    checks = {
+        "recovered": instance.recovered.is_set(),
+        "accepting": not instance.stopping.is_set(),
+        "disk": not instance.disk_is_full(),
+        "launcher": instance.launcher_paused is None,
+        "stuck": not call.desk.killer.stuck,
+    }
+    return {"ok": all(checks.values()), "checks": checks}
+
+
+async def shutdown(call: Call, params: Nothing) -> dict[str, object]:
+    call.desk.instance.stopping.set()
+    return {"pid": os.getpid()}
+
+
+METHODS = (
+    Method("daemon.status", Nothing, dict, status, "What it is and does, with counts.", Right.RUN),
+    Method("daemon.health", Nothing, dict, health, "Whether all is well, and what is not.", Right.RUN),
+    Method("daemon.shutdown", Nothing, dict, shutdown, "Stop: runs are ended in order first.", Right.OWNER),
+)

@@ -1,0 +1,75 @@
+"""queue.* and agent.*: the shares of the machine, and who works."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from polpod.model.agents import Queue
+from polpod.model.submissions import Name
+from polpod.services import changes
+from polpod.services.instance import Instance, now
+from polpod.services.rpc.method import Call, Method, Nothing, Right
+from polpod.store import queries
+from polpod.store.records import Tx
+from polpod.store.tables import Queues
+
+
+class Set(Struct, frozen=True, forbid_unknown_fields=True):
+    name: Name
+    slots: Annotated[int, Meta(ge=0)] | msgspec.UnsetType | None = msgspec.UNSET
+    """Null: limited by `maxConcurrency` alone."""
+    paused: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+async def list_(call: Call, params: Nothing) -> dict[str, object]:
+    instance = call.desk.instance
+    queues = await instance.tasks.read(
+        lambda tx: [q | {"ready": queries.count_ready(tx, q["name"])} for q in overview(instance, tx)]
+    )
+    return {"queues": queues}
+
+
+async def set_(call: Call, params: Set) -> dict[str, object]:
+    instance = call.desk.instance
+
+    def body(tx: Tx) -> Queue:
+        queue = instance.queues(tx).get(params.name, Queue(name=params.name))
+        if not isinstance(params.slots, msgspec.UnsetType):
+            queue = msgspec.structs.replace(queue, slots=params.slots)
+        if not isinstance(params.paused, msgspec.UnsetType):
+            queue = msgspec.structs.replace(queue, paused=params.paused)
+        tx[Queues].save(queue)
+        subject = f"queue/{queue.name}"
+        changes.note(tx, now(), "queue:updated", subject, slots=queue.slots, paused=queue.paused, by=call.caller.name)
+        return queue
+
+    return {"queue": await instance.tasks.write(body)}
+
+
+def overview(instance: Instance, tx: Tx) -> list[dict[str, Any]]:
+    """The queues with what runs in them."""
+    queues = instance.queues(tx)
+    busy = queries.busy(tx, queues, ())
+    return [
+        {
+            "name": q.name,
+            "slots": q.slots,
+            "paused": q.paused,
+            "busy": busy.queues.get(q.name, 0),
+        }
+        for q in queues.values()
+    ]
+
+
+async def agents(call: Call, params: Nothing) -> dict[str, object]:
+    return {"agents": call.desk.instance.config.agents}
+
+
+METHODS = (
+    Method("queue.list", Nothing, dict, list_, "The queues.", Right.RUN),
+    Method("queue.set", Set, dict, set_, "Set a queue's slots, pause or resume it.", Right.OWNER, writes=True),
+    Method("agent.list", Nothing, dict, agents, "The agents of polpo.json.", Right.RUN),
+)

@@ -1,0 +1,72 @@
+"""run.*: attempts, and what runners say of them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from polpod.errors import InvalidRequest, NotFound
+from polpod.model.runs import Reason, RunStatus
+from polpod.rules.outcome import MEANING
+from polpod.services import views
+from polpod.services.rpc.method import Call, Method, Right
+
+
+class ById(Struct, frozen=True, forbid_unknown_fields=True):
+    id: int
+
+
+class List(Struct, frozen=True, forbid_unknown_fields=True):
+    task_id: str | None = None
+    status: tuple[RunStatus, ...] | None = None
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+    before: int | None = None
+
+
+class Report(Struct, frozen=True):
+    """The outcome columns of `runner/contract.py`, with the nonce that makes them believable."""
+
+    id: int
+    nonce: str
+    status: Literal["completed", "failed", "killed", "lost"]
+    reason: Reason
+    ended_at: str
+    exit_code: int | None = None
+    signal: int | None = None
+    error: str | None = None
+    duration: float | None = None
+    cpu_seconds: float | None = None
+    max_rss: int | None = None
+    leftovers: int | None = None
+
+
+async def get(call: Call, params: ById) -> dict[str, object]:
+    run = await call.desk.instance.runs.read(lambda tx: tx.get(params.id))
+    if run is None:
+        raise NotFound(f"there is no run {params.id}")
+    return {"run": views.run_view(run)}
+
+
+async def list_(call: Call, params: List) -> dict[str, object]:
+    runs = await call.desk.instance.runs.read(
+        lambda tx: tx.page(task_id=params.task_id, statuses=params.status, before=params.before, limit=params.limit)
+    )
+    following = runs[-1].id if len(runs) == params.limit else None
+    return {"runs": [views.run_view(r) for r in runs], "next": following}
+
+
+async def report(call: Call, params: Report) -> dict[str, object]:
+    """The runner's doorbell; the rows are the truth, so this only makes the daemon look."""
+    if (params.status, params.reason) not in MEANING:
+        raise InvalidRequest(f"a run is never {params.status} for the reason {params.reason}", "$.reason")
+    call.desk.inbox.report(msgspec.to_builtins(params))
+    return {}
+
+
+METHODS = (
+    Method("run.get", ById, dict, get, "One run.", Right.RUN),
+    Method("run.list", List, dict, list_, "Runs by page, newest first.", Right.RUN),
+    Method("run.report", Report, dict, report, "A runner says how its run ended.", Right.RUN),
+)

@@ -1,0 +1,37 @@
+"""Who calls: the kernel's word about the process at the other end of the socket (DESIGN §9).
+
+Who may submit may do what polpod's user may, since jobs run as that user: the difference between members is courtesy, not
+security.  A process inside a run gets that run's rights, whoever its user is: a defence against accidents.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import struct
+
+import trio
+
+from polpod.runner.containment import RunCgroups
+from polpod.services.rpc.method import Caller, Right
+
+_CREDENTIALS = struct.Struct("3i")
+
+
+def caller(peer: trio.socket.SocketType, base: RunCgroups | None) -> Caller:
+    """The process that connected.  Raises OSError when it is gone already."""
+    pid, uid, _ = _CREDENTIALS.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    if base is not None and (run_id := _run_around(pid, base)) is not None:
+        return Caller(uid, pid, Right.RUN, run_id)
+    return Caller(uid, pid, Right.OWNER if uid in (0, os.geteuid()) else Right.MEMBER)
+
+
+def _run_around(pid: int, base: RunCgroups) -> int | None:
+    try:
+        with open(f"/proc/{pid}/cgroup") as file:
+            groups = file.read()
+    except OSError:  # it ended, or hides: then it is nobody's job
+        return None
+    found = re.search(rf"^0::.*{re.escape(os.path.basename(base.path))}/run-(\d+)(?:/|$)", groups, re.MULTILINE)
+    return int(found[1]) if found else None

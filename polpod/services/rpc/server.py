@@ -1,0 +1,70 @@
+"""The socket: accepts connections, as many as leave descriptors for the runs (DESIGN §9, F86)."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import resource
+
+import trio
+
+from polpod.services.desk import Desk
+from polpod.services.rpc.connection import Connection
+from polpod.services.rpc.method import Call
+from polpod.services.rpc.peers import caller
+
+KEPT = 64
+"""Descriptors that are the daemon's own, whatever the limit: stores, zygote, pipes and pidfds of runs."""
+
+FEWEST = 8
+"""Connections that there may be, however low the limit."""
+
+OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+log = logging.getLogger(__name__)
+
+
+async def serve(listener: trio.socket.SocketType, desk: Desk) -> None:
+    """Accept and answer until cancelled; those for whom there is no room wait until somebody leaves."""
+    room = trio.Semaphore(most_connections())
+    decoding = trio.CapacityLimiter(1)
+    async with trio.open_nursery() as nursery:
+        while True:
+            if not room.value:
+                log.warning("%d clients are connected: others wait until one of them leaves", most_connections())
+            await room.acquire()
+            client = await _accept(listener)
+            nursery.start_soon(_serve_connection, client, desk, decoding, room)
+
+
+def most_connections() -> int:
+    """At most half of all descriptors, since each live run needs one, too."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(FEWEST, min(limit // 2, limit - KEPT))
+
+
+async def _accept(listener: trio.socket.SocketType) -> trio.socket.SocketType:
+    while True:
+        try:
+            return (await listener.accept())[0]
+        except OSError as exc:
+            if exc.errno not in OUT_OF_DESCRIPTORS:
+                raise
+            log.warning("cannot accept: %s", exc.strerror)
+            await trio.sleep(1)
+
+
+async def _serve_connection(
+    client: trio.socket.SocketType, desk: Desk, decoding: trio.CapacityLimiter, room: trio.Semaphore
+) -> None:
+    try:
+        with client:
+            who = caller(client, desk.instance.base)
+            async with trio.open_nursery() as nursery:
+                await Connection(client, Call(desk, who), nursery, decoding).serve()
+    except* OSError:
+        pass  # the client went away: nobody is left to be told
+    except* Exception:
+        log.exception("a connection was ended by a defect")
+    finally:
+        room.release()

@@ -1,0 +1,71 @@
+"""Prepares what a runner finds: its cgroup, its run directory, and spec.json.  Blocking; called in a worker thread."""
+
+from __future__ import annotations
+
+import os
+import resource
+
+from polpod.model.runs import Run
+from polpod.model.tasks import Spec, Task
+from polpod.runner import contract, directory
+from polpod.runner.containment import Cgroup
+from polpod.services.instance import Instance
+
+DESCRIPTORS = resource.getrlimit(resource.RLIMIT_NOFILE)
+"""As it was when polpod started, for the jobs: polpod raises its own (DESIGN §6, job environment)."""
+
+
+def prepare(instance: Instance, run: Run, task: Task, spec: Spec, token: str) -> str | None:
+    """Make the run's cgroup and directory; None, or the reason why it cannot start."""
+    settings = instance.config.settings
+    grace = settings.kill_grace / 1000 if task.kill_grace is None else task.kill_grace
+    try:
+        for place in (instance.paths.logs, instance.paths.run_directories):
+            if not os.path.lexists(place):  # somebody cleaned up (F51, F61)
+                os.mkdir(place, 0o700)
+        if run.cgroup is not None:
+            Cgroup(run.cgroup).make()
+        directory.prepare(
+            instance.paths.run(run.id),
+            spare=instance.spares.take(),
+            spec=contract.RunSpec(
+                version=contract.VERSION,
+                run_id=run.id,
+                task_id=run.task_id,
+                attempt=run.attempt,
+                nonce=run.nonce,
+                token=token,
+                runs_db=instance.paths.runs_db,
+                socket=instance.socket,
+                daemon_lock=instance.paths.lock,
+                argv=_argv(spec),
+                cwd=spec.cwd,
+                env=spec.env,
+                umask=spec.umask,
+                stdin=spec.stdin,
+                log_path=run.log_path,
+                log_limit=settings.log_limit,
+                log_head=contract.LOG_HEAD,
+                containment="session" if run.cgroup is None else "cgroup",
+                cgroup=run.cgroup,
+                claim_until_mono=run.claim_until_mono,
+                kill_grace=grace,
+                leftovers=settings.leftovers,
+                max_duration=run.max_duration,
+                rlimits={"RLIMIT_NOFILE": list(DESCRIPTORS)},
+                nice=os.getpriority(os.PRIO_PROCESS, 0),
+                oom_score_adj=_oom_score_adj(),
+            ),
+        )
+    except OSError as exc:
+        return f"{exc.filename or instance.paths.path}: {exc.strerror}"
+    return None
+
+
+def _argv(spec: Spec) -> list[str]:
+    return list(spec.command) if spec.command is not None else ["/bin/sh", "-c", spec.shell or ""]
+
+
+def _oom_score_adj() -> int:
+    with open("/proc/self/oom_score_adj") as file:
+        return int(file.read())

@@ -1,0 +1,78 @@
+"""Decides when to look for work: after a commit that may have made something ready, and when a delay is over."""
+
+from __future__ import annotations
+
+import logging
+import math
+from datetime import datetime
+
+import trio
+
+from polpod.errors import DiskFull, Unavailable
+from polpod.model.tasks import Spec, Task, changed
+from polpod.rules.pick import free_in_queue, pick
+from polpod.services.insist import insist
+from polpod.services.instance import Instance, now
+from polpod.services.launcher import Launcher
+from polpod.store import queries
+from polpod.store.records import Tx
+from polpod.store.tables import Specs, Tasks
+
+PAGE = 256
+"""Ready tasks looked at for one free slot's sake, at most, when an agent's limit holds back those in front."""
+
+BATCH = 32
+"""Tasks that start together: they have their runners before the next are looked at, so that no claim comes too late."""
+
+RETRY_AFTER = 1.0
+
+FALLBACK = 60.0
+"""Seconds after which it looks even if nobody rang: a notification is a hint, the rows are the truth."""
+
+
+log = logging.getLogger(__name__)
+
+
+async def schedule(instance: Instance, launcher: Launcher) -> None:
+    """Start what is ready, for as long as the daemon is not stopping."""
+    await instance.recovered.wait()
+    while not instance.stopping.is_set():
+        at, clock = now(), trio.current_time()
+        batch, wake = await instance.tasks.read(
+            lambda tx: (select(instance, tx, launcher, clock), queries.next_wake(tx))
+        )
+        if batch:
+            try:
+                if not await launcher.launch(batch):
+                    await trio.sleep(RETRY_AFTER)
+            except (DiskFull, Unavailable) as exc:
+                log.warning("nothing can be started now: %s", exc)
+                await trio.sleep(RETRY_AFTER)
+        if wake is not None and wake <= at:
+            await insist(instance.tasks, lambda tx: _end_delays(tx, at), durable=False)
+        elif not batch:
+            sleep = FALLBACK if wake is None else min(FALLBACK, (wake - at).total_seconds())
+            probe = launcher.probe_at if launcher.probe_at > clock else math.inf  # due, and nobody is ready for it
+            await instance.journal.work.wait(min(probe, clock + sleep))
+
+
+def select(instance: Instance, tx: Tx, launcher: Launcher, clock: float) -> list[tuple[Task, Spec]]:
+    """The tasks that start now, with what they execute; a launcher that paused itself gets one, to probe with."""
+    if not launcher.may_start(clock):
+        return []
+    capacity = instance.capacity(tx)
+    busy = queries.busy(tx, capacity.queues, capacity.agents)
+    if capacity.total <= busy.total:
+        return []
+    ready: list[Task] = []
+    for name in capacity.queues:
+        if free := free_in_queue(name, capacity, busy):
+            ready += queries.ready(tx, name, limit=max(free, PAGE if capacity.agents else 0))
+    picked = pick(ready, capacity, busy)[: 1 if instance.launcher_paused else BATCH]
+    specs = {s.id: s.spec for s in tx[Specs].find(Specs.id.is_in({t.spec_id for t in picked if t.spec_id}))}
+    return [(t, specs[t.spec_id]) for t in picked if t.spec_id in specs]
+
+
+def _end_delays(tx: Tx, at: datetime) -> None:
+    for task in queries.due(tx, at):
+        tx[Tasks].save(changed(task, at, not_before=None))

@@ -1,0 +1,78 @@
+"""Which tasks a selector means."""
+
+from __future__ import annotations
+
+import re
+
+from polpod.errors import InvalidRequest, NotFound
+from polpod.model.submissions import Selector
+from polpod.model.tasks import Task, TaskStatus
+from polpod.store import queries
+from polpod.store.records import Tx
+from polpod.store.tables import Tasks
+
+LIMIT = 100_000
+"""Tasks that one command may be about."""
+
+_RANGE = re.compile(r"(\d{1,18})-(\d{1,18})")
+
+
+def select(tx: Tx, selector: Selector) -> tuple[list[Task], list[str]]:
+    """The selected tasks in order of `seq`, and the ids that were named but are not there.
+
+    Raises InvalidRequest when nothing is named at all: no command is about everything by accident.
+    """
+    if selector == Selector():
+        raise InvalidRequest("name tasks by id, queue, project, label or status", "$.select")
+    missing: list[str] = []
+    if selector.ids is None:
+        tasks = queries.page_of_tasks(tx, statuses=statuses(selector), queue=selector.queue, limit=LIMIT).tasks
+    else:
+        tasks = _named(tx, selector.ids, missing)
+    return sorted((t for t in tasks if matches(t, selector)), key=lambda t: t.seq), missing
+
+
+def statuses(selector: Selector) -> tuple[TaskStatus, ...] | None:
+    """The statuses that the selector names.  Raises InvalidRequest for a word that is none."""
+    if selector.status is None:
+        return None
+    words = [s.value for s in TaskStatus]
+    for word in selector.status:
+        if word not in words:
+            raise InvalidRequest(f"no status {word!r}: there are {', '.join(words)}", "$.select.status")
+    return tuple(TaskStatus(word) for word in selector.status)
+
+
+def matches(task: Task, selector: Selector) -> bool:
+    """Whether what the selector gives, other than ids, holds for the task."""
+    named = statuses(selector)
+    return (
+        (selector.queue is None or task.queue == selector.queue)
+        and (selector.project is None or task.project == selector.project)
+        and (named is None or task.status in named)
+        and (selector.labels or {}).items() <= task.labels.items()
+    )
+
+
+def require(tx: Tx, task_id: str) -> Task:
+    """The task.  Raises NotFound."""
+    task = tx[Tasks].get(task_id)
+    if task is None:
+        raise NotFound(f"there is no task {task_id}")
+    return task
+
+
+def _named(tx: Tx, ids: tuple[str, ...], missing: list[str]) -> list[Task]:
+    found: dict[str, Task] = {}
+    for name in ids:
+        task = tx[Tasks].get(name)
+        if task is not None:
+            found[task.id] = task
+        elif span := _RANGE.fullmatch(name):
+            first, last = int(span[1]), int(span[2])
+            if last - first >= LIMIT:
+                raise InvalidRequest(f"{name}: a range of more than {LIMIT} ids", "$.select.ids")
+            found |= {t.id: t for t in map(tx[Tasks].get, map(str, range(first, last + 1))) if t is not None}
+        else:
+            missing.append(name)
+    return list(found.values())

@@ -1,0 +1,85 @@
+"""The listening socket in the file system: made so that it never replaces what is alive or foreign (F8, F9)."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from dataclasses import dataclass
+
+from polpod.errors import StartError
+from polpod.paths import SUN_PATH_MAX
+
+BACKLOG = 512
+OTHER_DAEMON = 75
+"""Exit code: try again when the other one is gone (DESIGN §10)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListeningSocket:
+    socket: socket.socket
+    path: str
+    inode: int
+
+    def in_place(self) -> bool:
+        """Whether the path still leads to us: somebody may have cleaned up (F61)."""
+        try:
+            return os.lstat(self.path).st_ino == self.inode
+        except FileNotFoundError:
+            return False
+
+    def close(self) -> None:
+        """Stop listening; what lies at the path goes only if it is ours."""
+        if self.in_place():
+            os.unlink(self.path)
+        self.socket.close()
+
+
+def listen(path: str) -> ListeningSocket:
+    """Bind and listen; a socket that nobody listens on any more is replaced in one step.
+
+    Raises StartError for a path that is too long, that somebody answers on, or that is not a socket.
+    """
+    if (size := len(os.fsencode(path))) > SUN_PATH_MAX:
+        raise StartError(
+            f"{path}: {size} bytes are too long for the path of a Unix socket (at most {SUN_PATH_MAX}); "
+            "give a shorter one with --socket",
+            exit_code=2,
+        )
+    _refuse_what_lives(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    # Bound under another name and moved: at no time is there a socket at the path that does not answer.
+    temporary = os.path.join(os.path.dirname(path), f".{os.getpid()}")
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        if os.path.lexists(temporary):
+            os.unlink(temporary)
+        listener.bind(temporary)
+        os.chmod(temporary, 0o600)
+        inode = os.lstat(temporary).st_ino
+        listener.listen(BACKLOG)
+        os.rename(temporary, path)
+    except OSError as exc:
+        listener.close()
+        raise StartError(f"{path}: cannot listen: {exc.strerror}") from exc
+    return ListeningSocket(listener, path, inode)
+
+
+def _refuse_what_lives(path: str) -> None:
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    except OSError as exc:
+        raise StartError(f"{path}: {exc.strerror}") from exc
+    if not stat.S_ISSOCK(mode):
+        raise StartError(f"{path}: there is something that is not a socket; move it away, or use --socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return
+        except OSError as exc:
+            raise StartError(f"{path}: {exc.strerror or exc}; does another daemon listen there?", OTHER_DAEMON) from exc
+    raise StartError(f"{path}: another daemon answers on this socket", OTHER_DAEMON)

@@ -1,0 +1,240 @@
+"""Takes work in: from what a client hands in to a stored task, or a refusal that names the field.
+
+Rule: everything is checked before the first row is written, so that in a batch each submission stands for itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+from msgspec import Struct, structs
+
+from polpod.config import Config
+from polpod.errors import Conflict, InvalidRequest, NotFound, PermissionDenied, TooLarge
+from polpod.model.agents import Agent, Queue
+from polpod.model.submissions import Edit, Submission
+from polpod.model.tasks import Backoff, Dependency, Spec, Task, TaskStatus
+from polpod.rules.tasks import Change, event, walk
+from polpod.services import changes
+from polpod.services.instance import now
+from polpod.store import queries
+from polpod.store.records import Tx
+from polpod.store.tables import Dependencies, Queues, Tasks, stored_spec
+
+AGENT_MAX_DURATION = timedelta(minutes=30).total_seconds()
+AGENT_STALE_THRESHOLD = timedelta(minutes=5).total_seconds()
+"""Polpo's limits, for work given to an agent; a plain command has none unless somebody says so (DESIGN §5)."""
+
+
+LARGEST_TASK = 2**18
+LARGEST_SPEC = 2**21
+"""Bytes of JSON: a task with what it executes and its runs must fit into one answer (DESIGN §9), and Linux hands no more
+than this to a program as its arguments and environment."""
+
+
+class Submitted(Struct, frozen=True):
+    id: str
+    created: bool
+    """False: the idempotency key named a task that was there already."""
+
+
+def enterable(cwd: str) -> None:
+    """Refuse a working directory that a job could not enter (DESIGN §6).  Blocking.
+
+    Raises InvalidRequest where there is no such directory, PermissionDenied where polpod's user may not enter it.
+    """
+    try:
+        is_directory = os.path.isdir(cwd)
+        may_enter = os.access(cwd, os.X_OK)
+        os.stat(cwd)
+    except OSError as exc:
+        if exc.errno in (errno.EACCES, errno.EPERM):
+            raise PermissionDenied(_FORBIDDEN.format(cwd=cwd)) from exc
+        raise InvalidRequest(f"cwd {cwd}: {exc.strerror}", "$.cwd") from exc
+    if not is_directory:
+        raise InvalidRequest(f"cwd {cwd}: not a directory", "$.cwd")
+    if not may_enter:
+        raise PermissionDenied(_FORBIDDEN.format(cwd=cwd))
+
+
+_FORBIDDEN = (
+    "cwd {cwd}: the user that polpod runs as cannot enter it; run a polpod of your own for this directory, "
+    "or share it with that user"
+)
+
+
+def specify(submission: Submission, config: Config, default_cwd: str) -> Spec:
+    """What the submission says to execute.  Raises InvalidRequest, naming the field."""
+    agent = _agent(submission, config)
+    command, shell = submission.command, submission.shell
+    if command is not None and shell is not None:
+        raise InvalidRequest("command and shell: give one of them", "$.shell")
+    if command is None and shell is None:
+        if agent is None:
+            raise InvalidRequest("no command, no shell text and no agent: nothing to do", "$.command")
+        if not agent.command:
+            raise InvalidRequest(f"agent {agent.name} has no command in polpo.json", "$.agent")
+        command = tuple(part.replace("{prompt}", submission.description) for part in agent.command)
+    if command is not None and not command[0]:
+        raise InvalidRequest("the name of the command is empty", "$.command[0]")
+    for number, argument in enumerate(command or ()):
+        _refuse_nul(argument, f"$.command[{number}]")
+    _refuse_nul(shell or "", "$.shell")
+    cwd = submission.cwd or (agent.cwd if agent else None) or default_cwd
+    _refuse_nul(cwd, "$.cwd")
+    _refuse_nul(submission.stdin or "", "$.stdin")
+    if not os.path.isabs(cwd):
+        raise InvalidRequest(f"cwd {cwd}: not an absolute path", "$.cwd")
+    if submission.stdin is not None and not os.path.isabs(submission.stdin):
+        raise InvalidRequest(f"stdin {submission.stdin}: not an absolute path", "$.stdin")
+    env = dict(_clean_environment() if submission.env is None else submission.env) | (agent.env if agent else {})
+    for name, value in env.items():
+        if not name or "=" in name:
+            raise InvalidRequest(f"env: {name!r} is not a name", "$.env")
+        _refuse_nul(name + value, "$.env")
+    umask = 0o022 if submission.umask is None else submission.umask
+    spec = Spec(command=command, shell=shell, cwd=cwd, env=env, umask=umask, stdin=submission.stdin)
+    _refuse_large("command, shell, cwd and env", spec, LARGEST_SPEC)
+    refuse_large_task(structs.replace(submission, command=None, shell=None, cwd=None, env=None))
+    return spec
+
+
+def refuse_large_task(said: Submission | Edit) -> None:
+    """Raises TooLarge when what is said about a task, other than what it executes, is too much to keep with it."""
+    _refuse_large("title, description, labels and the like", said, LARGEST_TASK)
+
+
+def store(tx: Tx, submission: Submission, spec: Spec, config: Config, uid: int) -> Submitted:
+    """Store the task that the submission asks for, with its spec, dependencies and events.
+
+    Raises NotFound for a dependency that does not exist, Conflict for an idempotency key that means something else.
+    """
+    at = now()
+    if submission.idempotency_key is not None:
+        known = queries.by_idempotency_key(tx, uid, submission.idempotency_key)
+        if known is not None:
+            if known.spec_id != stored_spec(spec).id:
+                raise Conflict(
+                    f"idempotency key {submission.idempotency_key!r} is task {known.id}, which does other work"
+                )
+            return Submitted(known.id, created=False)
+    depends_on = tuple(dict.fromkeys(submission.depends_on))
+    met = {on_id: _is_done(tx, on_id) for on_id in depends_on}
+    not_before, deadline = utc(submission.not_before, "$.not_before"), utc(submission.deadline, "$.deadline")
+
+    submission = structs.replace(submission, not_before=not_before, deadline=deadline)
+    spec_id = queries.keep_spec(tx, spec)
+    open_queue(tx, submission.queue, config)
+    task = _task(tx, submission, spec, spec_id, config, uid, at, depends_on, list(met.values()).count(False))
+    created = event(task, "task:created", at, title=task.title, queue=task.queue, status=task.status)
+    change = Change(task, (created,))
+    if submission.needs_approval:
+        change = change.and_then(walk(task, at, TaskStatus.AWAITING_APPROVAL, why="needs_approval"))
+    changes.apply(tx, change)
+    for on_id, done in met.items():
+        tx[Dependencies].add(Dependency(task_id=task.id, on_id=on_id, met=done))
+    return Submitted(task.id, created=True)
+
+
+def open_queue(tx: Tx, name: str, config: Config) -> None:
+    """Make the queue known to the scheduler; one of polpo.json is, and stays as that says until somebody sets it."""
+    if name not in config.queues() and tx[Queues].get(name) is None:
+        tx[Queues].add(Queue(name=name))
+
+
+def utc(instant: datetime | None, path: str) -> datetime | None:
+    """The instant as it is stored.  Raises InvalidRequest, naming the field, for one that UTC has no date for."""
+    try:
+        return None if instant is None else instant.astimezone(UTC)
+    except OverflowError as exc:
+        raise InvalidRequest(f"{instant}: out of range", path) from exc
+
+
+def _task(
+    tx: Tx, s: Submission, spec: Spec, spec_id: str, config: Config, uid: int, at: datetime,
+    depends_on: tuple[str, ...], unmet: int,
+) -> Task:  # fmt: skip
+    settings = config.settings
+    for_agent = s.agent is not None
+    return Task(
+        id=queries.next_task_id(tx),
+        seq=queries.next_task_seq(tx),
+        title=s.title if s.title is not None else _title(spec),
+        description=s.description,
+        spec_id=spec_id,
+        project=s.project or config.project,
+        queue=s.queue,
+        labels=s.labels,
+        assigned_to=s.agent,
+        depends_on=depends_on,
+        unmet=unmet,
+        priority=s.priority,
+        created_by=uid,
+        idempotency_key=s.idempotency_key,
+        hold=s.hold,
+        max_retries=s.max_retries if s.max_retries is not None else settings.max_retries,
+        backoff=_backoff(s.retry_delay),
+        max_duration=_limit(s.max_duration, settings.task_timeout, AGENT_MAX_DURATION if for_agent else None),
+        stale_threshold=_limit(
+            s.stale_threshold, settings.stale_threshold, AGENT_STALE_THRESHOLD if for_agent else None
+        ),
+        kill_grace=s.kill_grace,
+        side_effects=s.side_effects,
+        needs_approval=s.needs_approval,
+        expectations=s.expectations,
+        not_before=s.not_before,
+        deadline=s.deadline,
+        created_at=at,
+        updated_at=at,
+    )
+
+
+def _limit(said: float | None, milliseconds: int | None, default: float | None) -> float | None:
+    if said is not None:
+        return said
+    return default if milliseconds is None else milliseconds / 1000
+
+
+def _agent(submission: Submission, config: Config) -> Agent | None:
+    if submission.agent is None:
+        return None
+    for agent in config.agents:
+        if agent.name == submission.agent:
+            return agent
+    raise InvalidRequest(f"no agent {submission.agent} in polpo.json", "$.agent")
+
+
+def _is_done(tx: Tx, on_id: str) -> bool:
+    task = tx[Tasks].get(on_id)
+    if task is None:
+        raise NotFound(f"depends_on: there is no task {on_id}")
+    return task.status is TaskStatus.DONE
+
+
+def _title(spec: Spec) -> str:
+    text = spec.shell if spec.shell is not None else shlex.join(spec.command or ())
+    return " ".join(text.split())[:200]
+
+
+def _backoff(delay: float | None) -> Backoff:
+    usual = Backoff()
+    return usual if delay is None else Backoff(delay=delay, limit=max(delay, usual.limit))
+
+
+def _refuse_large(what: str, value: Struct, most: int) -> None:
+    if (size := len(msgspec.json.encode(value))) > most:
+        raise TooLarge(f"{what}: {size} bytes together, and at most {most}; put large input into a file")
+
+
+def _refuse_nul(text: str, path: str) -> None:
+    if "\0" in text:
+        raise InvalidRequest("a NUL character cannot be handed to a program", path)
+
+
+def _clean_environment() -> dict[str, str]:
+    names = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ")
+    return {name: os.environ[name] for name in names if name in os.environ}

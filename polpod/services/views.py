@@ -1,0 +1,92 @@
+"""How tasks and runs look from outside: their fields, and what is computed from their surroundings (DESIGN §10)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from polpod.model.runs import Run
+from polpod.model.tasks import OCCUPYING, Spec, Task, TaskStatus
+from polpod.rules.waiting import Surroundings, state
+from polpod.services.instance import Instance
+from polpod.store.records import Tx
+from polpod.store.tables import Dependencies, Specs, Tasks
+
+T = TypeVar("T")
+
+_HIDDEN = {
+    "nonce",
+    "token_hash",
+    "seen_at",
+    "collected_at",
+    "claim_until_mono",
+    "started_mono",
+    "kill_mono",
+    "kill_boot",
+}
+"""Secrets and bookkeeping; the rest of a run is for everyone who may see the task."""
+
+
+PAGE_BYTES = 3 * 2**20
+"""JSON of a page: with what is around it, it fits into one message (DESIGN §9)."""
+
+
+def fitting(page: list[T]) -> list[T]:
+    """The first entries of a page, one at least, that make up no more than PAGE_BYTES."""
+    size = 0
+    for number, entry in enumerate(page):
+        size += len(msgspec.json.encode(entry))
+        if number and size > PAGE_BYTES:
+            return page[:number]
+    return page
+
+
+def unmet_dependencies(tx: Tx, task: Task) -> list[Task]:
+    """The tasks that this one still waits for."""
+    if not task.unmet:
+        return []
+    names = [d.on_id for d in tx[Dependencies].find(Dependencies.task_id.eq(task.id)) if not d.met]
+    return [t for t in map(tx[Tasks].get, names) if t is not None]
+
+
+async def live_runs(instance: Instance, tasks: Iterable[Task]) -> Mapping[str, Run]:
+    """The live runs of those tasks that have one, by task id."""
+    ids = [t.run_id for t in tasks if t.status in OCCUPYING and t.run_id is not None]
+    if not ids:
+        return {}
+    runs = await instance.runs.read(lambda tx: tx.many(ids))
+    return {r.task_id: r for r in runs if r.live}
+
+
+def surroundings(task: Task, dependencies: list[Task], run: Run | None, stuck: frozenset[int]) -> Surroundings:
+    return Surroundings(dependencies, run, stuck=task.run_id in stuck and task.status is TaskStatus.IN_PROGRESS)
+
+
+def task_view(task: Task, around: Surroundings) -> dict[str, Any]:
+    """The task's fields and its `state`."""
+    fields: dict[str, Any] = msgspec.to_builtins(task)
+    return fields | {"state": state(task, around)}
+
+
+def spec_view(tx: Tx, spec_id: str | None, *, with_values: bool) -> dict[str, Any] | None:
+    """What is executed; of the environment the names, and the values only on request (DESIGN §5, F84)."""
+    stored = tx[Specs].get(spec_id) if spec_id else None
+    if stored is None:
+        return None
+    spec: Spec = stored.spec
+    env: object = spec.env if with_values else sorted(spec.env)
+    return {
+        "command": spec.command,
+        "shell": spec.shell,
+        "cwd": spec.cwd,
+        "env": env,
+        "umask": spec.umask,
+        "stdin": spec.stdin,
+    }
+
+
+def run_view(run: Run) -> dict[str, Any]:
+    fields: dict[str, Any] = msgspec.to_builtins(run)
+    return {name: value for name, value in fields.items() if name not in _HIDDEN}

@@ -1,0 +1,174 @@
+"""`polpod --maintenance`: what polpoctl does to a state directory without a daemon, as processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from polpod.config import DEFAULT_TEXT
+
+
+class Directory:
+    """A directory, and what `--maintenance` says about it: exit status, and both its outputs."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.file = root / ".polpo" / "polpo.json"
+
+    def write(self, text: str) -> None:
+        self.file.parent.mkdir(exist_ok=True)
+        self.file.write_text(text)
+
+    def run(self, *words: str) -> tuple[int, str, str]:
+        return self.polpod("--root", str(self.root), "--maintenance", *words)
+
+    def polpod(self, *words: str) -> tuple[int, str, str]:
+        env = {k: v for k, v in os.environ.items() if not k.startswith("POLPO")}
+        ran = subprocess.run(
+            [sys.executable, "-m", "polpod", *words], cwd=self.root, env=env, capture_output=True, text=True, timeout=30
+        )
+        return ran.returncode, ran.stdout, ran.stderr
+
+    def ok(self, *words: str) -> str:
+        code, out, err = self.run(*words)
+        assert (code, err) == (0, "")
+        return out
+
+    def refuses(self, *words: str) -> tuple[int, str]:
+        """The exit status and what was said, which is one line of ours."""
+        before = self.file.read_bytes() if self.file.exists() else None
+        code, out, err = self.run(*words)
+        assert (out, err.count("\n"), err[:8]) == ("", 1, "polpod: ")
+        assert (self.file.read_bytes() if self.file.exists() else None) == before
+        return code, err.removeprefix("polpod: ").strip()
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Directory:
+    return Directory(tmp_path)
+
+
+def test_init_makes_a_state_directory_that_only_its_owner_may_enter(directory: Directory) -> None:
+    target = directory.root / "new"
+    said = directory.ok("init", str(target))
+    assert f"polpoctl --root {target} start" in said
+    assert (target / ".polpo" / "polpo.json").read_text() == DEFAULT_TEXT
+    assert (target / ".polpo").stat().st_mode & 0o777 == 0o700
+
+
+def test_init_without_a_directory_is_about_the_one_it_is_in(directory: Directory) -> None:
+    directory.ok("init")
+    assert directory.file.read_text() == DEFAULT_TEXT
+
+
+def test_init_leaves_a_configuration_alone_and_says_so(directory: Directory) -> None:
+    directory.write('{"project": "mine"}')
+    code, out, err = directory.run("init")
+    assert (code, out, err) == (0, "", f"{directory.file} is there already\n")
+    assert directory.file.read_text() == '{"project": "mine"}'
+
+
+def test_init_where_nothing_can_be_made_says_where(directory: Directory) -> None:
+    (directory.root / "file").touch()
+    code, said = directory.refuses("init", str(directory.root / "file"))
+    assert (code, said) == (1, f"{directory.root}/file/.polpo: Not a directory")
+
+
+def test_show_has_the_defaults_too(directory: Directory) -> None:
+    directory.write('{"project": "mine", "settings": {"killGrace": 5}}')
+    shown = json.loads(directory.ok("config", "show", "--json"))
+    assert (shown["project"], shown["settings"]["killGrace"], shown["settings"]["onShutdown"]) == ("mine", 5, "stop")
+
+
+def test_show_names_what_it_does_not_know(directory: Directory) -> None:
+    directory.write('{"settings": {"killGrave": 5}}')
+    code, out, err = directory.run("config", "show")
+    assert (code, json.loads(out)["settings"]["killGrace"]) == (0, 10_000)
+    assert err == f"{directory.file}: $.settings.killGrave means nothing to this version\n"
+
+
+def test_check(directory: Directory) -> None:
+    assert directory.ok("config", "check") == f"{directory.file}: good\n"
+    directory.write('{"settings": {"killGrace": "5"}}')
+    code, said = directory.refuses("config", "check")
+    assert (code, said) == (2, f"{directory.file}: Expected `int`, got `str` - at `$.settings.killGrace`")
+    code, _, err = directory.polpod("--root", str(directory.root), "--check-config")
+    assert (code, err) == (2, f"polpod: {said}\n")
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [("killGrace", "10000"), ("settings.onShutdown", "stop"), ("maxRetries", "null"), ("queues.builds.slots", "1")],
+)
+def test_get(directory: Directory, key: str, said: str) -> None:
+    directory.write('{"settings": {"queues": {"builds": {"slots": 1}}}}')
+    assert directory.ok("config", "get", key) == f"{said}\n"
+
+
+@pytest.mark.parametrize("key", ["killGrave", "killGrace.x", "queues.builds"])
+def test_get_of_what_is_not_there(directory: Directory, key: str) -> None:
+    assert directory.refuses("config", "get", key) == (3, f"{directory.file}: there is no setting {key}")
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "stored"),
+    [
+        ("killGrace", "5", {"killGrace": 5}),
+        ("settings.onShutdown", "keep", {"onShutdown": "keep"}),
+        ("queues.builds.slots", "2", {"queues": {"builds": {"slots": 2}}}),
+        ("queues.builds.paused", "true", {"queues": {"builds": {"paused": True}}}),
+        ("queues", '{"a": {"slots": 1}}', {"queues": {"a": {"slots": 1}}}),
+        ("taskTimeout", "null", {"taskTimeout": None}),
+    ],
+)
+def test_set_keeps_the_rest_of_the_file(directory: Directory, key: str, text: str, stored: dict[str, object]) -> None:
+    directory.write('{"project": "mine", "colour": 1, "settings": {"reserve": 0}}')
+    assert directory.ok("config", "set", key, text).startswith(f"{key} is now ")
+    document = json.loads(directory.file.read_text())
+    assert document == {"project": "mine", "colour": 1, "settings": {"reserve": 0} | stored}
+    assert os.listdir(directory.file.parent) == ["polpo.json"]
+
+
+def test_set_makes_the_file_in_a_state_directory_without_one(directory: Directory) -> None:
+    directory.file.parent.mkdir()
+    directory.ok("config", "set", "killGrace", "5")
+    assert json.loads(directory.file.read_text()) == {"settings": {"killGrace": 5}}
+
+
+@pytest.mark.parametrize("key", ["killGrave", "queues.builds.slotz", "killGrace.x.y", "storage.x"])
+def test_set_refuses_what_means_nothing(directory: Directory, key: str) -> None:
+    directory.write('{"settings": {"killGrace": 5, "storage": "sqlite"}}')
+    assert directory.refuses("config", "set", key, "1") == (3, f"{directory.file}: there is no setting {key}")
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "path"),
+    [("killGrace", "soon", "killGrace"), ("maxConcurrency", "0", "maxConcurrency"), ("queues.x", "3", "queues[...]")],
+)
+def test_set_refuses_a_wrong_value(directory: Directory, key: str, text: str, path: str) -> None:
+    directory.write("{}")
+    code, said = directory.refuses("config", "set", key, text)
+    assert code == 2
+    assert said.endswith(f" - at `$.settings.{path}`")
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"settings": 3}', "{"])
+def test_set_does_not_repair_a_broken_file(directory: Directory, text: str) -> None:
+    directory.write(text)
+    code, said = directory.refuses("config", "set", "killGrace", "5")
+    assert (code, said.startswith(f"{directory.file}: ")) == (2, True)
+
+
+def test_set_without_a_state_directory_says_so(directory: Directory) -> None:
+    assert directory.refuses("config", "set", "killGrace", "5") == (1, f"{directory.file}: No such file or directory")
+
+
+def test_an_unknown_verb_is_a_mistake_of_usage(directory: Directory) -> None:
+    code, _, err = directory.run("explode")
+    assert code == 2
+    assert "invalid choice: 'explode'" in err
