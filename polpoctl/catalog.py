@@ -1,0 +1,33 @@
+"""The commands, with a line on each: what `polpoctl --help` lists, and what a first argument may be."""
+
+from __future__ import annotations
+
+COMMANDS = {
+    "init": "make .polpo/ with polpo.json, to set things before the first start",
+    "start": "start a polpod, detached, for this user",
+    "stop": "ask polpod to stop, and wait until it has",
+    "status": "say how polpod is, and count its work (what polpoctl alone does)",
+    "submit": "hand in a task, and print its id",
+    "run": "hand in a task, follow its log, and exit as it does",
+    "list": "list what is not finished, and what finished lately",
+    "show": "show a task with its runs",
+    "runs": "list runs, newest first",
+    "why": "say why a task waits or failed, and what to do",
+    "logs": "print what a task wrote",
+    "wait": "wait until tasks end",
+    "cancel": "cancel tasks, ending what runs",
+    "retry": "run tasks again",
+    "remove": "forget tasks that do not run",
+    "hold": "keep tasks from starting",
+    "release": "let held tasks start",
+    "pause": "let nothing more start from a queue",
+    "resume": "let a paused queue start tasks again",
+    "queue": "list the queues, or set the slots of one",
+    "edit": "change tasks that do not run",
+    "events": "print what happened",
+    "rpc": "call a method of the socket",
+    "config": "show, check and change polpo.json",
+    "completion": "print a completion script for a shell",
+}
+
+DEFAULT = "status"

@@ -1,0 +1,89 @@
+"""`edit`: change tasks that have no live run; what is not named stays as it is."""
+
+from __future__ import annotations
+
+from polpoctl import exits
+from polpoctl.client import connect
+from polpoctl.parsers import pair
+from polpoctl.render import Screen, notice
+from polpoctl.times import duration, instant
+from polpod.wire.jsonrpc import RemoteError
+
+TYPE_CHECKING = False  # as in polpod.wire.jsonrpc
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from typing import Any
+
+    from polpoctl.client import Connection
+
+_FIELDS = (
+    "title", "description", "priority", "queue", "depends_on", "max_retries", "max_duration", "stale_threshold", "not_before",
+)  # fmt: skip
+"""Options that are parameters of task.update by the same name."""
+
+
+def options(parser: ArgumentParser) -> None:
+    add = parser.add_argument
+    add("ids", metavar="ID", nargs="+", help="ids, and ranges such as 5-9")
+    add("--title", metavar="TEXT", help="what it is called")
+    add("--description", metavar="TEXT", help="what an agent is to do")
+    add("--queue", metavar="NAME", help="the queue that it waits in")
+    add("--priority", metavar="N", type=int, help="higher ones start first")
+    add("--after", metavar="ID", dest="depends_on", action="append", help="start when this is done; may be repeated")
+    add("--retries", metavar="N", dest="max_retries", type=int, help="how often to run it again when it fails")
+    add("--timeout", metavar="D", dest="max_duration", type=duration, help="end a run that takes longer")
+    add("--stale-after", metavar="D", dest="stale_threshold", type=duration, help="warn of a run that is idle so long")
+    add("--not-before", metavar="T", type=instant, help="when it may start: an RFC 3339 time, or a duration from now")
+    add("--label", metavar="K=V", type=pair, action="append", help="set a label, and keep the others")
+
+
+def run(args: Namespace) -> int:
+    changes = {name: value for name in _FIELDS if (value := getattr(args, name)) is not None}
+    if not changes and not args.label:
+        raise exits.usage("nothing to change: polpoctl edit --help")
+    connection = connect(args)
+    ids = _ids(connection, args.ids)
+    answers = list(
+        _labelled(connection, ids, dict(args.label), changes) if args.label else _updated(connection, ids, changes)
+    )
+    tasks = [answer["task"] for answer in answers if not isinstance(answer, RemoteError)]
+    screen = Screen(args)
+    if screen.json:
+        screen.value(tasks)
+    else:
+        screen.table(("ID", "STATUS", "TITLE"), [(t["id"], t["status"], t["title"]) for t in tasks], state=1)
+    refused = [(i, a) for i, a in zip(ids, answers, strict=True) if isinstance(a, RemoteError)]
+    for task_id, error in refused:
+        notice(f"{task_id}: {error}")
+    return exits.of_errors([error for _, error in refused], len(ids))
+
+
+def _ids(connection: Connection, named: list[str]) -> list[str]:
+    """The ids, with ranges replaced by the tasks that exist."""
+    if not any("-" in name for name in named):
+        return named
+    asked: dict[str, Any] = {"all": True, "select": {"ids": named}, "limit": 1000}
+    found: list[str] = []
+    while True:
+        page = connection.call("task.list", asked)
+        found += [task["id"] for task in page["tasks"]]
+        if page["next"] is None:
+            return found
+        asked["after"] = page["next"]
+
+
+def _updated(connection: Connection, ids: list[str], changes: dict[str, Any]) -> list[Any]:
+    return list(connection.call_many(("task.update", {"id": task_id} | changes) for task_id in ids))
+
+
+def _labelled(connection: Connection, ids: list[str], labels: dict[str, str], changes: dict[str, Any]) -> list[Any]:
+    """As `_updated`, with labels added to those that each task has, unless somebody else changes it meanwhile."""
+    answers = []
+    for task_id in ids:
+        try:
+            task = connection.call("task.get", {"id": task_id})["task"]
+            change = changes | {"id": task_id, "version": task["version"], "labels": task["labels"] | labels}
+            answers.append(connection.call("task.update", change))
+        except RemoteError as error:
+            answers.append(error)
+    return answers

@@ -1,0 +1,42 @@
+"""`logs`: what a task wrote, as bytes; with `-f` until it ends."""
+
+from __future__ import annotations
+
+import sys
+
+from polpoctl import exits
+from polpoctl.client import Lasting, connect
+from polpoctl.follow import Log, content
+from polpoctl.render import Screen
+
+TYPE_CHECKING = False  # as in polpod.wire.jsonrpc
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from typing import Any
+
+
+def options(parser: ArgumentParser) -> None:
+    parser.add_argument("id", metavar="ID", help="the task")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on until the task ends")
+    parser.add_argument("-n", "--lines", metavar="N", type=int, help="begin with the last N lines")
+    parser.add_argument("--run", metavar="R", type=int, help="the log of this run (default: the newest)")
+
+
+def run(args: Namespace) -> int:
+    if args.lines is not None and args.lines < 0:
+        raise exits.usage("-n: a number that is not negative")
+    screen = Screen(args)
+
+    def sink(part: dict[str, Any]) -> None:
+        if screen.json:
+            screen.json_line(part)
+        else:
+            sys.stdout.buffer.write(content(part))
+        sys.stdout.flush()
+
+    log = Log(Lasting(connect(args)).call, args.id, args.run, args.lines)
+    if args.follow:
+        log.follow(sink)
+    else:
+        log.present(sink)
+    return exits.OK

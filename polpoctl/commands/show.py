@@ -1,0 +1,101 @@
+"""`show`: what a task is, how it stands, and its runs, oldest first."""
+
+from __future__ import annotations
+
+import time
+
+from polpoctl import exits
+from polpoctl.client import connect
+from polpoctl.render import Screen
+from polpoctl.runtable import print_runs
+from polpoctl.times import ago, local, short
+
+TYPE_CHECKING = False  # as in polpod.wire.jsonrpc
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from typing import Any
+
+
+def options(parser: ArgumentParser) -> None:
+    parser.add_argument("id", metavar="ID", help="the task")
+    parser.add_argument("--env", action="store_true", help="with the values of its environment, not the names alone")
+
+
+def run(args: Namespace) -> int:
+    answer = connect(args).call("task.get", {"id": args.id} | ({"env": True} if args.env else {}))
+    screen = Screen(args)
+    if screen.json:
+        screen.value(answer)
+        return exits.OK
+    task, spec = answer["task"], answer["task"]["spec"] or {}
+    now = time.time()
+
+    def when(name: str) -> str:
+        at = task[name]
+        return at if at is None or not screen.terminal else f"{local(at)} ({ago(at, now)})"
+
+    facts: list[tuple[str, Any]] = [
+        ("task", task["id"]),
+        ("title", task["title"]),
+        ("state", task["state"]),
+        ("command", _command(spec)),
+        ("cwd", spec.get("cwd")),
+        ("stdin", spec.get("stdin")),
+        ("project", task["project"]),
+        ("queue", task["queue"]),
+        ("agent", task["assigned_to"]),
+        ("priority", task["priority"] or None),
+        ("labels", ", ".join(f"{k}={v}" for k, v in task["labels"].items())),
+        ("depends on", ", ".join(task["depends_on"])),
+        ("description", task["description"]),
+        ("submitted", when("created_at")),
+        ("not before", when("not_before")),
+        ("started", when("started_at")),
+        ("finished", when("finished_at")),
+        ("retries", _retries(task)),
+        ("timeout", short(task["max_duration"])),
+        ("stale after", short(task["stale_threshold"])),
+        ("result", _result(task["result"])),
+        ("environment", _environment(spec.get("env"))),
+    ]
+    screen.fields([(name, str(value)) for name, value in facts if value not in (None, "")])
+    if answer["runs"]:
+        if screen.terminal:
+            screen.line("")
+        print_runs(screen, answer["runs"])
+    return exits.OK
+
+
+def _command(spec: dict[str, Any]) -> str | None:
+    if spec.get("command"):
+        from shlex import join
+
+        return join(spec["command"])
+    return spec.get("shell")
+
+
+def _retries(task: dict[str, Any]) -> str | None:
+    if not task["retries"] and task["max_retries"] is None:
+        return None
+    return f"{task['retries']} of {task['max_retries'] or 0}"
+
+
+def _result(result: dict[str, Any] | None) -> str | None:
+    if result is None:
+        return None
+    parts = [f"{result['status']} ({result['reason']})"]
+    if result["exit_code"] is not None:
+        parts.append(f"exit code {result['exit_code']}")
+    if result["signal"]:
+        parts.append(f"signal {result['signal']}")
+    if result["duration"] is not None:
+        parts.append(f"after {short(result['duration'])}")
+    if result.get("error"):
+        parts.append(result["error"])
+    return ", ".join(parts)
+
+
+def _environment(env: dict[str, str] | list[str] | None) -> str | None:
+    if isinstance(env, dict):
+        return " ".join(f"{name}={value}" for name, value in sorted(env.items()))
+    return " ".join(env or ())

@@ -1,0 +1,87 @@
+"""A task's log as bytes, followed through retries of the task and restarts of polpod, nothing lost and nothing twice.
+
+Rule: once a run is known it is named in each call, with the offset that follows the bytes that were passed on.  So a
+call may be made again, and the bytes of two runs never mix.
+"""
+
+from __future__ import annotations
+
+from binascii import a2b_base64
+
+from polpoctl.render import notice
+
+TYPE_CHECKING = False  # as in polpod.wire.jsonrpc
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+CHUNK = 2**18
+"""Bytes of a log asked for at once."""
+
+LONG_POLL = 30
+"""Seconds; the most that polpod waits before it answers (DESIGN §9)."""
+
+BETWEEN_RUNS = 1
+"""Seconds to wait for the task to end, before a look for its next run."""
+
+
+class Log:
+    """The log of a task: of its newest run, unless a run is named."""
+
+    def __init__(
+        self, call: Callable[[str, dict[str, Any]], Any], task_id: str, run: int | None, tail: int | None
+    ) -> None:
+        """`call` makes a call that may be made again; `tail`: begin with so many last lines."""
+        self._call = call
+        self._task_id = task_id
+        self._only = run is not None
+        self._run = run
+        self._tail = tail
+        self._offset = 0
+
+    def present(self, sink: Callable[[dict[str, Any]], None]) -> None:
+        """Pass on what there is now."""
+        while (part := self._next(0))["data"]:
+            sink(part)
+        if part["run_id"] is None:
+            notice(f"task {self._task_id} has not run yet")
+
+    def follow(self, sink: Callable[[dict[str, Any]], None]) -> None:
+        """Pass on what there is and what follows, until the task ends; or, where a run was named, until that one ends."""
+        wait = 0  # what can never start is found out at once
+        while True:
+            part = self._next(wait)
+            wait = LONG_POLL
+            if part["data"]:
+                sink(part)
+            elif part["end"]:
+                if self._only or self._ended(BETWEEN_RUNS):
+                    return
+            elif self._run is None and self._ended(0):
+                return
+
+    def _next(self, wait: float) -> dict[str, Any]:
+        asked: dict[str, Any] = {"id": self._task_id, "limit": CHUNK, "wait": wait}
+        asked |= {"offset": self._offset} if self._tail is None else {"tail": self._tail}
+        if self._run is not None:
+            asked["run"] = self._run
+        part: dict[str, Any] = self._call("task.logs", asked)
+        self._run, self._offset, self._tail = part["run_id"], part["next_offset"], None
+        return part
+
+    def _ended(self, wait: float) -> bool:
+        """Whether the task has ended with this run; turns to the next run where there is one."""
+        # First whether it has ended, then its newest run: in the other order a short run between would be missed.
+        ended: bool = self._call("task.wait", {"ids": [self._task_id], "timeout": wait})["finished"]
+        newest = self._call("task.logs", {"id": self._task_id, "offset": 0, "limit": 1})["run_id"]
+        if newest == self._run:
+            return ended
+        if self._run is not None:
+            notice(f"run {newest} of task {self._task_id} begins")
+        self._run, self._offset = newest, 0
+        return False
+
+
+def content(part: dict[str, Any]) -> bytes:
+    """The bytes of a part of a log."""
+    return a2b_base64(part["data"])

@@ -1,0 +1,78 @@
+"""Parsers: what is the same in every command's, and all of them in one for completion and manual pages.
+
+A command builds its own parser only: making all of them would cost each start more than everything else together.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from polpoctl import exits
+from polpoctl.catalog import COMMANDS
+
+TYPE_CHECKING = False  # as in polpod.wire.jsonrpc
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import NoReturn
+
+# polpoctl has no translations.  Looking for them, argparse loads `locale` and asks the file system for each string that
+# it says, which is a tenth of a start.
+setattr(argparse, "_", str)  # noqa: B010 - a plain assignment is an error to the type checker
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, with errors that are raised, no abbreviations, and a width that need not be found out."""
+
+    def __init__(self, prog: str, description: str, **_of_later_pythons: object) -> None:
+        super().__init__(prog=prog, description=description, allow_abbrev=False, formatter_class=_Formatter)
+
+    def error(self, message: str) -> NoReturn:
+        raise exits.usage(f"{message}\nmore: {self.prog} --help")
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Of a fixed width: argparse makes one for each option, and would load `shutil` to ask for the terminal's."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=80, max_help_position=24)
+
+
+def module(name: str) -> ModuleType:
+    """The module of a command."""
+    return __import__(f"polpoctl.commands.{name}", fromlist=["run"])
+
+
+def parser(name: str) -> Parser:
+    """The parser of one command."""
+    made = Parser(f"polpoctl {name}", f"{COMMANDS[name].capitalize()}.")
+    common(made)
+    module(name).options(made)
+    return made
+
+
+def common(made: argparse.ArgumentParser) -> None:
+    """The options that every command has."""
+    made.add_argument("--root", metavar="DIR", help="the directory whose .polpo is meant")
+    made.add_argument("--socket", metavar="PATH", help="the socket of the polpod that is meant")
+    made.add_argument("--json", action="store_true", help="print JSON")
+    made.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="colours (default: auto)")
+
+
+def pair(text: str) -> tuple[str, str]:
+    """The parts of `NAME=VALUE`, as a type of argparse.  Raises ArgumentTypeError."""
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
+    return name, value
+
+
+def whole() -> Parser:
+    """One parser with all commands as subparsers, from the same declarations."""
+    made = Parser("polpoctl", "Hand work to polpod, and see what becomes of it.")
+    common(made)
+    subparsers = made.add_subparsers(dest="name", metavar="COMMAND")
+    for name, summary in COMMANDS.items():
+        command = subparsers.add_parser(name, help=summary, description=f"{summary.capitalize()}.")
+        common(command)
+        module(name).options(command)
+    return made
