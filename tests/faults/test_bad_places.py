@@ -1,0 +1,319 @@
+"""Places that a daemon cannot live in, and disks that have no room: it says so, touches nothing, and goes on when it can.
+
+F8, F9, F49; DESIGN §10 (exit statuses).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kit.client import Refused
+from kit.host import Host
+from kit.other_user import NOBODY
+from kit.starting import WITHOUT_OVERRIDE, polpod
+from kit.waiting import until
+
+ROOT = os.geteuid() == 0
+MIB = 2**20
+
+
+def refuses(host: Host, *arguments: str, status: int, says: str, under: tuple[str, ...] = ()) -> None:
+    """polpod does not start, for this reason."""
+    ended, output = polpod("--root", str(host.root), *arguments, under=under)
+    assert (ended, "Traceback" in output) == (status, False), output
+    assert says in output, output
+
+
+# Two daemons
+
+
+def test_a_second_daemon_is_turned_away_however_the_directory_is_spelled(host: Host) -> None:
+    host.start()
+    assert host.daemon is not None
+    task_id = host.submit(shell="while [ ! -e go ]; do sleep 0.02; done")
+    run = host.running(task_id)
+    alias = host.root / "alias"
+    alias.symlink_to(host.root)
+    for spelled in (str(host.root), f"{host.root}/.polpo/..", str(alias)):
+        for options in ([], ["--socket", str(host.root / "other.sock")]):
+            status, output = polpod("--root", spelled, *options)
+            assert status == 75, output
+            assert f"pid {host.daemon.pid}" in output
+    assert not (host.root / "other.sock").exists()
+    assert host.call("daemon.status")["pid"] == host.daemon.pid
+    assert host.running(task_id)["pid"] == run["pid"]
+    (host.root / "go").touch()
+    assert host.finished(task_id)["status"] == "done"
+
+
+def test_a_daemon_of_another_directory_does_not_take_the_socket(host: Host) -> None:
+    host.start()
+    with Host() as other:
+        refuses(other, "--socket", host.socket, status=75, says=host.socket)
+        # What it had begun it has given back: it starts as soon as it has a socket of its own.
+        other.start()
+        assert other.call("daemon.status")["socket"] == other.socket
+    assert host.daemon is not None
+    assert host.call("daemon.status")["pid"] == host.daemon.pid
+
+
+# The socket
+
+
+def test_a_stale_socket_is_replaced(host: Host) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(host.socket)
+    host.start()
+    assert host.call("daemon.health")
+    host.kill()
+    assert Path(host.socket).is_socket()
+    host.start()
+    assert host.call("daemon.health")
+    assert host.stop() == 0
+    assert not Path(host.socket).exists()
+
+
+def test_a_socket_on_which_somebody_answers_is_left_to_them(host: Host) -> None:
+    with socket.socket(socket.AF_UNIX) as foreign:
+        foreign.bind(host.socket)
+        foreign.listen()
+        inode = os.stat(host.socket).st_ino
+        refuses(host, status=75, says=host.socket)
+        assert os.stat(host.socket).st_ino == inode
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as foreign:
+        os.unlink(host.socket)
+        foreign.bind(host.socket)
+        refuses(host, status=75, says=host.socket)
+
+
+def test_what_is_no_socket_is_left_where_the_socket_should_be(host: Host) -> None:
+    path = Path(host.socket)
+    path.write_text("precious")
+    refuses(host, status=1, says=f"{path}: there is something that is not a socket")
+    assert path.read_text() == "precious"
+    path.unlink()
+    path.mkdir()
+    refuses(host, status=1, says=f"{path}: there is something that is not a socket")
+    path.rmdir()
+    path.symlink_to("/no/such/file")
+    refuses(host, status=1, says=f"{path}: there is something that is not a socket")
+    path.unlink()
+    host.start()
+
+
+def test_a_path_too_long_for_a_socket_is_told_with_its_length(host: Host) -> None:
+    for length in (108, 300):
+        path = f"{host.root}/".ljust(length, "s")
+        refuses(host, "--socket", path, status=2, says=f"{length} bytes are too long")
+    host.start(POLPO_SOCKET=(path := f"{host.root}/".ljust(107, "s")), wait=False)
+    until(lambda: Path(path).exists(), "107 bytes are not too long")
+
+
+def test_a_socket_that_cannot_be_made_is_told_with_its_path(host: Host) -> None:
+    closed = host.root / "closed"
+    closed.mkdir(0o500)
+    (host.root / "file").touch()
+    for path in (closed / "s", closed / "deeper" / "s", host.root / "file" / "s"):
+        refuses(host, "--socket", str(path), status=1, says=f"{path}: ", under=tuple(WITHOUT_OVERRIDE))
+
+
+# The state directory
+
+
+def test_a_state_directory_of_another_user_is_refused_and_not_touched(host: Host) -> None:
+    state = Path(host.paths.path)
+    if ROOT:
+        os.chown(state, NOBODY, NOBODY)
+    else:
+        (state / "polpo.json").unlink()
+        state.rmdir()
+        state.symlink_to("/usr")
+    before = sorted(os.listdir(state))
+    refuses(host, status=1, says=f"{state} belongs to uid {NOBODY if ROOT else 0}")
+    assert sorted(os.listdir(state)) == before
+    if ROOT:
+        os.chown(state, 0, 0)
+    else:
+        state.unlink()
+
+
+@pytest.mark.parametrize("used", [False, True], ids=["new", "used"])
+def test_a_state_directory_without_permission_is_refused_with_its_path(host: Host, used: bool) -> None:
+    if used:
+        host.start()
+        host.submit("true", hold=True)
+        assert host.stop() == 0
+    state = Path(host.paths.path)
+    state.chmod(0o500)
+    refuses(host, status=1, says=str(state), under=tuple(WITHOUT_OVERRIDE))
+    state.chmod(0o700)
+    host.start()
+    assert len(host.call("task.list")["tasks"]) == used
+
+
+def test_a_file_in_the_place_of_something_of_ours_is_named(host: Host) -> None:
+    for name in ("tmp", "logs"):
+        path = Path(host.paths.path, name)
+        path.touch()
+        refuses(host, status=1, says=str(path))
+        path.unlink()
+    for name in ("polpod.lock", "state.db", "runs.db"):
+        path = Path(host.paths.path, name)
+        path.mkdir()
+        refuses(host, status=1, says=str(path))
+        path.rmdir()
+    host.start()
+
+
+def test_a_root_that_cannot_have_a_state_directory_is_refused(host: Host) -> None:
+    (host.root / "file").touch()
+    for root in (host.root / "file", "/proc", "/dev/null"):
+        status, output = polpod("--root", str(root))
+        assert (status, "Traceback" in output) == (1, False), output
+        assert f"{root}/.polpo" in output
+
+
+# Full disks
+
+
+@pytest.fixture
+def small(host: Host) -> Iterator[Host]:
+    """A state directory on a disk of its own, of 4 MiB."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=0700", "polpod-test", host.paths.path], check=True)
+    try:
+        host.configure()
+        yield host
+        if host.daemon is not None and host.daemon.poll() is None:
+            host.stop()
+    finally:
+        subprocess.run(["umount", "--lazy", host.paths.path], check=True)
+        host.configure()
+
+
+def filler(host: Host) -> Path:
+    return Path(host.paths.path, "filler")
+
+
+def fill(host: Host, leave: int = 0) -> None:
+    """Use up the disk of the state directory."""
+    space = os.statvfs(host.paths.path)
+    with filler(host).open("ab", buffering=0) as file, suppress(OSError):
+        file.write(bytes(max(0, space.f_bavail * space.f_frsize - leave)))
+        while not leave:
+            file.write(bytes(4096))
+
+
+def refused_for_space(host: Host, **fields: Any) -> bool:
+    """Whether the daemon takes no more work, for that reason and no other."""
+    with host.client() as client:
+        message = {
+            "jsonrpc": "2.0",
+            "id": 1,
+            "method": "task.submit",
+            "params": {"shell": "true", "hold": True} | fields,
+        }
+        client.send_raw(json.dumps(message).encode() + b"\n")
+        answer = client.receive()
+    assert "result" in answer or answer["error"]["data"]["type"] == "disk_full"
+    return "error" in answer
+
+
+# Only root can mount a disk; what others can have is a reserve, the last test here.
+if ROOT:
+
+    def test_on_a_full_disk_work_is_refused_and_what_runs_is_recorded(small: Host) -> None:
+        small.start()
+        go = small.root / "go"
+        running = small.submit(shell=f"while [ ! -e {go} ]; do sleep 0.02; done; exit 7")
+        small.running(running)
+        fill(small)
+        until(lambda: refused_for_space(small, description="d" * 100_000), "the disk is full")
+        assert small.task(running)["state"] == "running"
+        assert small.call("daemon.status")["tasks"]
+        go.touch()
+        pid = small.runs(running)[0]["pid"]
+        until(lambda: not Path(f"/proc/{pid}").exists(), "its runner has ended, whatever the disk says")
+        assert small.daemon is not None
+        assert small.daemon.poll() is None
+        filler(small).unlink()
+        task = small.finished(running)
+        assert (task["result"]["exit_code"], task["retries"], task["recoveries"]) == (7, 0, 0)
+        assert len(small.runs(running)) == 1
+        assert small.finished(small.submit("true"))["status"] == "done"
+        assert "Traceback" not in small.log()
+
+    def test_a_daemon_killed_on_a_full_disk_loses_nothing(small: Host) -> None:
+        small.start()
+        go = small.root / "go"
+        running = small.submit(shell=f"while [ ! -e {go} ]; do sleep 0.02; done; exit 7")
+        held = [small.submit("true", hold=True) for _ in range(10)]
+        pid = small.running(running)["pid"]
+        fill(small)
+        small.kill()
+        go.touch()
+        until(lambda: not Path(f"/proc/{pid}").exists(), "its runner has ended, whatever the disk says")
+        started = small.start(wait=False)
+        with suppress(subprocess.TimeoutExpired):  # it may live without space, or say that it cannot
+            assert started.wait(3) == 1
+            assert "no space" in small.log() or "No space" in small.log()
+        assert "Traceback" not in small.log()
+        filler(small).unlink()
+        if started.poll() is not None:
+            small.start()
+        until(small._answers, "it answers")
+        task = small.finished(running)
+        assert (task["result"]["exit_code"], task["retries"], task["recoveries"]) == (7, 0, 0)
+        assert [t["id"] for t in small.call("task.list", select={"status": ["pending"]})["tasks"]] == held
+
+    def test_a_start_on_a_full_disk_says_so(small: Host) -> None:
+        fill(small)
+        ended, output = polpod("--root", str(small.root))
+        assert (ended, "Traceback" in output) == (1, False), output
+        assert "space" in output
+        filler(small).unlink()
+        small.start()
+
+    def test_below_the_reserve_nothing_starts_and_it_goes_on_by_itself(small: Host) -> None:
+        small.configure(reserve=2 * MIB, maxConcurrency=1)
+        small.start()
+        go = small.root / "go"
+        running = small.submit(shell=f"while [ ! -e {go} ]; do sleep 0.02; done; exit 7")
+        small.running(running)
+        ready = small.submit("true")
+        fill(small, leave=MIB)
+        with pytest.raises(Refused, match="2 MiB") as refused:
+            small.submit("true")
+        assert refused.value.word == "disk_full"
+        with pytest.raises(Refused) as refused:
+            small.call("task.submit_many", tasks=[{"shell": "true"}])
+        assert refused.value.word == "disk_full"
+        go.touch()
+        assert small.finished(running)["result"]["exit_code"] == 7
+        until(lambda: small.call("daemon.status")["launcher"]["paused"], "the launcher says why it starts nothing")
+        assert "MiB" in small.call("daemon.status")["launcher"]["paused"]
+        assert not small.call("daemon.health")["ok"]
+        assert any("MiB" in sentence for sentence in small.call("task.why", id=ready)["sentences"])
+        assert small.task(ready)["status"] == "pending"
+        filler(small).unlink()
+        assert small.finished(ready)["status"] == "done"
+        assert small.call("daemon.health")["ok"]
+
+
+def test_a_reserve_larger_than_the_disk_is_a_full_disk(host: Host) -> None:
+    host.configure(reserve=2**52)
+    host.start()
+    assert refused_for_space(host)
+    assert host.call("task.list")["tasks"] == []
+    assert host.call("daemon.health")["checks"]["disk"] is False
+    assert host.stop() == 0
+    host.configure(reserve=0)
+    host.start()
+    assert not refused_for_space(host)

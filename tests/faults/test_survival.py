@@ -1,0 +1,87 @@
+"""What the product is for: the daemon dies, the work does not (F1, F2, F4, F19)."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from kit.host import Host
+from kit.processes import alive
+from kit.waiting import until
+
+
+def test_running_jobs_survive_the_daemon_and_keep_their_exit_codes(host: Host) -> None:
+    host.configure(maxConcurrency=20)
+    host.start()
+    go = host.root / "go"
+    trace = host.root / "trace"
+    shell = (
+        f"echo started-$POLPO_TASK_ID >> {trace}; while [ ! -e {go} ]; do sleep 0.05; done; exit $((POLPO_TASK_ID % 3))"
+    )
+    ids = [host.submit(shell=shell) for _ in range(20)]
+    before = {i: host.running(i) for i in ids}
+
+    host.kill()
+    go.touch()  # ten of them or all end while nobody watches
+    until(lambda: not any(alive(r["pid"]) for r in before.values()), "the runners have ended")
+    host.start()
+
+    for i in ids:
+        task = host.finished(i)
+        (run,) = host.runs(i)
+        assert run["pid"] == before[i]["pid"]
+        assert run["exit_code"] == int(i) % 3
+        assert task["status"] == ("done" if int(i) % 3 == 0 else "failed")
+        assert task["retries"] == task["recoveries"] == 0
+    assert sorted(trace.read_text().split()) == sorted(f"started-{i}" for i in ids)
+
+
+def test_a_run_that_lives_through_a_restart_is_adopted(host: Host) -> None:
+    host.start()
+    go = host.root / "go"
+    task_id = host.submit(shell=f"while [ ! -e {go} ]; do sleep 0.05; done; exit 7")
+    before = host.running(task_id)
+    host.kill()
+    host.start()
+    assert host.running(task_id)["id"] == before["id"]
+    go.touch()
+    assert host.finished(task_id)["result"]["exit_code"] == 7
+    assert len(host.runs(task_id)) == 1
+
+
+def test_a_killed_runner_takes_its_job_along_and_the_fourth_loss_is_for_a_person(host: Host) -> None:
+    host.start()
+    pids = host.root / "pids"
+    task_id = host.submit(shell=f"setsid sh -c 'echo $$ >> {pids}; exec sleep 1000' & sleep 1000")
+    for lost in range(4):
+        run = host.running(task_id)
+        until(lambda: pids.exists() and len(pids.read_text().split()) == lost + 1, "the job has a child")
+        os.kill(run["pid"], signal.SIGKILL)
+        until(lambda: host.runs(task_id)[lost]["status"] == "lost", "the run is lost")
+        assert not any(alive(int(p)) for p in pids.read_text().split())
+    task = host.finished(task_id)
+    assert (task["status"], task["retries"], task["recoveries"]) == ("awaiting_approval", 0, 4)
+    assert [r["reason"] for r in host.runs(task_id)] == ["lost"] * 4
+
+
+def test_cancel_ends_the_whole_tree_before_it_is_called_killed(host: Host) -> None:
+    host.configure(killGrace=500)
+    host.start()
+    pids = host.root / "pids"
+    script = host.root / "stubborn.sh"
+    script.write_text(
+        "trap '' TERM\n"
+        f"(setsid sh -c 'trap \"\" TERM; (sleep 1000 & echo $! >> {pids}; wait) & echo $! >> {pids}; wait' &)\n"
+        f"echo $$ >> {pids}\n"
+        "while :; do sleep 1; done\n"
+    )
+    task_id = host.submit("sh", str(script))
+    host.running(task_id)
+    until(lambda: pids.exists() and len(pids.read_text().split()) == 3, "the tree stands")
+    host.call("task.cancel", select={"ids": [task_id]})
+    assert host.task(task_id)["state"] == "cancelling"
+    task = host.finished(task_id)
+    assert not any(alive(int(p)) for p in pids.read_text().split())
+    assert task["status"] == "cancelled"
+    (run,) = host.runs(task_id)
+    assert (run["status"], run["reason"]) == ("killed", "cancelled")

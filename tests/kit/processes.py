@@ -1,0 +1,56 @@
+"""Processes as tests see them: by pid, read from /proc."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def alive(pid: int) -> bool:
+    """Whether a process of this pid does anything; a zombie does not."""
+    return state(pid) not in ("", "Z", "X")
+
+
+def state(pid: int) -> str:
+    """The letter of /proc/<pid>/stat; empty where there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def children(pid: int) -> list[int]:
+    """Those whose parent this is."""
+    found = []
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            parent = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[1]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(parent) == pid:
+            found.append(int(name))
+    return found
+
+
+def zygote(daemon: int) -> int | None:
+    """The zygote of this daemon, if it has one just now."""
+    for pid in children(daemon):
+        try:
+            if b"polpod.runner.zygote" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return pid
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return None
+
+
+def holders(path: str) -> list[int]:
+    """Those that have this file open."""
+    found = []
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            open_files = [os.readlink(f"/proc/{name}/fd/{fd}") for fd in os.listdir(f"/proc/{name}/fd")]
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+        if path in open_files:
+            found.append(int(name))
+    return found

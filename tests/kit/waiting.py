@@ -1,0 +1,23 @@
+"""The only place where tests wait for something that no event tells: a condition, and a bound."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+BOUND = 30.0
+"""Seconds; far above what anything takes here, so that only a defect reaches it."""
+
+
+def until(condition: Callable[[], T | None], what: str, bound: float = BOUND) -> T:
+    """The first true value of `condition`.  Raises AssertionError, saying `what` did not come, after `bound` seconds."""
+    deadline = time.monotonic() + bound
+    while True:
+        if value := condition():
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {bound:g} s: {what}")
+        time.sleep(0.01)
