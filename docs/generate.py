@@ -1,0 +1,181 @@
+"""Makes the pages that are not written by hand: `python docs/generate.py`.
+
+Each page is a function of what polpod itself goes by, so that it cannot say anything else; a test finds it stale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from polpod.model.tasks import TaskStatus
+from polpod.rules.tasks import EDGES, REQUEUED_FROM
+from polpod.services.rpc.method import Method, Right
+from polpod.services.rpc.table import METHODS, openrpc
+
+HERE = Path(__file__).parent
+Schema = dict[str, Any]
+
+WHO = {
+    Right.RUN: "anyone, processes inside a run too",
+    Right.MEMBER: "anyone who may connect",
+    Right.OWNER: "the daemon's own user and root",
+}
+
+
+def states() -> str:
+    """The states of a task: the table of polpod/rules/tasks.py, as a diagram and as a table."""
+    edges = [f"    {start} --> {to}" for start, allowed in EDGES.items() for to in allowed]
+    finals = [f"    {start} --> [*]" for start, allowed in EDGES.items() if not allowed]
+    rows = [f"| `{start}` | {_listed(allowed) or 'nothing'} |" for start, allowed in EDGES.items()]
+    return "\n".join(
+        [
+            "<!-- Made by docs/generate.py from polpod/rules/tasks.py. -->",
+            "# The states of a task",
+            "",
+            "```mermaid",
+            "stateDiagram-v2",
+            f"    [*] --> {TaskStatus.PENDING}",
+            f"    [*] --> {TaskStatus.DRAFT}",
+            *edges,
+            *finals,
+            "```",
+            "",
+            "| from | to |",
+            "| --- | --- |",
+            *rows,
+            "",
+            "Each edge that is walked is an event `task:transition` in the journal, in the transaction that stores the task.",
+            f"Only `{TaskStatus.FAILED}` → `{TaskStatus.PENDING}` counts as a retry.",
+            "",
+            "Beside the edges, a task whose attempt decided nothing (it was lost, never started, or ended as polpod stopped)",
+            f"goes from {_listed(sorted(REQUEUED_FROM))} back to `{TaskStatus.PENDING}`, or to "
+            f"`{TaskStatus.AWAITING_APPROVAL}`",
+            "where a person has to decide; that spends no retry, and is an event `task:recovered`.",
+            "",
+        ]
+    )
+
+
+def rpc() -> str:
+    """Every method of the socket with its parameters: the document that `rpc.discover` answers with, to read."""
+    document = openrpc()
+    types = {name: s for name, s in document["components"]["schemas"].items() if name in _referred_to(document)}
+    lines = [
+        "<!-- Made by docs/generate.py from polpod/services/rpc/table.py. -->",
+        "# Methods of the socket",
+        "",
+        "What each means, and what it answers, is in [the protocol](protocol.md).",
+        "",
+    ]
+    for described in document["methods"]:
+        lines += _method(described, METHODS[described["name"]])
+    lines += ["## Types", ""]
+    for name, schema in sorted(types.items()):
+        lines += _type(name, schema)
+    return "\n".join(lines)
+
+
+PAGES: dict[str, Callable[[], str]] = {"states.md": states, "rpc.md": rpc}
+
+
+def _method(described: Schema, method: Method) -> list[str]:
+    notes = [f"For {WHO[method.right]}."]
+    if method.writes:
+        notes.append("Waits until the daemon has recovered.")
+    if method.waits:
+        notes.append("May take long on purpose.")
+    return [
+        f"## {method.name}",
+        "",
+        f"{method.summary} {' '.join(notes)}",
+        "",
+        *_table("parameter", ((p["name"], p["schema"], p["required"]) for p in described["params"])),
+        f"Result: {_kind(described['result']['schema'])}.",
+        "",
+    ]
+
+
+def _type(name: str, schema: Schema) -> list[str]:
+    head = [f"### {name}", ""]
+    if "enum" in schema:
+        return [*head, f"One of {_listed(schema['enum'])}.", ""]
+    required = schema.get("required", [])
+    return [*head, *_table("field", ((n, s, n in required) for n, s in schema["properties"].items()))]
+
+
+def _table(title: str, fields: Iterator[tuple[str, Schema, bool]]) -> list[str]:
+    rows = [f"| `{name}` | {_kind(schema)} | {_default(schema, required)} |" for name, schema, required in fields]
+    return [f"| {title} | type | default |", "| --- | --- | --- |", *rows, ""] if rows else []
+
+
+def _default(schema: Schema, required: bool) -> str:
+    if required:
+        return "required"
+    default = schema.get("default")
+    return (
+        ""
+        if default in (None, "", (), [], {})
+        else f"`{str(default).lower() if isinstance(default, bool) else default}`"
+    )
+
+
+def _kind(schema: Schema) -> str:
+    """A JSON Schema in words."""
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    if "anyOf" in schema:
+        return " or ".join(_kind(s) for s in schema["anyOf"])
+    if "enum" in schema:
+        return _listed(schema["enum"])
+    match schema.get("type"):
+        case "array":
+            return f"list{_size(schema, 'Items')} of {_kind(schema['items'])}"
+        case "object" if isinstance(schema.get("additionalProperties"), dict):
+            return f"object of {_kind(schema['additionalProperties'])}"
+        case "string" if schema.get("format") == "date-time":
+            return "instant"
+        case "string":
+            return f"string{_size(schema, 'Length')}"
+        case "integer" | "number" as kind:
+            return f"{kind}{_range(schema)}"
+        case None:
+            return "anything"
+        case kind:
+            return str(kind)
+
+
+def _range(schema: Schema) -> str:
+    low, high = schema.get("minimum"), schema.get("maximum", schema.get("exclusiveMaximum"))
+    if high is None:
+        return "" if low is None else f" ≥ {low:g}"
+    relation = "≤" if "maximum" in schema else "<"
+    return f" {relation} {high:,.15g}" if low is None else f" from {low:,.15g}, {relation} {high:,.15g}"
+
+
+def _size(schema: Schema, what: str) -> str:
+    low, high = schema.get(f"min{what}"), schema.get(f"max{what}")
+    if high is None:
+        return f" (at least {low})" if low else ""
+    return f" ({low or 0} to {high:,})"
+
+
+def _listed(words: Any) -> str:
+    return ", ".join(f"`{word}`" for word in words)
+
+
+def _referred_to(value: Any) -> set[str]:
+    """The names of the types that anything in the document refers to."""
+    if isinstance(value, dict):
+        here = {value["$ref"].rpartition("/")[2]} if "$ref" in value else set()
+        return here.union(*map(_referred_to, value.values()))
+    if isinstance(value, list):
+        return set().union(*map(_referred_to, value))
+    return set()
+
+
+if __name__ == "__main__":
+    for name, page in PAGES.items():
+        (HERE / name).write_text(page())
