@@ -1,0 +1,136 @@
+"""What is made from tables is what the tables say: the generated pages are fresh, and rpc.discover is good OpenRPC."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import orjson
+import pytest
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+
+import polpod
+from polpod.model.submissions import Submission
+from polpod.model.tasks import TaskStatus
+from polpod.rules.tasks import EDGES
+from polpod.services.rpc.table import METHODS, openrpc
+
+DOCS = Path(__file__).parents[2] / "docs"
+NAME = re.compile(r"[A-Za-z0-9._-]+")
+
+
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+GENERATE = generator()
+
+
+@pytest.fixture(scope="module")
+def document() -> Any:
+    """As a client gets it."""
+    return json.loads(orjson.dumps(openrpc()))
+
+
+@pytest.mark.parametrize("name", sorted(GENERATE.PAGES))
+def test_a_page_is_fresh(name: str) -> None:
+    assert (DOCS / name).read_text() == GENERATE.PAGES[name](), "stale: run `python docs/generate.py`"
+
+
+def test_the_diagram_has_the_edges_of_the_machine() -> None:
+    drawn = re.findall(r"^    (\w+) --> (\w+)$", GENERATE.states(), re.MULTILINE)
+    assert drawn == [(str(a), str(b)) for a, to in EDGES.items() for b in to]
+    assert f"    {TaskStatus.DONE} --> [*]\n" in GENERATE.states()
+
+
+def test_the_reference_has_every_method_and_every_parameter(document: Any) -> None:
+    sections = dict(re.findall(r"^## (\S+\.\S+)\n(.*?)(?=^##? |\Z)", GENERATE.rpc(), re.MULTILINE | re.DOTALL))
+    assert set(sections) == set(METHODS)
+    for method in document["methods"]:
+        section = sections[method["name"]]
+        assert method["summary"] in section
+        assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == [p["name"] for p in method["params"]]
+
+
+def test_the_reference_links_to_types_that_it_has() -> None:
+    page = GENERATE.rpc()
+    links = set(re.findall(r"\(#([^)]+)\)", page))
+    assert links
+    assert links <= {heading.lower() for heading in re.findall(r"^### (.+)$", page, re.MULTILINE)}
+
+
+# rpc.discover: the essentials of OpenRPC 1.3's meta-schema, and that its schemas are schemas.
+
+
+def nodes(value: Any) -> Iterator[dict[str, Any]]:
+    """Every object within."""
+    if isinstance(value, dict):
+        yield value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from nodes(inner)
+
+
+def test_the_document_has_its_head(document: Any) -> None:
+    assert set(document) <= {"openrpc", "info", "servers", "methods", "components", "externalDocs"}
+    assert re.fullmatch(r"1\.\d+\.\d+", document["openrpc"])
+    assert document["info"] == {"title": "polpod", "version": polpod.__version__}
+    assert isinstance(document["methods"], list)
+
+
+def test_every_method_is_described_once_and_by_name(document: Any) -> None:
+    assert [m["name"] for m in document["methods"]] == sorted(METHODS)
+    known = {"name", "summary", "description", "params", "result", "paramStructure", "errors", "deprecated", "tags"}
+    for method in document["methods"]:
+        assert set(method) <= known
+        assert method["paramStructure"] == "by-name"
+        assert isinstance(method["summary"], str)
+
+
+def test_every_parameter_and_result_is_a_content_descriptor(document: Any) -> None:
+    for method in document["methods"]:
+        names = [p["name"] for p in method["params"]]
+        assert len(names) == len(set(names))
+        for descriptor in (*method["params"], method["result"]):
+            assert {"name", "schema"} <= set(descriptor) <= {"name", "schema", "required", "summary", "description"}
+            assert isinstance(descriptor["schema"], dict)
+            assert isinstance(descriptor.get("required", False), bool)
+
+
+def test_every_reference_leads_somewhere_in_the_document(document: Any) -> None:
+    references = [node["$ref"] for node in nodes(document) if "$ref" in node]
+    assert references
+    for reference in references:
+        assert reference.startswith("#/components/schemas/")
+        assert reference.removeprefix("#/components/schemas/") in document["components"]["schemas"]
+
+
+def test_every_schema_is_one(document: Any) -> None:
+    assert all(NAME.fullmatch(name) for name in document["components"]["schemas"])
+    inline = [d["schema"] for m in document["methods"] for d in (*m["params"], m["result"])]
+    for schema in (*document["components"]["schemas"].values(), *inline):
+        Draft202012Validator.check_schema(schema)
+
+
+def test_the_document_says_of_a_submission_what_the_daemon_says(document: Any) -> None:
+    (submit,) = (m for m in document["methods"] if m["name"] == "task.submit")
+    assert [p["name"] for p in submit["params"]] == list(Submission.__struct_fields__)
+    validator = Draft202012Validator(document | {"$ref": "#/components/schemas/Submission"})
+    assert validator.is_valid({"command": ["true"], "labels": {"a": "b"}, "max_duration": 1.5})
+    assert not validator.is_valid({"command": []})
+    assert not validator.is_valid({"comand": ["true"]})
+    assert not validator.is_valid({"priority": 2**31})
+
+
+def test_the_answers_that_have_a_type_are_described_by_it(document: Any) -> None:
+    (submit,) = (m for m in document["methods"] if m["name"] == "task.submit")
+    assert submit["result"]["schema"] == {"$ref": "#/components/schemas/Submitted"}
