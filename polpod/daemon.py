@@ -158,7 +158,7 @@ def assemble(instance: Instance, forks: Forks, nursery: trio.Nursery) -> Desk:
     ):
         nursery.start_soon(service)
     nursery.start_soon(_stop_when_in_doubt, instance)
-    return Desk(instance, inbox, killer, health)
+    return Desk(instance, inbox, killer)
 
 
 async def _serve(instance: Instance, listener: ListeningSocket, received: AsyncIterator[int]) -> None:

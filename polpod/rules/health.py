@@ -17,7 +17,7 @@ class Vitals(Struct, frozen=True):
 
     started: float
     active: float
-    """The last sign of activity: log growth, CPU time, a report."""
+    """The last sign of activity: log growth, CPU time."""
     max_duration: float | None
     stale_threshold: float | None
     warned: bool = False

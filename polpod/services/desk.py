@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from polpod.services.health import Health
 from polpod.services.inbox import Inbox
 from polpod.services.instance import Instance
 from polpod.services.killer import Killer
@@ -15,4 +14,3 @@ class Desk:
     instance: Instance
     inbox: Inbox
     killer: Killer
-    health: Health

@@ -48,11 +48,6 @@ class Health:
         self._vitals.pop(run_id, None)
         self._signs.pop(run_id, None)
 
-    def active(self, run_id: int) -> None:
-        """The run showed activity: it reported."""
-        if run_id in self._vitals:
-            self._vitals[run_id] = msgspec.structs.replace(self._vitals[run_id], active=time.monotonic(), warned=False)
-
     async def serve(self) -> None:
         while True:
             until = self._heap[0][0] - time.monotonic() if self._heap else HEARTBEAT_EVERY

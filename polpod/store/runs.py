@@ -113,9 +113,6 @@ class RunTx:
     def live(self) -> list[Run]:
         return self._list(f"{_BY_LIVE} ORDER BY id")
 
-    def starting(self) -> list[Run]:
-        return self._list(f"{_BY_LIVE} AND status = 'starting' ORDER BY id")
-
     def uncollected(self) -> list[Run]:
         """Runs that ended and whose outcome is perhaps not applied yet."""
         return self._list(f"WHERE collected_at IS NULL AND {_ENDED} ORDER BY id")

@@ -12,8 +12,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from glob import glob
 from pathlib import Path
@@ -201,6 +201,16 @@ class Host:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+@contextmanager
+def recovered() -> Iterator[Host]:
+    """A host whose daemon answers and has recovered, for tests that share one; its log shows no defect in the end."""
+    with Host() as host:
+        host.start()
+        until(lambda: host.call("daemon.health")["ok"], "it has recovered")
+        yield host
+        assert "Traceback" not in host.log(), host.log()
 
 
 def _removed(group: Path) -> bool:

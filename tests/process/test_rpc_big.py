@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from kit.client import Client, Refused
-from kit.host import Host
+from kit.host import Host, recovered
 from kit.waiting import until
 
 MIB = 2**20
@@ -25,14 +25,11 @@ MOMENT = 3.0
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[Host]:
     """With STORED tasks of project `big` in it."""
-    with Host() as host:
-        host.start()
-        until(lambda: host.call("daemon.health")["ok"], "it has recovered")
+    with recovered() as host:
         with host.client() as client:
             for _ in range(STORED // 1000):
                 client.call("task.submit_many", defaults=HELD | {"project": "big"}, tasks=[{}] * 1000)
         yield host
-        assert "Traceback" not in host.log(), host.log()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from kit.client import Client, Refused
-from kit.host import Host
+from kit.host import Host, recovered
 from kit.waiting import until
 
 from polpod.services.rpc.table import METHODS
@@ -29,11 +29,8 @@ MOMENT = 3.0
 
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[Host]:
-    with Host() as host:
-        host.start()
-        until(lambda: host.call("daemon.health")["ok"], "it has recovered")
+    with recovered() as host:
         yield host
-        assert "Traceback" not in host.log(), host.log()
 
 
 @pytest.fixture

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 from kit.client import Client, Refused
-from kit.host import Host
-from kit.waiting import until
+from kit.host import Host, recovered
 
 MIB = 2**20
 FRAME = 4 * MIB
@@ -22,11 +21,8 @@ HELD = {"shell": "true", "hold": True, "cwd": "/", "env": {}}
 
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[Host]:
-    with Host() as host:
-        host.start()
-        until(lambda: host.call("daemon.health")["ok"], "it has recovered")
+    with recovered() as host:
         yield host
-        assert "Traceback" not in host.log(), host.log()
 
 
 @pytest.fixture

@@ -207,7 +207,6 @@ def test_lists(store: GroupCommit[RunTx], db: Connection) -> None:
     claim(db, 4)
     finished(store, db, "3")  # 5
     assert ids(store, RunTx.live) == [3, 4]
-    assert ids(store, RunTx.starting) == [3]
     assert ids(store, RunTx.uncollected) == [1, 2, 5]
     assert ids(store, lambda tx: tx.of_task("1")) == [1, 2, 3]
     assert ids(store, lambda tx: tx.of_task("9")) == []
@@ -256,7 +255,7 @@ def poison(db: Connection, run_id: int) -> None:
     db.execute("UPDATE runs SET reason = 'sunspots' WHERE id = ?", (run_id,))
 
 
-@pytest.mark.parametrize("read", [RunTx.live, RunTx.starting, RunTx.page])
+@pytest.mark.parametrize("read", [RunTx.live, RunTx.page])
 def test_a_poisoned_row_hurts_no_other(
     store: GroupCommit[RunTx], db: Connection, read: Callable[[RunTx], list[Run]]
 ) -> None:
@@ -302,7 +301,6 @@ def test_lists_of_what_goes_on_do_not_read_the_history(store: GroupCommit[RunTx]
 
     reads: list[Callable[[RunTx], object]] = [
         RunTx.live,
-        RunTx.starting,
         RunTx.uncollected,
         lambda tx: tx.of_task("1"),
         lambda tx: tx.newest("1"),

@@ -126,7 +126,7 @@ class Connection:
             response = jsonrpc.error(request.id, **refusal(exc))
         except _UnknownMethod as exc:
             response = jsonrpc.error(request.id, METHOD_NOT_FOUND, str(exc))
-        except Exception:
+        except Exception:  # per call: a defect of ours costs its caller an answer, and nobody else anything
             log.exception("%s failed", request.method)
             response = jsonrpc.error(request.id, INTERNAL_ERROR, "a defect of polpod; its log says more")
         return None if request.notification else response
