@@ -221,7 +221,8 @@ def test_ids_that_do_not_exist_are_not_found(client: Client, method: str, params
 
 
 def test_a_command_about_ids_that_do_not_exist_says_so_of_each_and_does_the_rest(client: Client) -> None:
-    real = client.call("task.submit", **HELD)["id"]
+    # Delayed as well, so that its release does not start it: what runs cannot be removed.
+    real = client.call("task.submit", **HELD, not_before="2999-01-01T00:00:00Z")["id"]
     for verb in ("hold", "release", "retry", "cancel", "remove"):
         results = client.call(f"task.{verb}", select={"ids": ["987654", real, "x", "987000-987002"]})["results"]
         errors = {r["id"]: r.get("error") or {} for r in results}
