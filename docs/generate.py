@@ -5,6 +5,7 @@ Each page is a function of what polpod itself goes by, so that it cannot say any
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from polpod.services.rpc.method import Method, Right
 from polpod.services.rpc.table import METHODS, openrpc
 
 HERE = Path(__file__).parent
+FAULTS = HERE.parent / "tests" / "faults"
+KIT = HERE.parent / "tests" / "kit" / "fault.py"
+FAULTS_BEGIN = "<!-- From here on made by docs/generate.py from tests/faults. -->\n"
 Schema = dict[str, Any]
 
 WHO = {
@@ -77,7 +81,61 @@ def rpc() -> str:
     return "\n".join(lines)
 
 
-PAGES: dict[str, Callable[[], str]] = {"states.md": states, "rpc.md": rpc}
+def reliability() -> str:
+    """The page as it was written by hand, and below it the table of the fault suite."""
+    written, _, _ = (HERE / "reliability.md").read_text().partition(FAULTS_BEGIN)
+    rows = [
+        f"| F{n} | {f['what']} | {f['promise']} | {f['injected']} | `{f['test']}` | {f['seen_failing']} |"
+        for n, f in sorted(faults().items())
+    ]
+    return written + "\n".join(
+        [
+            FAULTS_BEGIN,
+            "## Faults that are injected",
+            "",
+            "Each entry is a fault that really hit some system of this kind, and a test in `tests/faults` that injects it into",
+            "real processes; all of them pass in `make test`. The last column says what was taken out of polpod to see the",
+            "test fail.",
+            "",
+            "| | fault | what polpod promises | how it is injected | test | seen to fail |",
+            "| --- | --- | --- | --- | --- | --- |",
+            *rows,
+            "",
+            "Not in the table:",
+            "",
+            *(f"- F{n}: {why}." for n, why in sorted(_elsewhere().items())),
+            "",
+        ]
+    )
+
+
+def faults() -> dict[int, dict[str, str]]:
+    """Each entry of the fault suite by its number: the arguments of `@fault(…)`, and `test`, the name of its test.
+
+    Raises ValueError where two tests claim a number, or a name does not begin with its own.
+    """
+    found: dict[int, dict[str, str]] = {}
+    for path in sorted(FAULTS.glob("test_*.py")):
+        for test in ast.walk(ast.parse(path.read_text())):
+            for call in getattr(test, "decorator_list", ()):
+                if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "fault":
+                    number, what = (ast.literal_eval(argument) for argument in call.args)
+                    entry = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+                    if number in found or not test.name.startswith(f"test_f{number:02}_"):
+                        raise ValueError(f"{path.name}: {test.name} is not the one test of F{number}")
+                    found[number] = {"what": what, "test": test.name} | entry
+    return found
+
+
+def _elsewhere() -> dict[int, str]:
+    for statement in ast.parse(KIT.read_text()).body:
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "ELSEWHERE":
+            found: dict[int, str] = ast.literal_eval(statement.value)
+            return found
+    raise ValueError(f"{KIT}: no ELSEWHERE")
+
+
+PAGES: dict[str, Callable[[], str]] = {"states.md": states, "rpc.md": rpc, "reliability.md": reliability}
 
 
 def _method(described: Schema, method: Method) -> list[str]:

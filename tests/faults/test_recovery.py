@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kit.fault import fault
 from kit.host import Host
 from kit.invariants import Ledger, read_runs
 from kit.processes import alive, holders, state, zygote
@@ -113,7 +114,14 @@ def test_a_second_daemon_on_a_state_directory_ends_at_once(host: Host, spelling:
 # Runs that the daemon finds
 
 
-def test_a_stopped_runner_holds_up_nobody(host: Host) -> None:
+@fault(
+    11,
+    "one hung runner holds up the recovery of all",
+    promise="Each runner is judged on its own; the others start at once, and the hung one's run is itself again later.",
+    injected="SIGSTOP to a runner, SIGKILL to the daemon, a new start",
+    seen_failing="recovery that waits for each live runner's lock",
+)
+def test_f11_a_stopped_runner_holds_up_nobody(host: Host) -> None:
     host.start()
     go = host.root / "go"
     task_id = host.submit(shell=waits_for(go, "exit 3"))
