@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import resource
-import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
 
 import trio
 
-from polpod import __version__, config
+from polpod import __version__, config, filesystem
 from polpod.errors import StartError
+from polpod.lock import lock
 from polpod.paths import StateDirectory
 from polpod.runner import identity
 from polpod.runner.containment import choose_base
@@ -29,11 +28,11 @@ from polpod.services.killer import Killer
 from polpod.services.launcher import Forks, Launcher
 from polpod.services.rpc import server
 from polpod.services.scheduler import schedule
-from polpod.services.socket import OTHER_DAEMON, ListeningSocket, listen
+from polpod.services.socket import ListeningSocket, listen
 from polpod.services.spares import Spares
 from polpod.services.watcher import Watcher
 from polpod.services.zygote import Zygote
-from polpod.store import queries
+from polpod.store import queries, replace
 from polpod.store.databases import RUNS, TASKS
 from polpod.store.gate import Gate, open_gate
 from polpod.store.records import Tx
@@ -67,35 +66,6 @@ def prepare(root: str) -> StateDirectory:
     return paths
 
 
-def lock(paths: StateDirectory) -> int:
-    """Take the state directory for this process; the lock ends with it.  Raises StartError (75) if another has it."""
-    try:
-        fd = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as exc:
-        raise StartError(f"{paths.lock}: {exc.strerror}") from exc
-    if not _locked(fd):
-        holder = os.pread(fd, 20, 0).decode().strip() or "unknown"
-        os.close(fd)
-        raise StartError(f"{paths.path}: another polpod (pid {holder}) has this state directory", OTHER_DAEMON)
-    text = f"{os.getpid()}\n".encode()
-    with suppress(OSError):  # for people to read; a full disk has room only for what is written in place (F49)
-        os.pwrite(fd, text, 0)
-        os.ftruncate(fd, len(text))
-    return fd
-
-
-def _locked(fd: int) -> bool:
-    # A runner without a daemon asks now and then, for a moment, whether there is one: that is no other daemon.
-    for _ in range(10):
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(0.02)
-        else:
-            return True
-    return False
-
-
 async def main(options: Options) -> None:
     """Run until a signal or `daemon.shutdown` asks to stop.  Raises StartError, StoreError, CommitInDoubt."""
     with shutdown.signals() as received:  # first of all, so that one that comes early is obeyed in order, too (F14)
@@ -108,7 +78,9 @@ async def _open(options: Options, received: AsyncIterator[int]) -> None:
     settings, unknown = config.load(paths.config)
     for path in unknown:
         log.warning("%s: %s means nothing to this version", paths.config, path)
+    filesystem.refuse_unfit(paths.path)
     held = lock(paths)
+    replace.finish(paths.path)
     _raise_descriptor_limit()
     tasks: Gate[Tx] = await open_gate(paths.tasks_db, TASKS)
     runs: Gate[RunTx] = await open_gate(paths.runs_db, RUNS)

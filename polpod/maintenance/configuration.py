@@ -1,8 +1,7 @@
-"""What polpoctl does to a state directory without a daemon: `polpod --maintenance init|config …` (DESIGN §4)."""
+"""polpo.json without a daemon: make it, show it, check it, change one setting (`polpoctl init`, `polpoctl config`)."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -15,34 +14,8 @@ from polpod.errors import NotFound, StartError
 from polpod.paths import STATE, StateDirectory
 
 
-def main(root: str, argv: list[str]) -> int:
-    """Carry out one verb; returns the exit status.  Raises StartError, NotFound."""
-    p = argparse.ArgumentParser(prog="polpod --maintenance")
-    verbs = p.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("init").add_argument("directory", nargs="?")
-    settings = verbs.add_parser("config").add_subparsers(dest="action", required=True)
-    settings.add_parser("show").add_argument("--json", action="store_true")
-    settings.add_parser("check")
-    settings.add_parser("get").add_argument("key")
-    change = settings.add_parser("set")
-    change.add_argument("key")
-    change.add_argument("value")
-    options = p.parse_args(argv)
-    if options.verb == "init":
-        return _init(os.path.abspath(options.directory or os.getcwd()))
-    path = StateDirectory(root).config
-    match options.action:
-        case "show":
-            return _show(path)
-        case "get":
-            return _get(path, options.key)
-        case "set":
-            return _set(path, options.key, options.value)
-        case _:
-            return _check(path)
-
-
-def _init(directory: str) -> int:
+def init(directory: str) -> int:
+    """Make `.polpo` with a polpo.json in `directory`.  Raises StartError."""
     paths = StateDirectory(directory)
     try:
         os.makedirs(paths.path, mode=0o700, exist_ok=True)
@@ -57,8 +30,8 @@ def _init(directory: str) -> int:
     return 0
 
 
-def _show(path: str) -> int:
-    """The configuration in force, with the defaults that the file does not mention."""
+def show(path: str) -> int:
+    """Print the configuration in force, with the defaults that the file does not mention.  Raises StartError."""
     loaded, unknown = config.load(path)
     document = msgspec.to_builtins(loaded)
     _warn(path, unknown)
@@ -66,14 +39,16 @@ def _show(path: str) -> int:
     return 0
 
 
-def _check(path: str) -> int:
+def check(path: str) -> int:
+    """Say whether the file is good.  Raises StartError if it is not."""
     _, unknown = config.load(path)
     _warn(path, unknown)
     print(f"{path}: good")
     return 0
 
 
-def _get(path: str, key: str) -> int:
+def get(path: str, key: str) -> int:
+    """Print one setting.  Raises StartError, NotFound."""
     loaded, _ = config.load(path)
     value: Any = msgspec.to_builtins(loaded.settings)
     for part in key.removeprefix("settings.").split("."):
@@ -84,8 +59,11 @@ def _get(path: str, key: str) -> int:
     return 0
 
 
-def _set(path: str, key: str, value: str) -> int:
-    """Change one setting in the file, which is replaced in one step and only if what comes out is good."""
+def set_(path: str, key: str, value: str) -> int:
+    """Change one setting in the file, which is replaced in one step and only if what comes out is good.
+
+    Raises StartError, NotFound.
+    """
     try:
         with open(path, "rb") as file:
             text = file.read()

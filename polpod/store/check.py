@@ -1,0 +1,206 @@
+"""Whether the databases of a state directory, or of a backup, are whole and agree: read alone, beside whoever writes.
+
+Rules:
+
+1. What a kill, a power cut or a daemon at work may leave is no finding; what the next start settles by itself is a note.
+2. Each finding is a sentence for a person, and names the remedy that helps.
+3. A damaged file hides nothing: each part is looked at by itself, and one that cannot be read is a finding.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from polpod.errors import SchemaTooNew, StoreError
+from polpod.store.agreement import disagreements
+from polpod.store.backup import RUNS_NAME, TASKS_NAME, Pair, pin
+from polpod.store.databases import RUNS, TASKS
+from polpod.store.findings import Finding, note, problem
+from polpod.store.migrate import Schema, statements, version_of
+from polpod.store.migrate import check as check_version
+from polpod.store.runs import RunTx
+from polpod.store.sqlite import Connection, open_reader, translate
+from polpod.store.table import AnyTable
+from polpod.store.tables import Events, TABLES
+
+SHOWN = 20
+"""Findings of one kind about one file: the twentieth says nothing that the first did not."""
+
+_CHUNK = 1000
+
+
+class Checked(Struct, frozen=True):
+    """`rows`: how many records each table has, as far as it could be read."""
+
+    findings: list[Finding]
+    rows: dict[str, int]
+
+    @property
+    def good(self) -> bool:
+        return not any(finding.level == "problem" for finding in self.findings)
+
+
+def check(directory: str, *, served: bool = False) -> Checked:
+    """Look at the two databases in `directory`; `served`: a daemon has it open, so what a start settles is a problem."""
+    findings: list[Finding] = []
+    rows: dict[str, int] = {}
+    tasks = _opened(directory, TASKS_NAME, TASKS.schema, findings)
+    runs = _opened(directory, RUNS_NAME, RUNS.schema, findings)
+    try:
+        if tasks is not None and runs is not None and not Pair(directory, tasks, runs).pin_beside():
+            findings.append(note("both", "the daemon is so busy that the two files were looked at at different moments"))
+        if tasks is not None:
+            findings += _file(tasks, TASKS_NAME, TASKS.schema, lambda db: _task_store_rows(db, rows))
+        if runs is not None:
+            findings += _file(runs, RUNS_NAME, RUNS.schema, lambda db: _run_rows(db, rows))
+        if tasks is not None and runs is not None and not any(f.level == "problem" for f in findings):
+            findings += disagreements(tasks, runs, served)
+    finally:
+        for db in (tasks, runs):
+            if db is not None:
+                db.close()
+    return Checked(findings, rows)
+
+
+def damaged(path: str, kind: Literal["state.db", "runs.db"]) -> bool:
+    """Whether this one file needs to be salvaged.  Raises SchemaTooNew, StoreError for what is not ours."""
+    schema = {TASKS_NAME: TASKS.schema, RUNS_NAME: RUNS.schema}[kind]
+    findings: list[Finding] = []
+    db = _opened(os.path.dirname(path), kind, schema, findings)
+    if db is None:
+        return True
+    with closing(db):
+        check_version(db, path, schema)
+        rows = _task_store_rows if kind == TASKS_NAME else _run_rows
+        return any(f.level == "problem" for f in _file(db, kind, schema, lambda db: rows(db, {})))
+
+
+def _opened(directory: str, name: str, schema: Schema, findings: list[Finding]) -> Connection | None:
+    """The database, pinned; None: it cannot be read at all, which is now among the findings."""
+    path = os.path.join(directory, name)
+    if not os.path.exists(path):
+        findings.append(problem(name, f"{path} is not there", "restore"))
+        return None
+    try:
+        db = open_reader(path)
+    except StoreError as error:
+        findings.append(problem(name, str(error), "repair"))
+        return None
+    try:
+        pin(db)
+        check_version(db, path, schema)
+    except StoreError as error:
+        db.close()
+        findings.append(problem(name, str(error), "upgrade" if isinstance(error, SchemaTooNew) else "repair"))
+        return None
+    return db
+
+
+def _file(
+    db: Connection, name: str, schema: Schema, rows: Callable[[Connection], Iterator[Finding]]
+) -> Iterator[Finding]:
+    """What is wrong within one file."""
+    version = version_of(db)
+    parts: list[Callable[[], Iterable[Finding]]] = [
+        lambda: _integrity(db, name),
+        lambda: _references(db, name),
+        lambda: _objects(db, name, Schema(schema.name, schema.scripts[:version])),
+    ]
+    if version == len(schema.scripts):
+        parts.append(lambda: rows(db))
+    else:
+        yield note(name, f"{name} has schema {version}; the next start brings it to {len(schema.scripts)}, after a copy")
+    for part in parts:
+        try:
+            yield from part()
+        except sqlite3.Error as error:
+            yield problem(name, str(translate(error, db.path)), "repair")
+        except StoreError as error:
+            yield problem(name, str(error), "repair")
+
+
+def _integrity(db: Connection, name: str) -> Iterator[Finding]:
+    for (text,) in db.execute(f"PRAGMA integrity_check({SHOWN})"):
+        for line in [] if text == "ok" else str(text).splitlines():
+            yield problem(name, f"{name} is damaged: {line}", "repair")
+
+
+def _references(db: Connection, name: str) -> Iterator[Finding]:
+    for table, row, other, _ in db.execute("PRAGMA foreign_key_check").fetchmany(SHOWN):
+        yield problem(name, f"{name}: row {row} of {table} names a row of {other} that is not there", "repair")
+
+
+def _objects(db: Connection, name: str, schema: Schema) -> Iterator[Finding]:
+    """Tables, indexes and triggers are those that the migrations make."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as fresh:
+        for script in schema.scripts:
+            for statement in statements(script):
+                fresh.execute(statement)
+        wanted = _schema_of(fresh)
+    found = _schema_of(db)
+    for key in sorted(wanted.keys() | found.keys()):
+        if wanted.get(key) != found.get(key):
+            how = "is missing" if key not in found else "does not belong there" if key not in wanted else "is another"
+            yield problem(name, f"{name}: {key[0]} {key[1]} {how}", "repair")
+
+
+def _schema_of(db: sqlite3.Connection) -> dict[tuple[str, str], str]:
+    rows = db.execute("SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'")
+    return {(kind, name): " ".join(sql.split()) for kind, name, sql in rows}
+
+
+def _task_store_rows(db: Connection, rows: dict[str, int]) -> Iterator[Finding]:
+    for table in TABLES:
+        bad = 0
+        rows[table.name] = 0
+        for finding in _records(db, table, rows):
+            bad += 1
+            if bad <= SHOWN:
+                yield finding
+        if bad > SHOWN:
+            yield problem(TASKS_NAME, f"{bad - SHOWN} more records of {table.name} are bad", "repair")
+    first, last, number = db.execute(f"SELECT min(seq), max(seq), count(*) FROM {Events.name}").fetchone()
+    if number and last - first + 1 != number:
+        missing = last - first + 1 - number
+        yield problem(TASKS_NAME, f"the journal has gaps: {missing} events between {first} and {last} are missing", "repair")
+
+
+def _records(db: Connection, table: AnyTable, rows: dict[str, int]) -> Iterator[Finding]:
+    """Every document decodes, and every column is what its document says."""
+    columns = list(table.columns)
+    listed = ", ".join(f'"{column}"' for column in columns)
+    for *values, doc in db.execute(f'SELECT {listed}, doc FROM "{table.name}"'):
+        rows[table.name] += 1
+        key = "/".join(str(v) for c, v in zip(columns, values, strict=True) if c in {k.name for k in table.key})
+        try:
+            row = table.row(table.entity_of(doc))
+        except StoreError as error:
+            yield problem(TASKS_NAME, f"{table.name} {key}: {error}", "repair")
+            continue
+        wrong = [c for c, value in zip(columns, values, strict=True) if row.columns[c] != value]
+        if wrong:
+            yield problem(TASKS_NAME, f"{table.name} {key}: column {', '.join(wrong)} differs from its record", "repair")
+
+
+def _run_rows(db: Connection, rows: dict[str, int]) -> Iterator[Finding]:
+    ids = [run_id for (run_id,) in db.execute("SELECT id FROM runs")]
+    tx = RunTx(db)
+    for start in range(0, len(ids), _CHUNK):
+        tx.many(ids[start : start + _CHUNK])
+    rows["runs"] = len(ids)
+    for _, text in tx.quarantined[:SHOWN]:
+        yield problem(RUNS_NAME, text, "repair")
+    if len(tx.quarantined) > SHOWN:
+        yield problem(RUNS_NAME, f"{len(tx.quarantined) - SHOWN} more runs do not decode", "repair")
+
+
+def as_json(checked: Checked) -> object:
+    """For `--json`."""
+    return {"ok": checked.good, "findings": msgspec.to_builtins(checked.findings), "rows": checked.rows}
