@@ -8,10 +8,11 @@ import os
 import sys
 
 from polpod import __version__
-from polpod.errors import NotFound, PolpodError, StartError
+from polpod.errors import DiskFull, NotFound, PolpodError, StartError, Unavailable
 from polpod.paths import daemon_root, daemon_socket
 from polpod.remedies import advice
 
+TRY_AGAIN = 75
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -58,7 +59,7 @@ def main() -> int:
         print(f"polpod: {exc}", file=sys.stderr)
         for line in advice(exc, root):
             print(f"polpod: {line}", file=sys.stderr)
-        return 3 if isinstance(exc, NotFound) else 1
+        return 3 if isinstance(exc, NotFound) else TRY_AGAIN if isinstance(exc, DiskFull | Unavailable) else 1
 
 
 def _serve(root: str, socket: str) -> int:

@@ -43,7 +43,9 @@ async def recover(
     """Judge every run that is live or uncollected, then every task that is in progress without one."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_let_writes_in, instance)
-        newest = await instance.tasks.read(queries.last_run_id)
+        newest = max(
+            await instance.tasks.read(queries.last_run_id), await trio.to_thread.run_sync(_last_used, instance)
+        )
         await insist(instance.runs, lambda tx: tx.never_below(newest))
         terminal, live, bad, last = await instance.runs.read(_open_runs)
         crash.point("recover.planned")
@@ -163,6 +165,12 @@ def _remove(instance: Instance, over: list[int], last: int, open_runs: set[int])
         if name != number and number.isdigit() and int(number) <= last and int(number) not in open_runs:
             with suppress(OSError):  # EBUSY: somebody lives there still
                 instance.base.run(int(number)).remove()
+
+
+def _last_used(instance: Instance) -> int:
+    """The last run that has a log or a directory here, whatever the databases know: they may be an older backup (F54)."""
+    logs = (name.removesuffix(".log") for name in os.listdir(instance.paths.logs))
+    return max([0, *(int(name) for name in logs if name.isdigit()), *_directories(instance)])
 
 
 def _directories(instance: Instance) -> set[int]:

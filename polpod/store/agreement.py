@@ -81,7 +81,9 @@ def _progress_has_a_run(tasks: dict[str, _Task], runs: dict[int, _Run], served: 
             what = "without a run" if task.run_id is None else f"with run {task.run_id}, which runs.db does not have"
             yield _settled_by_start(f"task {task_id} is {task.status} {what}", served)
         elif run.task_id != task_id:
-            yield problem(_BOTH, f"task {task_id} is {task.status} with run {task.run_id}, of task {run.task_id}", "repair")
+            yield problem(
+                _BOTH, f"task {task_id} is {task.status} with run {task.run_id}, of task {run.task_id}", "repair"
+            )
         elif run.collected:
             yield _settled_by_start(
                 f"task {task_id} is {task.status}, and its run {task.run_id} was {run.status} and collected", served
@@ -105,9 +107,9 @@ def _unmet_is_right(tasks: dict[str, _Task], edges: list[Dependency]) -> Iterato
         on = tasks.get(edge.on_id)
         unmet[edge.task_id] += not edge.met
         if edge.met != (on is None or on.status is TaskStatus.DONE):
+            waits = "does not wait" if edge.met else "still waits"
             state = "gone" if on is None else on.status
-            says = f"task {edge.task_id} waits for task {edge.on_id}" if not edge.met else f"{edge.on_id} counts as done"
-            yield problem(_BOTH, f"{says} for task {edge.task_id}, and task {edge.on_id} is {state}", "repair")
+            yield problem(_BOTH, f"task {edge.task_id} {waits} for task {edge.on_id}, which is {state}", "repair")
     for task_id, task in tasks.items():
         if task.unmet != unmet[task_id]:
             yield problem(

@@ -104,7 +104,9 @@ def write_backup(pair: Pair, target: str, *, leave: int = 0, go_on: Callable[[],
     try:
         free = os.statvfs(parent)
         if leave and free.f_bavail * free.f_frsize < pair.size() + leave:
-            raise DiskFull(f"{parent}: a backup of {pair.size() >> 20} MiB would leave less than {leave >> 20} MiB free")
+            raise DiskFull(
+                f"{parent}: a backup of {pair.size() >> 20} MiB would leave less than {leave >> 20} MiB free"
+            )
         partial = tempfile.mkdtemp(prefix=f".{name}.", suffix=".partial", dir=parent)
         try:
             for db, to in ((pair.tasks, TASKS_NAME), (pair.runs, RUNS_NAME)):

@@ -12,27 +12,27 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
-from typing import Literal
+from contextlib import ExitStack, closing
 
 import msgspec
 from msgspec import Struct
 
-from polpod.errors import SchemaTooNew, StoreError
+from polpod.errors import Damaged, SchemaTooNew, StoreError
 from polpod.store.agreement import disagreements
 from polpod.store.backup import RUNS_NAME, TASKS_NAME, Pair, pin
 from polpod.store.databases import RUNS, TASKS
-from polpod.store.findings import Finding, note, problem
+from polpod.store.findings import Finding, Remedy, note, problem
 from polpod.store.migrate import Schema, statements, version_of
 from polpod.store.migrate import check as check_version
 from polpod.store.runs import RunTx
-from polpod.store.sqlite import Connection, open_reader, translate
+from polpod.store.sqlite import Connection, open_reader, translate, translated
 from polpod.store.table import AnyTable
-from polpod.store.tables import Events, TABLES
+from polpod.store.tables import TABLES, Events
 
 SHOWN = 20
 """Findings of one kind about one file: the twentieth says nothing that the first did not."""
 
+_SCHEMAS = {TASKS_NAME: TASKS.schema, RUNS_NAME: RUNS.schema}
 _CHUNK = 1000
 
 
@@ -51,72 +51,75 @@ def check(directory: str, *, served: bool = False) -> Checked:
     """Look at the two databases in `directory`; `served`: a daemon has it open, so what a start settles is a problem."""
     findings: list[Finding] = []
     rows: dict[str, int] = {}
-    tasks = _opened(directory, TASKS_NAME, TASKS.schema, findings)
-    runs = _opened(directory, RUNS_NAME, RUNS.schema, findings)
-    try:
-        if tasks is not None and runs is not None and not Pair(directory, tasks, runs).pin_beside():
-            findings.append(note("both", "the daemon is so busy that the two files were looked at at different moments"))
-        if tasks is not None:
-            findings += _file(tasks, TASKS_NAME, TASKS.schema, lambda db: _task_store_rows(db, rows))
-        if runs is not None:
-            findings += _file(runs, RUNS_NAME, RUNS.schema, lambda db: _run_rows(db, rows))
-        if tasks is not None and runs is not None and not any(f.level == "problem" for f in findings):
-            findings += disagreements(tasks, runs, served)
-    finally:
-        for db in (tasks, runs):
-            if db is not None:
-                db.close()
+    with ExitStack() as opened:
+        found: dict[str, Connection] = {}
+        for name in (TASKS_NAME, RUNS_NAME):
+            try:
+                found[name] = opened.enter_context(closing(_open(os.path.join(directory, name), name)))
+            except StoreError as error:
+                findings.append(problem(name, str(error), _remedy(error)))
+        if len(found) == 2 and not Pair(directory, found[TASKS_NAME], found[RUNS_NAME]).pin_beside():
+            findings.append(
+                note("both", "the daemon is so busy that the two files were looked at at different moments")
+            )
+        for name, db in found.items():
+            findings += _file(db, name, rows)
+        if len(found) == 2 and not any(f.level == "problem" for f in findings):
+            findings += disagreements(found[TASKS_NAME], found[RUNS_NAME], served)
     return Checked(findings, rows)
 
 
-def damaged(path: str, kind: Literal["state.db", "runs.db"]) -> bool:
-    """Whether this one file needs to be salvaged.  Raises SchemaTooNew, StoreError for what is not ours."""
-    schema = {TASKS_NAME: TASKS.schema, RUNS_NAME: RUNS.schema}[kind]
-    findings: list[Finding] = []
-    db = _opened(os.path.dirname(path), kind, schema, findings)
-    if db is None:
+def damaged(path: str) -> bool:
+    """Whether this one file needs to be salvaged.  Raises SchemaTooNew; StoreError for what another program made."""
+    name = os.path.basename(path)
+    try:
+        db = _open(path, name)
+    except Damaged:
         return True
     with closing(db):
-        check_version(db, path, schema)
-        rows = _task_store_rows if kind == TASKS_NAME else _run_rows
-        return any(f.level == "problem" for f in _file(db, kind, schema, lambda db: rows(db, {})))
+        return any(finding.level == "problem" for finding in _file(db, name, {}))
 
 
-def _opened(directory: str, name: str, schema: Schema, findings: list[Finding]) -> Connection | None:
-    """The database, pinned; None: it cannot be read at all, which is now among the findings."""
-    path = os.path.join(directory, name)
+def _open(path: str, name: str) -> Connection:
+    """The database, with a snapshot of it.  Raises Damaged, SchemaTooNew, StoreError."""
     if not os.path.exists(path):
-        findings.append(problem(name, f"{path} is not there", "restore"))
-        return None
-    try:
-        db = open_reader(path)
-    except StoreError as error:
-        findings.append(problem(name, str(error), "repair"))
-        return None
+        raise Damaged(f"{path} is not there")
+    if os.path.getsize(path) == 0:
+        raise Damaged(f"{path} is empty, which polpod never leaves it")
+    db = open_reader(path)
     try:
         pin(db)
-        check_version(db, path, schema)
-    except StoreError as error:
+        with translated(path):
+            check_version(db, path, _SCHEMAS[name])
+    except StoreError:
         db.close()
-        findings.append(problem(name, str(error), "upgrade" if isinstance(error, SchemaTooNew) else "repair"))
-        return None
+        raise
     return db
 
 
-def _file(
-    db: Connection, name: str, schema: Schema, rows: Callable[[Connection], Iterator[Finding]]
-) -> Iterator[Finding]:
-    """What is wrong within one file."""
-    version = version_of(db)
+def _remedy(error: StoreError) -> Remedy:
+    match error:
+        case SchemaTooNew():
+            return "upgrade"
+        case Damaged():
+            return "repair"
+    return "restore"
+
+
+def _file(db: Connection, name: str, rows: dict[str, int]) -> Iterator[Finding]:
+    """What is wrong within one file; its records are counted into `rows`."""
+    schema, version = _SCHEMAS[name], version_of(db)
     parts: list[Callable[[], Iterable[Finding]]] = [
         lambda: _integrity(db, name),
         lambda: _references(db, name),
         lambda: _objects(db, name, Schema(schema.name, schema.scripts[:version])),
     ]
     if version == len(schema.scripts):
-        parts.append(lambda: rows(db))
+        parts.append(lambda: _task_store_rows(db, rows) if name == TASKS_NAME else _run_rows(db, rows))
     else:
-        yield note(name, f"{name} has schema {version}; the next start brings it to {len(schema.scripts)}, after a copy")
+        yield note(
+            name, f"{name} has schema {version}; the next start brings it to {len(schema.scripts)}, after a copy"
+        )
     for part in parts:
         try:
             yield from part()
@@ -169,7 +172,9 @@ def _task_store_rows(db: Connection, rows: dict[str, int]) -> Iterator[Finding]:
     first, last, number = db.execute(f"SELECT min(seq), max(seq), count(*) FROM {Events.name}").fetchone()
     if number and last - first + 1 != number:
         missing = last - first + 1 - number
-        yield problem(TASKS_NAME, f"the journal has gaps: {missing} events between {first} and {last} are missing", "repair")
+        yield problem(
+            TASKS_NAME, f"the journal has gaps: {missing} events between {first} and {last} are missing", "repair"
+        )
 
 
 def _records(db: Connection, table: AnyTable, rows: dict[str, int]) -> Iterator[Finding]:
@@ -186,7 +191,9 @@ def _records(db: Connection, table: AnyTable, rows: dict[str, int]) -> Iterator[
             continue
         wrong = [c for c, value in zip(columns, values, strict=True) if row.columns[c] != value]
         if wrong:
-            yield problem(TASKS_NAME, f"{table.name} {key}: column {', '.join(wrong)} differs from its record", "repair")
+            yield problem(
+                TASKS_NAME, f"{table.name} {key}: column {', '.join(wrong)} differs from its record", "repair"
+            )
 
 
 def _run_rows(db: Connection, rows: dict[str, int]) -> Iterator[Finding]:

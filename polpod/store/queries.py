@@ -211,6 +211,23 @@ def note_client_id(tx: Tx, task_id: str) -> None:
         tx[Settings].save(Setting(_LAST_ID, str(number)))
 
 
+def note_task_seq(tx: Tx, seq: int) -> None:
+    """This place in the order of submission was taken: others go on above it."""
+    tx[Settings].save(Setting(_LAST_SEQ, str(max(seq, _counter(tx, _LAST_SEQ)))))
+
+
+def counters(tx: Tx) -> tuple[str, int, int]:
+    """The last task id and task seq that the store gave, and the last run id that it knows of."""
+    return str(_counter(tx, _LAST_ID)), _counter(tx, _LAST_SEQ), _counter(tx, _LAST_RUN)
+
+
+def raise_counters(tx: Tx, task_id: str, seq: int, run_id: int) -> None:
+    """Give nothing again up to these."""
+    note_client_id(tx, task_id)
+    note_task_seq(tx, seq)
+    note_run_id(tx, run_id)
+
+
 def note_run_id(tx: Tx, run_id: int) -> None:
     """A task was given this run: an id that runs.db must never give again, even if it falls back behind it."""
     tx[Settings].save(Setting(_LAST_RUN, str(max(run_id, _counter(tx, _LAST_RUN)))))

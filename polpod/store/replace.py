@@ -13,11 +13,14 @@ Rules:
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 from polpod.errors import StoreError
 from polpod.store.backup import CONFIG_NAME, RUNS_NAME, TASKS_NAME, sync
+from polpod.store.sqlite import translated
 
 _NAMES = (TASKS_NAME, RUNS_NAME, CONFIG_NAME)
 _COMPANIONS = ("", "-wal", "-shm")
@@ -30,11 +33,21 @@ def commit(state: str, prepared: str) -> str:
     Returns the directory in which those are now.  Raises StoreError.
     """
     stamp = _unused(state)
+    for name in (TASKS_NAME, RUNS_NAME):
+        _make_one_file(os.path.join(prepared, name))
     sync(prepared)
     os.rename(prepared, os.path.join(state, f"incoming-{stamp}"))
     sync(state)
     finish(state)
     return os.path.join(state, f"aside-{stamp}")
+
+
+def _make_one_file(path: str) -> None:
+    """Without a WAL beside it, and on disk."""
+    if os.path.exists(path):
+        with translated(path), closing(sqlite3.connect(path, isolation_level=None)) as db:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        sync(path)
 
 
 def finish(state: str) -> None:

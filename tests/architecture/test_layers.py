@@ -37,6 +37,7 @@ LAYERS: dict[str, set[str]] = {
     "polpod.store": {"polpod.store", "polpod.model", "polpod.errors", "polpod.crash", "msgspec"},
     "polpod.store.gate": {"polpod.store", "polpod.model", "polpod.errors", "polpod.crash", "anyio"},
     "polpod.store.agreement": {"polpod.store", "polpod.model", "polpod.errors", "polpod.runner.contract", "msgspec"},
+    "polpod.store.restore": {"polpod.store", "polpod.model", "polpod.errors", "polpod.runner.contract", "msgspec"},
     "polpod.store.runs": {"polpod.store", "polpod.model", "polpod.errors", "polpod.runner.contract", "msgspec"},
     "polpod.runner": {"polpod.runner", "polpod.paths", "polpod.crash"},
     "polpod.config": {"polpod.model", "polpod.errors", "msgspec"},

@@ -21,8 +21,8 @@ class Backup(Struct, frozen=True, forbid_unknown_fields=True):
 
 async def backup(call: Call, params: Backup) -> dict[str, object]:
     """Copies that belong together, made beside the writers; the answer comes when they are on disk."""
-    instance, target = call.desk.instance, os.path.normpath(params.path)
-    if not os.path.isabs(target):
+    instance, target = call.desk.instance, params.path.rstrip("/")
+    if not target.startswith("/"):
         raise InvalidRequest("must be absolute: polpod has a working directory of its own", "$.path")
 
     def go_on() -> None:
@@ -51,6 +51,13 @@ def _reserve(instance: Instance, target: str) -> int:
 
 METHODS = (
     Method(
-        "store.backup", Backup, dict, backup, "Copy both databases, as of one moment.", Right.OWNER, writes=True, waits=True
+        "store.backup",
+        Backup,
+        dict,
+        backup,
+        "Copy both databases, as of one moment.",
+        Right.OWNER,
+        writes=True,
+        waits=True,
     ),
 )
