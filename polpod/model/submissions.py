@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from polpod.model.tasks import Count, Seconds
+from polpod.model.tasks import Count, Instant, Seconds
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Id = Annotated[str, Meta(min_length=1, max_length=200)]
-Instant = Annotated[datetime, Meta(tz=True)]
 Argument = Annotated[str, Meta(max_length=2**21)]
 
 
