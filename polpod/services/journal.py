@@ -48,6 +48,10 @@ class Journal:
                     self.work.ring()
             case "task:removed":
                 self.tasks[event.body["status"]] -= 1
+            case "task:quarantined":
+                if event.body["status"] in self.tasks:  # else it was never counted
+                    self.tasks[event.body["status"]] -= 1
+                self.work.ring()
             case "task:updated" | "queue:updated":
                 self.work.ring()
 

@@ -71,6 +71,16 @@ def test_a_pending_task_waits_for_one_thing_at_a_time(
     assert state(a_task(**values), Surroundings(dependencies)) is expected
 
 
+def test_a_task_is_blocked_by_a_quarantined_one() -> None:
+    around = Surroundings([WAITS_FOR], quarantined=["9"])
+    assert state(a_task(unmet=2), around) is State.BLOCKED
+    assert explained(a_task(unmet=2), around) == Why(
+        ("Task 7 is blocked: task 9 is quarantined, since its record cannot be read.",),
+        ("polpoctl show 9", "polpoctl cancel 7"),
+    )
+    assert ending(a_task(unmet=1), "9") == Ending("blocked", "task 9, which it waits for, is quarantined")
+
+
 ENDINGS = [
     (a_task(status=S.DONE), Ending("done")),
     (a_task(status=S.CANCELLED), Ending("cancelled")),

@@ -83,11 +83,14 @@ def _ending(tx: Tx, task_id: str, keep_waiting: bool) -> dict[str, object]:
     }
 
 
-def _dead_end(tx: Tx, task: Task) -> Task | None:
-    """A failed or cancelled task that this one waits for, directly or through others."""
+def _dead_end(tx: Tx, task: Task) -> Task | str | None:
+    """A failed or cancelled task, or the id of a quarantined one, that this one waits for, directly or through others."""
     seen, waiting = {task.id}, [task]
     while waiting:
-        for dependency in views.unmet_dependencies(tx, waiting.pop()):
+        unmet = views.unmet_dependencies(tx, waiting.pop())
+        if unmet.quarantined:
+            return unmet.quarantined[0]
+        for dependency in unmet.tasks:
             if dependency.finished:
                 return dependency
             if dependency.id not in seen:
