@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -81,9 +82,10 @@ async def submit_many(call: Call, params: SubmitMany) -> dict[str, object]:
         except msgspec.ValidationError as exc:
             checked.append(invalid(exc))
     config, uid = instance.config, call.caller.uid
-    results = await instance.tasks.write(lambda tx: [_stored(tx, entry, config, uid) for entry in checked])
+    bodies = [partial(_stored, entry=entry, config=config, uid=uid) for entry in checked]
+    results = await instance.tasks.write_each(bodies)
     crash.point("submit.committed")
-    return {"results": results}
+    return {"results": [{"error": refusal(r)} if isinstance(r, RequestError) else r for r in results]}
 
 
 async def get(call: Call, params: Get) -> dict[str, object]:
@@ -212,13 +214,10 @@ async def _checked(instance: Instance, submission: Submission, entered: dict[str
     return spec
 
 
-def _stored(tx: Tx, entry: tuple[Submission, Spec] | RequestError, config: Config, uid: int) -> dict[str, Any]:
-    try:
-        if isinstance(entry, RequestError):
-            raise entry
-        return dict(msgspec.to_builtins(store(tx, *entry, config, uid)))
-    except RequestError as exc:
-        return {"error": refusal(exc)}
+def _stored(tx: Tx, entry: tuple[Submission, Spec] | RequestError, config: Config, uid: int) -> Submitted:
+    if isinstance(entry, RequestError):
+        raise entry
+    return store(tx, *entry, config, uid)
 
 
 def _refuse_when_full(instance: Instance) -> None:
