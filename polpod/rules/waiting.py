@@ -42,7 +42,8 @@ _PLAIN = {
     TaskStatus.FAILED: State.FAILED,
     TaskStatus.CANCELLED: State.CANCELLED,
 }
-DEAD_ENDS = frozenset({TaskStatus.FAILED, TaskStatus.CANCELLED})
+_ENDED = {TaskStatus.FAILED: "failed", TaskStatus.CANCELLED: "was cancelled"}
+DEAD_ENDS = frozenset(_ENDED)
 """A dependency that will not be done unless a person retries it."""
 
 
@@ -81,10 +82,8 @@ class Ending(Struct, frozen=True):
     message: str | None = None
 
 
-def ending(task: Task, dead_end: Task | str | None) -> Ending:
-    """Whether, and how, waiting for this task is over; `dead_end`: a dependency that will not be done by itself, or the
-    id of one that is quarantined.
-    """
+def ending(task: Task) -> Ending:
+    """Whether, and how, waiting for this task is over, whatever becomes of those that it waits for."""
     match task.status:
         case TaskStatus.DONE:
             return Ending("done")
@@ -94,11 +93,16 @@ def ending(task: Task, dead_end: Task | str | None) -> Ending:
             return Ending("cancelled")
         case TaskStatus.AWAITING_APPROVAL:
             return Ending("unknown", _parked(task).sentences[0])
-    if task.status is TaskStatus.PENDING and dead_end is not None:
-        if isinstance(dead_end, str):
-            return Ending("blocked", f"task {dead_end}, which it waits for, is quarantined")
-        return Ending("blocked", f"task {dead_end.id}, which it waits for, {_ended(dead_end)}")
     return Ending(None)
+
+
+def blocked(on_id: str, status: TaskStatus | None) -> Ending:
+    """How waiting ends for a pending task that waits, directly or through others, for one of DEAD_ENDS.
+
+    `status`: None for one that is quarantined.
+    """
+    what = "is quarantined" if status is None else _ENDED[status]
+    return Ending("blocked", f"task {on_id}, which it waits for, {what}")
 
 
 class Why(Struct, frozen=True):
@@ -155,7 +159,7 @@ def why(
 def _unmet(task: Task, dependencies: Sequence[Task], quarantined: Sequence[str]) -> Why:
     dead = [d for d in dependencies if d.status in DEAD_ENDS]
     if dead or quarantined:
-        because = [f"task {d.id} ({d.title}) {_ended(d)}" for d in dead]
+        because = [f"task {d.id} ({d.title}) {_ENDED[d.status]}" for d in dead]
         because += [f"task {i} is quarantined, since its record cannot be read" for i in quarantined]
         steps = [f"polpoctl retry {d.id}" for d in dead] + [f"polpoctl show {i}" for i in quarantined]
         sentences = tuple(f"Task {task.id} is blocked: {what}." for what in because)
@@ -163,10 +167,6 @@ def _unmet(task: Task, dependencies: Sequence[Task], quarantined: Sequence[str])
     names = ", ".join(f"{d.id} ({d.status})" for d in dependencies[:10])
     more = f" and {len(dependencies) - 10} more" if len(dependencies) > 10 else ""
     return Why((f"Task {task.id} waits for task {names}{more} to be done.",))
-
-
-def _ended(task: Task) -> str:
-    return "was cancelled" if task.status is TaskStatus.CANCELLED else "failed"
 
 
 def _queued(task: Task, capacity: Capacity, busy: Busy, ahead: int, paused: str | None) -> Why:

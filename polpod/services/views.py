@@ -51,11 +51,15 @@ class Unmet(NamedTuple):
     """Ids: only a row that was set aside goes while another task waits for it."""
 
 
-def unmet_dependencies(tx: Tx, task: Task) -> Unmet:
+def unmet_ids(tx: Tx, task: Task) -> list[str]:
+    """The ids of the tasks that this one still waits for."""
     if not task.unmet:
-        return Unmet([], [])
-    names = [d.on_id for d in tx[Dependencies].find(Dependencies.task_id.eq(task.id)) if not d.met]
-    found = {name: tx[Tasks].get(name) for name in names}
+        return []
+    return [d.on_id for d in tx[Dependencies].find(Dependencies.task_id.eq(task.id)) if not d.met]
+
+
+def unmet_dependencies(tx: Tx, task: Task) -> Unmet:
+    found = {name: tx[Tasks].get(name) for name in unmet_ids(tx, task)}
     return Unmet([t for t in found.values() if t is not None], [name for name, t in found.items() if t is None])
 
 

@@ -181,6 +181,16 @@ def test_dependents_of_a_failure_are_blocked_until_it_is_retried(host: Host) -> 
     assert host.finished(far)["status"] == "done"
 
 
+def test_the_log_of_a_task_that_became_blocked_has_its_end(host: Host) -> None:
+    bad = host.submit(shell=waits_for(host.root / "go", "false"))
+    far = host.submit("true", depends_on=[host.submit("true", depends_on=[bad])])
+    with host.client() as client:
+        client.send("task.logs", id=far, wait=30)
+        (host.root / "go").touch()
+        answer = client.receive()["result"]
+    assert (answer["end"], answer["run_id"]) == (True, None)
+
+
 # Order and slots
 
 
