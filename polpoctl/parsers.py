@@ -12,8 +12,11 @@ from polpoctl.catalog import COMMANDS
 
 TYPE_CHECKING = False  # as in polpod.wire.jsonrpc
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
-    from typing import NoReturn
+    from typing import NoReturn, TypeVar
+
+    T = TypeVar("T")
 
 # polpoctl has no translations.  Looking for them, argparse loads `locale` and asks the file system for each string that
 # it says, which is a tenth of a start.
@@ -64,6 +67,25 @@ def pair(text: str) -> tuple[str, str]:
     if not name or not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
     return name, value
+
+
+def count(text: str) -> int:
+    """A whole number from 0 on, as a type of argparse.  Raises ArgumentTypeError."""
+    if not (text.isascii() and text.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """A whole number above 0, as a type of argparse.  Raises ArgumentTypeError."""
+    if (number := count(text)) == 0:
+        raise argparse.ArgumentTypeError("a number above 0 is needed")
+    return number
+
+
+def or_none(type_: Callable[[str], T], *words: str) -> Callable[[str], T | None]:
+    """As the type of argparse that is given, but None for an empty value and for these words."""
+    return lambda text: None if text in ("", *words) else type_(text)
 
 
 def whole() -> Parser:

@@ -301,7 +301,15 @@ def test_a_batch_whose_polpod_goes_away_says_what_is_in_doubt(polpod: Scripted) 
         ("wait",),
         ("list", "--limit", "0"),
         ("edit", "5"),
+        ("edit", "5", "--retries", "-1"),
+        ("edit", "5", "--label", "-"),
         ("queue", "--slots", "3"),
+        ("queue", "q", "--slots", "-1"),
+        ("queue", "q", "--slots", "many"),
+        ("runs", "--limit", "0"),
+        ("logs", "5", "-n", "-1"),
+        ("logs", "5", "--run", "0"),
+        ("events", "--after", "-1"),
         ("rpc", "task.get", "["),
         ("rpc", "task.get", "[]"),
         ("config", "get"),
@@ -345,6 +353,36 @@ def test_an_edit_keeps_the_labels_that_it_does_not_name_and_takes_ranges(polpod:
     assert (done.returncode, done.stderr) == (1, b"polpoctl: 6: it runs\n")
     sent = polpod.called("task.update")
     assert sent == {"id": "5", "version": 3, "labels": {"a": "1", "b": "3"}, "max_duration": 60}
+
+
+@pytest.mark.parametrize(
+    ("argv", "sent"),
+    [
+        (("--title", ""), {"title": None}),
+        (("--title", "none", "--description", ""), {"title": "none", "description": ""}),
+        (("--timeout", "", "--stale-after", "none"), {"max_duration": None, "stale_threshold": None}),
+        (("--retries", "none", "--not-before", ""), {"max_retries": None, "not_before": None}),
+        (("--after", ""), {"depends_on": []}),
+        (("--after", "3", "--after", "4"), {"depends_on": ["3", "4"]}),
+        (("--label", ""), {"version": 3, "labels": {}}),
+        (("--label", "a-", "--label", "c=3"), {"version": 3, "labels": {"b": "2", "c": "3"}}),
+        (("--label", "", "--label", "c-=3"), {"version": 3, "labels": {"c-": "3"}}),
+    ],
+)
+def test_an_edit_clears_what_is_given_an_empty_value(
+    polpod: Scripted, argv: tuple[str, ...], sent: dict[str, Any]
+) -> None:
+    polpod.answers = dict(ANSWERS)
+    polpod.answers["task.get"] = {"task": TASK | {"labels": {"a": "1", "b": "2"}}}
+    assert ask(polpod, "edit", "5", *argv).returncode == 0
+    assert polpod.called("task.update") == {"id": "5"} | sent
+
+
+@pytest.mark.parametrize(("slots", "sent"), [("3", 3), ("0", 0), ("unlimited", None), ("", None)])
+def test_the_slots_of_a_queue_are_a_number_or_unlimited(polpod: Scripted, slots: str, sent: int | None) -> None:
+    polpod.answers = dict(ANSWERS)
+    assert ask(polpod, "queue", "default", "--slots", slots).returncode == 0
+    assert polpod.called("queue.set") == {"name": "default", "slots": sent}
 
 
 @pytest.mark.parametrize(
