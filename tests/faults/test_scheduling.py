@@ -256,6 +256,18 @@ def test_a_paused_queue_starts_nothing_until_it_is_resumed(host: Host) -> None:
     assert host.finished(waiting)["status"] == "done"
 
 
+def test_the_status_says_how_much_is_ready_in_each_queue(host: Host) -> None:
+    host.call("queue.set", name="q", paused=True)
+    first, *_ = [host.submit("true", queue="q") for _ in range(3)]
+    host.submit("true", queue="q", hold=True)
+    host.submit("true", queue="q", depends_on=[first])
+    host.submit("true", queue="q", not_before="2099-01-01T00:00:00Z")
+    host.finished(host.submit("true"))
+    queues = host.call("daemon.status")["queues"]
+    assert {name: queue["ready"] for name, queue in queues.items()} == {"default": 0, "q": 3}
+    assert sorted(host.call("queue.list")["queues"], key=lambda q: str(q["name"])) == [queues["default"], queues["q"]]
+
+
 def test_a_held_task_waits_to_be_released(host: Host) -> None:
     task_id = host.submit("true", hold=True)
     other = host.submit("true", priority=-1)
