@@ -98,3 +98,9 @@ def whole() -> Parser:
         common(command)
         module(name).options(command)
     return made
+
+
+def within(whole: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """The parser, and those of its commands."""
+    commands = [a.choices for a in whole._actions if isinstance(a, argparse._SubParsersAction)]
+    return [whole, *(parser for choices in commands for parser in choices.values())]
