@@ -9,6 +9,7 @@ import argparse
 
 from polpoctl import exits
 from polpoctl.catalog import COMMANDS
+from polpoctl.render import terminal_width
 
 TYPE_CHECKING = False  # as in polpod.wire.jsonrpc
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 setattr(argparse, "_", str)  # noqa: B010 - a plain assignment is an error to the type checker
 
 
+PAGE = 80
+"""Columns of a help text."""
+
+
 class Parser(argparse.ArgumentParser):
     """argparse's, with errors that are raised, no abbreviations, and a width that need not be found out."""
 
@@ -34,10 +39,10 @@ class Parser(argparse.ArgumentParser):
 
 
 class _Formatter(argparse.HelpFormatter):
-    """Of a fixed width: argparse makes one for each option, and would load `shutil` to ask for the terminal's."""
+    """As wide as the terminal, up to a page; argparse makes one for each option, and would load `shutil` to ask."""
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, width=80, max_help_position=24)
+        super().__init__(prog, width=min(PAGE, terminal_width() or PAGE), max_help_position=24)
 
 
 def module(name: str) -> ModuleType:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 from typing import Any
 
@@ -12,16 +13,17 @@ import msgspec
 
 from polpod import config
 from polpod.errors import NotFound, StartError
-from polpod.paths import STATE, StateDirectory
+from polpod.paths import StateDirectory
 
 
 def main(root: str, argv: list[str]) -> int:
     """Carry out one verb; returns the exit status.  Raises StartError, NotFound."""
     p = argparse.ArgumentParser(prog="polpod --maintenance")
+    p.add_argument("--json", action="store_true")
     verbs = p.add_subparsers(dest="verb", required=True)
     verbs.add_parser("init").add_argument("directory", nargs="?")
     settings = verbs.add_parser("config").add_subparsers(dest="action", required=True)
-    settings.add_parser("show").add_argument("--json", action="store_true")
+    settings.add_parser("show")
     settings.add_parser("check")
     settings.add_parser("get").add_argument("key")
     change = settings.add_parser("set")
@@ -29,20 +31,20 @@ def main(root: str, argv: list[str]) -> int:
     change.add_argument("value")
     options = p.parse_args(argv)
     if options.verb == "init":
-        return _init(os.path.abspath(options.directory or os.getcwd()))
+        return _init(os.path.abspath(options.directory or os.getcwd()), options.json)
     path = StateDirectory(root).config
     match options.action:
         case "show":
             return _show(path)
         case "get":
-            return _get(path, options.key)
+            return _get(path, options.key, options.json)
         case "set":
-            return _set(path, options.key, options.value)
+            return _set(path, options.key, options.value, options.json)
         case _:
-            return _check(path)
+            return _check(path, options.json)
 
 
-def _init(directory: str) -> int:
+def _init(directory: str, as_json: bool) -> int:
     paths = StateDirectory(directory)
     try:
         os.makedirs(paths.path, mode=0o700, exist_ok=True)
@@ -50,10 +52,13 @@ def _init(directory: str) -> int:
             file.write(config.DEFAULT_TEXT)
     except FileExistsError:
         print(f"{paths.config} is there already", file=sys.stderr)
+        if as_json:
+            print(json.dumps({"path": paths.path, "made": False}))
         return 0
     except OSError as exc:
         raise StartError(f"{exc.filename or paths.path}: {exc.strerror}") from exc
-    print(f"made {os.path.join(directory, STATE)}; start the daemon with: polpoctl --root {directory} start")
+    said = f"made {paths.path}; start the daemon with: {shlex.join(['polpoctl', '--root', directory, 'start'])}"
+    print(json.dumps({"path": paths.path, "made": True}) if as_json else said)
     return 0
 
 
@@ -66,25 +71,25 @@ def _show(path: str) -> int:
     return 0
 
 
-def _check(path: str) -> int:
+def _check(path: str, as_json: bool) -> int:
     _, unknown = config.load(path)
     _warn(path, unknown)
-    print(f"{path}: good")
+    print(json.dumps({"path": path, "good": True, "unknown": unknown}) if as_json else f"{path}: good")
     return 0
 
 
-def _get(path: str, key: str) -> int:
+def _get(path: str, key: str, as_json: bool) -> int:
     loaded, _ = config.load(path)
     value: Any = msgspec.to_builtins(loaded.settings)
     for part in key.removeprefix("settings.").split("."):
         if not isinstance(value, dict) or part not in value:
             raise NotFound(f"{path}: there is no setting {key}")
         value = value[part]
-    print(value if isinstance(value, str) else json.dumps(value))
+    print(value if isinstance(value, str) and not as_json else json.dumps(value))
     return 0
 
 
-def _set(path: str, key: str, value: str) -> int:
+def _set(path: str, key: str, value: str, as_json: bool) -> int:
     """Change one setting in the file, which is replaced in one step and only if what comes out is good."""
     try:
         with open(path, "rb") as file:
@@ -113,7 +118,8 @@ def _set(path: str, key: str, value: str) -> int:
         os.rename(temporary, path)
     except OSError as exc:
         raise StartError(f"{path}: {exc.strerror}") from exc
-    print(f"{key} is now {json.dumps(inner[last])}; it takes effect when polpod starts anew")
+    said = f"{key} is now {json.dumps(inner[last])}; it takes effect when polpod starts anew"
+    print(json.dumps({"key": key, "value": inner[last]}) if as_json else said)
     return 0
 
 

@@ -31,6 +31,8 @@ def run(args: Namespace) -> int:
         if page["next"] is None:
             break
         asked["before"] = page["next"]
+    if args.id is not None and not found:
+        connection.call("task.get", {"id": args.id})  # says so if there is no such task; the runs of one outlive it
     screen = Screen(args)
     if screen.json:
         screen.value(found)

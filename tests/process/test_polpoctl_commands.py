@@ -323,6 +323,29 @@ def test_what_makes_no_sense_is_a_usage_error(polpod: Scripted, argv: tuple[str,
     assert b"Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("argv", "method", "ids"),
+    [
+        (("wait", "5", "--any", "6"), "task.wait", ["5", "6"]),
+        (("cancel", "--queue", "q", "5", "--json", "6-7"), "task.cancel", ["5", "6-7"]),
+        (("list", "--all", "5"), "task.list", ["5"]),
+    ],
+)
+def test_options_may_stand_anywhere_among_ids(
+    polpod: Scripted, argv: tuple[str, ...], method: str, ids: list[str]
+) -> None:
+    polpod.answers = dict(ANSWERS)
+    assert ask(polpod, *argv).returncode == 0
+    sent = polpod.called(method)
+    assert sent.get("ids", sent.get("select", {}).get("ids")) == ids
+
+
+def test_the_runs_of_no_task_are_not_found(polpod: Scripted) -> None:
+    polpod.answers = {"run.list": {"runs": [], "next": None}, "task.get": Refusal("not_found", "there is no task 9")}
+    done = ask(polpod, "runs", "9")
+    assert (done.returncode, done.stdout, done.stderr) == (3, b"", b"polpoctl: there is no task 9\n")
+
+
 # Pages, selectors, waiting
 
 

@@ -119,6 +119,24 @@ def test_a_column_in_the_middle_gives_way_too(polpod: Scripted) -> None:
         assert COLOUR.sub("", on_terminal(polpod, width, "queue")[1]).endswith("…  2      1     0      paused")
 
 
+def test_a_long_value_goes_on_below_its_beginning(polpod: Scripted) -> None:
+    env = [f"NAME_{n}" for n in range(10, 30)]
+    spec = {"command": ["cat", "x" * 100], "shell": None, "cwd": "/", "env": env, "umask": 18, "stdin": None}
+    polpod.answers = {"task.get": {"task": TASK | {"spec": spec}, "runs": []}}
+    shown = on_terminal(polpod, 40, "show", "5")
+    values: dict[str, list[str]] = {}
+    for line in shown:
+        if begun := line[:13].strip():
+            name = begun
+        values.setdefault(name, []).append(line[13:])
+    assert (" ".join(values["environment"]), "".join(values["command"])) == (" ".join(env), "cat" + "x" * 100)
+
+
+@pytest.mark.parametrize("width", [60, 70])
+def test_help_is_as_wide_as_the_terminal(polpod: Scripted, width: int) -> None:
+    assert max(map(len, on_terminal(polpod, width, "submit", "--help"))) in range(width - 10, width + 1)
+
+
 def test_colours_are_for_terminals_that_want_them(polpod: Scripted) -> None:
     polpod.answers = {"task.list": {"tasks": TASKS, "next": None}}
     assert "\x1b[31mfailed\x1b[0m" in on_terminal(polpod, 80, "list")[2]
