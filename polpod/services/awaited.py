@@ -15,11 +15,11 @@ from functools import partial
 
 from msgspec import Struct
 
-from polpod.errors import NotFound
 from polpod.model.tasks import Task, TaskStatus
 from polpod.rules.waiting import DEAD_ENDS, Ending, blocked, ending
 from polpod.services import views
 from polpod.services.journal import Watch
+from polpod.services.selection import require
 from polpod.store.gate import Gate
 from polpod.store.records import Tx
 from polpod.store.tables import Tasks
@@ -84,7 +84,7 @@ class Awaited:
         while waiting:
             task_id = waiting.pop()
             if task_id not in found:
-                task = tx[Tasks].get(task_id)
+                task = require(tx, task_id) if task_id in self._wanted else tx[Tasks].get(task_id)
                 found[task_id] = seen = None if task is None else self._see(tx, task)
                 waits_for = seen.waits_for if seen else ()
                 waiting += [i for i in waits_for if i not in self._seen and i not in self._gone]
@@ -103,14 +103,11 @@ class Awaited:
         )
 
     def _keep(self, task_id: str, seen: _Seen | None) -> None:
-        if seen is not None:
-            self._seen[task_id] = seen
-        elif task_id in self._wanted:
-            raise NotFound(f"there is no task {task_id}")
-        else:
+        if seen is None:
             self._seen.pop(task_id, None)
             self._gone.add(task_id)
             return
+        self._seen[task_id] = seen
         if seen.end.outcome is not None:
             self._going_on.discard(task_id)
         elif task_id in self._wanted:

@@ -19,8 +19,7 @@ from polpod.rules.tasks import Change, event, walk
 from polpod.services import changes
 from polpod.services.instance import now
 from polpod.services.selection import require
-from polpod.services.submission import _title as title_of
-from polpod.services.submission import open_queue, refuse_large_task, utc
+from polpod.services.submission import open_queue, refuse_large_task, title_of, utc
 from polpod.store import queries
 from polpod.store.records import Tx
 from polpod.store.tables import Dependencies, Specs, Tasks

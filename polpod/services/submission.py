@@ -163,7 +163,7 @@ def _task(
     return Task(
         id=queries.next_task_id(tx),
         seq=queries.next_task_seq(tx),
-        title=s.title if s.title is not None else _title(spec),
+        title=s.title if s.title is not None else title_of(spec),
         description=s.description,
         spec_id=spec_id,
         project=s.project or config.project,
@@ -215,7 +215,7 @@ def _is_done(tx: Tx, on_id: str) -> bool:
         raise NotFound(f"depends_on: {exc}") from exc
 
 
-def _title(spec: Spec) -> str:
+def title_of(spec: Spec) -> str:
     text = spec.shell if spec.shell is not None else shlex.join(spec.command or ())
     return " ".join(text.split())[:200]
 

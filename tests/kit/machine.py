@@ -252,7 +252,9 @@ class Daemon(RuleBasedStateMachine):
 
     def _what_waits(self) -> str:
         waiting = self.host.call("task.list", limit=1000)["tasks"]
-        return "\n".join(str(self.host.call("task.why", id=t["id"]) | {"runs": self.host.runs(t["id"])}) for t in waiting)
+        return "\n".join(
+            str(self.host.call("task.why", id=t["id"]) | {"runs": self.host.runs(t["id"])}) for t in waiting
+        )
 
     def _clean_up(self) -> None:
         self._resume_runners()

@@ -78,7 +78,7 @@ def test_a_task_is_blocked_by_a_quarantined_one() -> None:
         ("Task 7 is blocked: task 9 is quarantined, since its record cannot be read.",),
         ("polpoctl show 9", "polpoctl cancel 7"),
     )
-    assert ending(a_task(unmet=1), "9") == Ending("blocked", "task 9, which it waits for, is quarantined")
+    assert blocked("9", None) == Ending("blocked", "task 9, which it waits for, is quarantined")
 
 
 ENDINGS = [
