@@ -78,12 +78,15 @@ def _dispatch(name: str, rest: list[str]) -> int:
         raise _unknown(name)
     from polpoctl import parsers
 
+    parser = parsers.parser(name)
+    if name not in ("submit", "run"):  # options may stand anywhere among the words
+        return int(parsers.module(name).run(parser.parse_intermixed_args(rest)))
     # What follows `--` is a command of the user's, that argparse must not look into.
     own, command = rest, None
-    if name in ("submit", "run") and "--" in rest:
+    if "--" in rest:
         own, command = rest[: rest.index("--")], rest[rest.index("--") + 1 :]
-    args = parsers.parser(name).parse_args(own)
-    if name in ("submit", "run") and command is not None:
+    args = parser.parse_args(own)
+    if command is not None:
         args.command += ["--", *command] if args.command else command
     return int(parsers.module(name).run(args))
 

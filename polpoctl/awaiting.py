@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import time
 
+from polpoctl.client import FOR_EVER
 from polpoctl.follow import LONG_POLL
 
 TYPE_CHECKING = False  # as in polpod.wire.jsonrpc
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
+
+    from polpoctl.client import Lasting
 
 
 def wait_for(
-    call: Callable[[str, dict[str, Any]], Any],
+    daemon: Lasting,
     ids: list[str],
     *,
     any_of_them: bool = False,
     keep_waiting: bool = False,
     timeout: float | None = None,
 ) -> tuple[bool, list[dict[str, Any]]]:
-    """Wait until all, or any, of the tasks ended, at most `timeout` seconds: whether they did, and task.wait's entries."""
-    until = None if timeout is None else time.monotonic() + timeout
+    """Wait until all, or any, of the tasks ended, at most `timeout` seconds: whether they did, and task.wait's entries.
+
+    Raises TimeRanOut if nobody could be asked at the end; RemoteError, ContactLost.
+    """
+    until = FOR_EVER if timeout is None else time.monotonic() + timeout
     while True:
-        left = LONG_POLL if until is None else max(0.0, min(LONG_POLL, until - time.monotonic()))
+        left = max(0.0, min(LONG_POLL, until - time.monotonic()))
         asked = {"ids": ids, "any": any_of_them, "keep_waiting": keep_waiting, "timeout": left}
-        answer = call("task.wait", asked)
-        if answer["finished"] or (until is not None and time.monotonic() >= until):
+        answer = daemon.call("task.wait", asked, until)
+        if answer["finished"] or time.monotonic() >= until:
             return answer["finished"], answer["tasks"]

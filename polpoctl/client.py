@@ -35,6 +35,8 @@ PATIENCE = 60.0
 RECONNECT = 60.0
 """Seconds to wait for a daemon that went away."""
 
+FOR_EVER = float("inf")
+
 AT_ONCE = 16
 """Calls of `call_many` that are under way together."""
 
@@ -179,6 +181,10 @@ class Connection:
             raise Failure(f"{self.path} does not speak as a polpod does: {exc}", exits.UNREACHABLE) from None
 
 
+class TimeRanOut(Exception):
+    """The caller's own time ran out while polpod was away."""
+
+
 class Lasting:
     """Calls that change nothing, made again when contact was lost, for `patience` seconds from the loss on."""
 
@@ -189,35 +195,40 @@ class Lasting:
     def close(self) -> None:
         self._connection.close()
 
-    def call(self, method: str, params: dict[str, Any]) -> Any:
-        """The result of the call.  Raises RemoteError; ContactLost when polpod does not come back."""
-        until = 0.0
+    def call(self, method: str, params: dict[str, Any], until: float = FOR_EVER) -> Any:
+        """The result of the call, which is not made again after `until` on the monotonic clock.
+
+        Raises RemoteError; ContactLost when polpod does not come back; TimeRanOut when it is not back by `until`.
+        """
+        patient_until = 0.0
         while True:
             try:
                 result = self._connection.call(method, params)
             except (ContactLost, RemoteError) as exc:
                 if isinstance(exc, RemoteError) and exc.word != UNAVAILABLE:
                     raise
-                if not until:
-                    until = time.monotonic() + self._patience
+                if not patient_until:
+                    patient_until = time.monotonic() + self._patience
                     notice(f"contact lost, waiting for polpod at {self._connection.path} …")
                 self._connection.close()
-                self._connection = _reconnect(self._connection.path, until, exc)
+                self._connection = _reconnect(self._connection.path, patient_until, until, exc)
             else:
-                if until:
+                if patient_until:
                     notice("contact again")
                 return result
 
 
-def _reconnect(path: str, until: float, lost: Exception) -> Connection:
+def _reconnect(path: str, patient_until: float, until: float, lost: Exception) -> Connection:
     pause = 0.05
-    while time.monotonic() < until:
-        time.sleep(pause)
+    while (left := min(patient_until, until) - time.monotonic()) > 0:
+        time.sleep(min(pause, left))
         pause = min(pause * 1.5, 1.0)
         try:
             return Connection(path)
         except Failure as exc:
             lost = exc
+    if until < patient_until:
+        raise TimeRanOut
     raise ContactLost(f"polpod did not come back in time ({str(lost).splitlines()[0]})")
 
 

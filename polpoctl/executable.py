@@ -30,5 +30,5 @@ def maintain(args: Namespace, *words: str) -> NoReturn:
     """Become `polpod --maintenance WORDS`, which prints and exits as polpoctl would (DESIGN §4)."""
     sys.stdout.flush()
     sys.stderr.flush()
-    command = [*polpod(args), "--maintenance", *words]
+    command = [*polpod(args), "--maintenance", *(["--json"] if args.json else []), *words]
     os.execv(command[0], command)

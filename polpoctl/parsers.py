@@ -9,15 +9,23 @@ import argparse
 
 from polpoctl import exits
 from polpoctl.catalog import COMMANDS
+from polpoctl.render import terminal_width
 
 TYPE_CHECKING = False  # as in polpod.wire.jsonrpc
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
-    from typing import NoReturn
+    from typing import NoReturn, TypeVar
+
+    T = TypeVar("T")
 
 # polpoctl has no translations.  Looking for them, argparse loads `locale` and asks the file system for each string that
 # it says, which is a tenth of a start.
 setattr(argparse, "_", str)  # noqa: B010 - a plain assignment is an error to the type checker
+
+
+PAGE = 80
+"""Columns of a help text."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -31,10 +39,10 @@ class Parser(argparse.ArgumentParser):
 
 
 class _Formatter(argparse.HelpFormatter):
-    """Of a fixed width: argparse makes one for each option, and would load `shutil` to ask for the terminal's."""
+    """As wide as the terminal, up to a page; argparse makes one for each option, and would load `shutil` to ask."""
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, width=80, max_help_position=24)
+        super().__init__(prog, width=min(PAGE, terminal_width() or PAGE), max_help_position=24)
 
 
 def module(name: str) -> ModuleType:
@@ -66,6 +74,25 @@ def pair(text: str) -> tuple[str, str]:
     return name, value
 
 
+def count(text: str) -> int:
+    """A whole number from 0 on, as a type of argparse.  Raises ArgumentTypeError."""
+    if not (text.isascii() and text.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """A whole number above 0, as a type of argparse.  Raises ArgumentTypeError."""
+    if (number := count(text)) == 0:
+        raise argparse.ArgumentTypeError("a number above 0 is needed")
+    return number
+
+
+def or_none(type_: Callable[[str], T], *words: str) -> Callable[[str], T | None]:
+    """As the type of argparse that is given, but None for an empty value and for these words."""
+    return lambda text: None if text in ("", *words) else type_(text)
+
+
 def whole() -> Parser:
     """One parser with all commands as subparsers, from the same declarations."""
     made = Parser("polpoctl", "Hand work to polpod, and see what becomes of it.")
@@ -76,3 +103,9 @@ def whole() -> Parser:
         common(command)
         module(name).options(command)
     return made
+
+
+def within(whole: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """The parser, and those of its commands."""
+    commands = [a.choices for a in whole._actions if isinstance(a, argparse._SubParsersAction)]
+    return [whole, *(parser for choices in commands for parser in choices.values())]

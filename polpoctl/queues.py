@@ -58,6 +58,6 @@ def row(queue: dict[str, Any]) -> tuple[str, ...]:
         queue["name"],
         slots,
         str(queue["busy"]),
-        str(queue.get("ready", "-")),
+        str(queue["ready"]),
         "paused" if queue["paused"] else "open",
     )

@@ -4,7 +4,8 @@ Rules:
 
 1. Data on stdout, everything else on stderr by `notice` (F83).
 2. A terminal gets aligned columns, relative times and, if it is one for colours, colours beside the words; a line never
-   wraps, the flexible column gives way.  A pipe gets the same rows separated by tabs: uncut, no heading, no colours.
+   wraps: in a table the flexible column gives way, elsewhere a long value goes on in the next line.  A pipe gets the
+   same rows separated by tabs: uncut, no heading, no colours.
 3. What is not printable is escaped, wherever it comes from (F82).  Logs are not rendered: they are bytes.
 """
 
@@ -62,7 +63,7 @@ class Screen:
     def __init__(self, args: Namespace) -> None:
         self.json: bool = args.json
         self.terminal = sys.stdout.isatty()
-        self.width = _width() if self.terminal else None
+        self.width = terminal_width()
         self.colour = _in_colour(args.color, self.terminal)
 
     def line(self, text: str) -> None:
@@ -100,7 +101,7 @@ class Screen:
             self.line((coloured if columns(plain) <= self.width else plain).rstrip())
 
     def fields(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Names and values, one pair a line."""
+        """Names and values, one pair a line; on a terminal a long value goes on below its beginning."""
         shown = [(name, escape(value)) for name, value in pairs]
         if self.width is None:
             for name, value in shown:
@@ -108,7 +109,8 @@ class Screen:
             return
         margin = max((len(name) for name, _ in shown), default=0) + 2
         for name, value in shown:
-            self.line(fit(name.ljust(margin) + value, self.width))
+            for number, part in enumerate(_folded(value, max(_LEAST, self.width - margin))):
+                self.line(fit(("" if number else name).ljust(margin) + part, self.width))
 
     def paint(self, text: str, colour: str) -> str:
         return f"\x1b[{colour}m{text}\x1b[0m" if self.colour and text else text
@@ -154,7 +156,27 @@ def fit(text: str, width: int) -> str:
     return "".join(kept) + mark
 
 
-def _width() -> int:
+def _folded(text: str, width: int) -> list[str]:
+    """The text in pieces of at most so many columns, broken at blanks where there are some."""
+    pieces = [""]
+    for word in text.split(" "):
+        longer = f"{pieces[-1]} {word}" if pieces[-1] else word
+        if columns(longer) <= width:
+            pieces[-1] = longer
+            continue
+        if pieces[-1]:
+            pieces.append("")
+        for character in word:
+            if columns(pieces[-1] + character) > width:
+                pieces.append("")
+            pieces[-1] += character
+    return pieces
+
+
+def terminal_width() -> int | None:
+    """The columns of the terminal that stdout is, unless COLUMNS says otherwise; None for a pipe."""
+    if not sys.stdout.isatty():
+        return None
     given = os.environ.get("COLUMNS", "")
     if given.isdecimal() and int(given):
         return int(given)

@@ -7,7 +7,7 @@ import os
 from argparse import ArgumentTypeError
 
 from polpoctl import exits
-from polpoctl.parsers import pair
+from polpoctl.parsers import count, pair
 from polpoctl.render import notice
 from polpoctl.times import duration, instant
 
@@ -42,7 +42,7 @@ def options(parser: ArgumentParser) -> None:
     add("--agent", metavar="NAME", help="the agent that carries it out")
     add("--priority", metavar="N", type=int, help="higher ones start first (default: 0)")
     add("--after", metavar="ID", dest="depends_on", nargs="+", action="extend", help="start when these are done")
-    add("--retries", metavar="N", dest="max_retries", type=_count, help="how often to run it again when it fails")
+    add("--retries", metavar="N", dest="max_retries", type=count, help="how often to run it again when it fails")
     add("--retry-delay", metavar="D", type=duration, help="how long the first retry waits; the next ones wait longer")
     add("--timeout", metavar="D", dest="max_duration", type=duration, help="end a run that takes longer")
     add("--stale-after", metavar="D", dest="stale_threshold", type=duration, help="warn of a run that is idle so long")
@@ -105,12 +105,6 @@ def _umask() -> int:
     umask = os.umask(0)  # it can only be read by setting it
     os.umask(umask)
     return umask
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise ArgumentTypeError(f"{text!r} is no number")
-    return int(text)
 
 
 def _expectation(text: str) -> dict[str, Any]:

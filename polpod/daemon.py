@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import trio
 
 from polpod import __version__, config, filesystem
-from polpod.errors import StartError
+from polpod.errors import DiskFull, StartError, StoreError
 from polpod.lock import lock
 from polpod.paths import StateDirectory
 from polpod.runner import identity
 from polpod.runner.containment import choose_base
 from polpod.services import recovery, shutdown
+from polpod.services.ballast import LOOK_EVERY, ROOM, Ballast
 from polpod.services.collector import Collector
 from polpod.services.desk import Desk
 from polpod.services.health import Health
@@ -33,12 +34,16 @@ from polpod.services.spares import Spares
 from polpod.services.watcher import Watcher
 from polpod.services.zygote import Zygote
 from polpod.store import queries, replace
+from polpod.store.check import refuse_half
 from polpod.store.databases import RUNS, TASKS
 from polpod.store.gate import Gate, open_gate
 from polpod.store.records import Tx
 from polpod.store.runs import RunTx
 
 SOCKET_LOOK_EVERY = 5.0
+
+SQLITE_NEEDS = 2**17
+"""Bytes: two shared-memory files of 32 KiB, and the first pages of two WALs."""
 
 log = logging.getLogger("polpod")
 
@@ -81,9 +86,10 @@ async def _open(options: Options, received: AsyncIterator[int]) -> None:
     filesystem.refuse_unfit(paths.path)
     held = lock(paths)
     replace.finish(paths.path)
+    refuse_half(paths.path)
     _raise_descriptor_limit()
-    tasks: Gate[Tx] = await open_gate(paths.tasks_db, TASKS)
-    runs: Gate[RunTx] = await open_gate(paths.runs_db, RUNS)
+    ballast = Ballast(paths.ballast)
+    tasks, runs = await _open_stores(paths, ballast)
     tasks_by_status = await tasks.read(queries.count_by_status)
     instance = Instance(
         paths=paths,
@@ -100,7 +106,7 @@ async def _open(options: Options, received: AsyncIterator[int]) -> None:
     tasks.subscribe(instance.journal.absorb)
     listener = listen(options.socket)
     try:
-        await _serve(instance, listener, received)
+        await _serve(instance, listener, ballast, received)
     finally:
         listener.close()
         await tasks.close()
@@ -109,6 +115,32 @@ async def _open(options: Options, received: AsyncIterator[int]) -> None:
             with suppress(OSError):  # a run lives on in it
                 os.rmdir(instance.base.path)
         os.close(held)
+
+
+async def _open_stores(paths: StateDirectory, ballast: Ballast) -> tuple[Gate[Tx], Gate[RunTx]]:
+    """Both stores; on a disk that has no room for SQLite's own files, with the room that the ballast gives.
+
+    Raises StoreError, DiskFull, Unavailable.
+    """
+    try:
+        tasks: Gate[Tx] = await open_gate(paths.tasks_db, TASKS)
+        try:
+            return tasks, await open_gate(paths.runs_db, RUNS)
+        except BaseException:
+            await tasks.close()
+            raise
+    except (StoreError, DiskFull) as exc:
+        if not _is_full(paths.path):
+            raise
+        if not ballast.drop():
+            raise DiskFull(f"{paths.path}: no space left") from exc
+        log.warning("%s has no space left: %s was given up to start", paths.path, paths.ballast)
+    return await _open_stores(paths, ballast)
+
+
+def _is_full(path: str) -> bool:
+    space = os.statvfs(path)
+    return space.f_bavail * space.f_frsize < SQLITE_NEEDS
 
 
 def assemble(instance: Instance, forks: Forks, nursery: trio.Nursery) -> Desk:
@@ -133,10 +165,11 @@ def assemble(instance: Instance, forks: Forks, nursery: trio.Nursery) -> Desk:
     return Desk(instance, inbox, killer)
 
 
-async def _serve(instance: Instance, listener: ListeningSocket, received: AsyncIterator[int]) -> None:
+async def _serve(instance: Instance, listener: ListeningSocket, ballast: Ballast, received: AsyncIterator[int]) -> None:
     zygote, at_once = Zygote(), trio.Event()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(zygote.serve)
+        nursery.start_soon(_keep_ballast, instance, ballast)
         desk = assemble(instance, zygote, nursery)
         nursery.start_soon(_listen, listener, desk)
         nursery.start_soon(shutdown.obey, received, instance, at_once)
@@ -156,6 +189,13 @@ async def _listen(listener: ListeningSocket, desk: Desk) -> None:
             log.warning("%s is gone: listening anew", listener.path)
             nursery.cancel_scope.cancel()
         listener = listen(listener.path)
+
+
+async def _keep_ballast(instance: Instance, ballast: Ballast) -> None:
+    while True:
+        if instance.free_space() >= instance.config.settings.reserve + ROOM:
+            await trio.to_thread.run_sync(ballast.load)
+        await trio.sleep(LOOK_EVERY)
 
 
 async def _stop_when_in_doubt(instance: Instance) -> None:

@@ -13,6 +13,7 @@
     ├── StoreError              a store cannot do what it must
     │   ├── AlreadyExists       a record with that key, or that unique value, is there
     │   ├── BrokenReference     a record names another that is not there
+    │   ├── Undecodable         records mean nothing; `table` and `keys` name them
     │   ├── SchemaTooNew        the database was written by a later polpod
     │   ├── Damaged             the file is damaged, or no database at all
     │   └── CommitInDoubt       nobody knows whether the last group is durable: stop and recover
@@ -23,6 +24,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -80,6 +82,13 @@ class AlreadyExists(StoreError):
 
 class BrokenReference(StoreError):
     pass
+
+
+class Undecodable(StoreError):
+    def __init__(self, message: str, table: str, keys: Sequence[tuple[str | int | float | None, ...]]) -> None:
+        super().__init__(message)
+        self.table = table
+        self.keys = keys
 
 
 class SchemaTooNew(StoreError):

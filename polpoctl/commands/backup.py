@@ -26,7 +26,7 @@ def run(args: Namespace) -> int:
     try:
         connection = connect(args, PATIENCE)
     except Unreachable:
-        maintain(args, "backup", target, *(["--json"] if args.json else []))
+        maintain(args, "backup", target)
     made = connection.call("store.backup", {"path": target})
     screen = Screen(args)
     if screen.json:

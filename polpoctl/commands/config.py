@@ -20,5 +20,4 @@ def options(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     if len(args.words) != len(_TAKES[args.verb]):
         raise exits.usage(f"usage: polpoctl config {' '.join([args.verb, *_TAKES[args.verb]])}")
-    json = ["--json"] if args.json and args.verb == "show" else []  # the others say a value, or whether all is well
-    maintain(args, "config", args.verb, *args.words, *json)
+    maintain(args, "config", args.verb, *args.words)

@@ -16,4 +16,4 @@ def options(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     locate(args)
-    maintain(args, "doctor", *(["--json"] if args.json else []))
+    maintain(args, "doctor")

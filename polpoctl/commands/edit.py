@@ -1,10 +1,12 @@
-"""`edit`: change tasks that have no live run; what is not named stays as it is."""
+"""`edit`: change tasks that have no live run; what is not named stays as it is, and an empty value clears."""
 
 from __future__ import annotations
 
+from argparse import SUPPRESS
+
 from polpoctl import exits
 from polpoctl.client import connect
-from polpoctl.parsers import pair
+from polpoctl.parsers import count, or_none, pair
 from polpoctl.render import Screen, notice
 from polpoctl.times import duration, instant
 from polpod.wire.jsonrpc import RemoteError
@@ -16,6 +18,11 @@ if TYPE_CHECKING:
 
     from polpoctl.client import Connection
 
+    Label = tuple[str, str | None]
+    """A name and its value; None removes it, and without a name removes all."""
+
+NONE = "none"
+
 _FIELDS = (
     "title", "description", "priority", "queue", "depends_on", "max_retries", "max_duration", "stale_threshold", "not_before",
 )  # fmt: skip
@@ -23,29 +30,35 @@ _FIELDS = (
 
 
 def options(parser: ArgumentParser) -> None:
-    add = parser.add_argument
+    parser.argument_default = SUPPRESS  # so that None is a value: the field is cleared
+    parser.epilog = "An empty value, as in --title '', clears a field; so does the word none where no text is expected."
+    add, number, time = parser.add_argument, or_none(count, NONE), or_none(duration, NONE)
     add("ids", metavar="ID", nargs="+", help="ids, and ranges such as 5-9")
-    add("--title", metavar="TEXT", help="what it is called")
+    add("--title", metavar="TEXT", type=or_none(str), help="what it is called ('': the command)")
     add("--description", metavar="TEXT", help="what an agent is to do")
     add("--queue", metavar="NAME", help="the queue that it waits in")
     add("--priority", metavar="N", type=int, help="higher ones start first")
     add("--after", metavar="ID", dest="depends_on", action="append", help="start when this is done; may be repeated")
-    add("--retries", metavar="N", dest="max_retries", type=int, help="how often to run it again when it fails")
-    add("--timeout", metavar="D", dest="max_duration", type=duration, help="end a run that takes longer")
-    add("--stale-after", metavar="D", dest="stale_threshold", type=duration, help="warn of a run that is idle so long")
-    add("--not-before", metavar="T", type=instant, help="when it may start: an RFC 3339 time, or a duration from now")
-    add("--label", metavar="K=V", type=pair, action="append", help="set a label, and keep the others")
+    add("--retries", metavar="N", dest="max_retries", type=number, help="how often to run it again when it fails")
+    add("--timeout", metavar="D", dest="max_duration", type=time, help="end a run that takes longer")
+    add("--stale-after", metavar="D", dest="stale_threshold", type=time, help="warn of a run that is idle so long")
+    when = or_none(instant, NONE)
+    add("--not-before", metavar="T", type=when, help="when it may start: an RFC 3339 time, or a duration from now")
+    how = "set a label, and keep the others (K-: remove it; '': remove all)"
+    add("--label", metavar="K=V", type=_label, action="append", help=how)
 
 
 def run(args: Namespace) -> int:
-    changes = {name: value for name in _FIELDS if (value := getattr(args, name)) is not None}
-    if not changes and not args.label:
+    given = vars(args)
+    changes = {name: given[name] for name in _FIELDS if name in given}
+    if "depends_on" in changes:
+        changes["depends_on"] = [task_id for task_id in changes["depends_on"] if task_id]
+    labels = given.get("label", [])
+    if not changes and not labels:
         raise exits.usage("nothing to change: polpoctl edit --help")
     connection = connect(args)
     ids = _ids(connection, args.ids)
-    answers = list(
-        _labelled(connection, ids, dict(args.label), changes) if args.label else _updated(connection, ids, changes)
-    )
+    answers = _labelled(connection, ids, labels, changes) if labels else _updated(connection, ids, changes)
     tasks = [answer["task"] for answer in answers if not isinstance(answer, RemoteError)]
     screen = Screen(args)
     if screen.json:
@@ -76,14 +89,36 @@ def _updated(connection: Connection, ids: list[str], changes: dict[str, Any]) ->
     return list(connection.call_many(("task.update", {"id": task_id} | changes) for task_id in ids))
 
 
-def _labelled(connection: Connection, ids: list[str], labels: dict[str, str], changes: dict[str, Any]) -> list[Any]:
-    """As `_updated`, with labels added to those that each task has, unless somebody else changes it meanwhile."""
+def _labelled(connection: Connection, ids: list[str], labels: list[Label], changes: dict[str, Any]) -> list[Any]:
+    """As `_updated`, with labels changed from what each task has, unless somebody else changes it meanwhile."""
     answers = []
     for task_id in ids:
         try:
             task = connection.call("task.get", {"id": task_id})["task"]
-            change = changes | {"id": task_id, "version": task["version"], "labels": task["labels"] | labels}
+            change = changes | {
+                "id": task_id,
+                "version": task["version"],
+                "labels": _relabelled(task["labels"], labels),
+            }
             answers.append(connection.call("task.update", change))
         except RemoteError as error:
             answers.append(error)
     return answers
+
+
+def _relabelled(has: dict[str, str], labels: list[Label]) -> dict[str, str]:
+    """The labels after these changes, in their order."""
+    for name, value in labels:
+        if not name:
+            has = {}
+        elif value is None:
+            has = {other: kept for other, kept in has.items() if other != name}
+        else:
+            has = has | {name: value}
+    return has
+
+
+def _label(text: str) -> Label:
+    if not text:
+        return "", None
+    return (text[:-1], None) if text.endswith("-") and "=" not in text and text != "-" else pair(text)

@@ -8,6 +8,7 @@ import sys
 from polpoctl import exits
 from polpoctl.client import Lasting, connect
 from polpoctl.follow import LONG_POLL
+from polpoctl.parsers import count
 from polpoctl.render import Screen, escape, fit, notice
 from polpoctl.times import local
 
@@ -21,7 +22,7 @@ PAGE = 1000
 
 def options(parser: ArgumentParser) -> None:
     parser.add_argument("-f", "--follow", action="store_true", help="go on as long as nobody stops it")
-    parser.add_argument("--after", metavar="SEQ", type=int, help="those after this number (default: the last 100)")
+    parser.add_argument("--after", metavar="SEQ", type=count, help="those after this number (default: the last 100)")
 
 
 def run(args: Namespace) -> int:

@@ -6,6 +6,7 @@ import time
 
 from polpoctl import exits, selection
 from polpoctl.client import connect
+from polpoctl.parsers import positive
 from polpoctl.render import Screen, notice
 from polpoctl.times import ago, seconds_of, short
 
@@ -27,12 +28,12 @@ SCREENFUL = 200
 def options(parser: ArgumentParser) -> None:
     selection.options(parser)
     parser.add_argument("--all", action="store_true", help="also what finished long ago")
-    parser.add_argument("--limit", metavar="N", type=int, help=f"at most N tasks; on a terminal {SCREENFUL} by default")
+    parser.add_argument(
+        "--limit", metavar="N", type=positive, help=f"at most N tasks; on a terminal {SCREENFUL} by default"
+    )
 
 
 def run(args: Namespace) -> int:
-    if args.limit is not None and args.limit < 1:
-        raise exits.usage("--limit: a number above 0")
     screen = Screen(args)
     if args.limit is None and screen.terminal and not screen.json:
         args.limit = SCREENFUL

@@ -7,6 +7,7 @@ import sys
 from polpoctl import exits
 from polpoctl.client import Lasting, connect
 from polpoctl.follow import Log, content
+from polpoctl.parsers import count, positive
 from polpoctl.render import Screen
 
 TYPE_CHECKING = False  # as in polpod.wire.jsonrpc
@@ -18,13 +19,11 @@ if TYPE_CHECKING:
 def options(parser: ArgumentParser) -> None:
     parser.add_argument("id", metavar="ID", help="the task")
     parser.add_argument("-f", "--follow", action="store_true", help="go on until the task ends")
-    parser.add_argument("-n", "--lines", metavar="N", type=int, help="begin with the last N lines")
-    parser.add_argument("--run", metavar="R", type=int, help="the log of this run (default: the newest)")
+    parser.add_argument("-n", "--lines", metavar="N", type=count, help="begin with the last N lines")
+    parser.add_argument("--run", metavar="R", type=positive, help="the log of this run (default: the newest)")
 
 
 def run(args: Namespace) -> int:
-    if args.lines is not None and args.lines < 0:
-        raise exits.usage("-n: a number that is not negative")
     screen = Screen(args)
 
     def sink(part: dict[str, Any]) -> None:

@@ -67,7 +67,7 @@ def _follow(args: Namespace, daemon: Lasting, task_id: str, interrupts: _Interru
         out.flush()
 
     Log(daemon.call, task_id, None, None).follow(sink)
-    _, (task,) = wait_for(daemon.call, [task_id])
+    _, (task,) = wait_for(daemon, [task_id])
     if args.json:
         Screen(args).value(task)
     if task["reason"] == "spawn_failed":

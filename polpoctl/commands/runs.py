@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from polpoctl import exits
 from polpoctl.client import connect
+from polpoctl.parsers import positive
 from polpoctl.render import Screen
 from polpoctl.runtable import print_runs
 
@@ -17,12 +18,10 @@ PAGE = 1000
 
 def options(parser: ArgumentParser) -> None:
     parser.add_argument("id", metavar="ID", nargs="?", help="the runs of this task")
-    parser.add_argument("--limit", metavar="N", type=int, default=100, help="at most N (default: 100)")
+    parser.add_argument("--limit", metavar="N", type=positive, default=100, help="at most N (default: 100)")
 
 
 def run(args: Namespace) -> int:
-    if args.limit < 1:
-        raise exits.usage("--limit: a number above 0")
     connection = connect(args)
     asked: dict[str, Any] = {} if args.id is None else {"task_id": args.id}
     found: list[dict[str, Any]] = []
@@ -32,6 +31,8 @@ def run(args: Namespace) -> int:
         if page["next"] is None:
             break
         asked["before"] = page["next"]
+    if args.id is not None and not found:
+        connection.call("task.get", {"id": args.id})  # says so if there is no such task; the runs of one outlive it
     screen = Screen(args)
     if screen.json:
         screen.value(found)

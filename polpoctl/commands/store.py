@@ -29,4 +29,4 @@ def run(args: Namespace) -> int:
     if len(args.words) != len(_TAKES[args.verb]):
         raise exits.usage(f"usage: polpoctl store {' '.join([args.verb, *_TAKES[args.verb]])}")
     locate(args)
-    maintain(args, args.verb, *map(os.path.abspath, args.words), *(["--json"] if args.json else []))
+    maintain(args, args.verb, *map(os.path.abspath, args.words))

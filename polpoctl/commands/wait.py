@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from polpoctl import exits
 from polpoctl.awaiting import wait_for
-from polpoctl.client import Lasting, connect
+from polpoctl.client import FOR_EVER, RECONNECT, Lasting, TimeRanOut, connect
 from polpoctl.render import Screen, notice
 from polpoctl.times import duration
 
@@ -22,15 +22,21 @@ def options(parser: ArgumentParser) -> None:
         "--exit-status", action="store_true", help="exit with the job's own code: the first that is not 0"
     )
     parser.add_argument(
-        "--keep-waiting", action="store_true", help="also for what is blocked, in case somebody retries"
+        "--keep-waiting",
+        action="store_true",
+        help="also for what is blocked or waits for approval, and however long polpod is away",
     )
 
 
 def run(args: Namespace) -> int:
-    call = Lasting(connect(args)).call
-    finished, tasks = wait_for(
-        call, args.ids, any_of_them=args.any, keep_waiting=args.keep_waiting, timeout=args.timeout
-    )  # fmt: skip
+    daemon = Lasting(connect(args), FOR_EVER if args.keep_waiting else RECONNECT)
+    try:
+        finished, tasks = wait_for(
+            daemon, args.ids, any_of_them=args.any, keep_waiting=args.keep_waiting, timeout=args.timeout
+        )
+    except TimeRanOut:
+        notice("time ran out while polpod was away")
+        return exits.TIMED_OUT
     ended = [task for task in tasks if task["outcome"] is not None]
     screen = Screen(args)
     if screen.json:

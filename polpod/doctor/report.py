@@ -31,10 +31,10 @@ CHECKS: tuple[Callable[[Patient], Iterator[Diagnosis]], ...] = (
 )
 
 
-def main(paths: StateDirectory, socket: str, *, json_wanted: bool) -> int:
+def main(paths: StateDirectory, socket: str, as_json: bool) -> int:
     """Print a line for each thing that was looked at; 1 if one of them is a problem."""
     found = list(examine(paths, socket))
-    if json_wanted:
+    if as_json:
         print(json.dumps(msgspec.to_builtins(found)))
     else:
         for one in found:

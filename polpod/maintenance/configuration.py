@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from typing import Any
 
@@ -11,10 +12,10 @@ import msgspec
 
 from polpod import config
 from polpod.errors import NotFound, StartError
-from polpod.paths import STATE, StateDirectory
+from polpod.paths import StateDirectory
 
 
-def init(directory: str) -> int:
+def init(directory: str, as_json: bool) -> int:
     """Make `.polpo` with a polpo.json in `directory`.  Raises StartError."""
     paths = StateDirectory(directory)
     try:
@@ -23,10 +24,13 @@ def init(directory: str) -> int:
             file.write(config.DEFAULT_TEXT)
     except FileExistsError:
         print(f"{paths.config} is there already", file=sys.stderr)
+        if as_json:
+            print(json.dumps({"path": paths.path, "made": False}))
         return 0
     except OSError as exc:
         raise StartError(f"{exc.filename or paths.path}: {exc.strerror}") from exc
-    print(f"made {os.path.join(directory, STATE)}; start the daemon with: polpoctl --root {directory} start")
+    said = f"made {paths.path}; start the daemon with: {shlex.join(['polpoctl', '--root', directory, 'start'])}"
+    print(json.dumps({"path": paths.path, "made": True}) if as_json else said)
     return 0
 
 
@@ -39,15 +43,15 @@ def show(path: str) -> int:
     return 0
 
 
-def check(path: str) -> int:
+def check(path: str, as_json: bool) -> int:
     """Say whether the file is good.  Raises StartError if it is not."""
     _, unknown = config.load(path)
     _warn(path, unknown)
-    print(f"{path}: good")
+    print(json.dumps({"path": path, "good": True, "unknown": unknown}) if as_json else f"{path}: good")
     return 0
 
 
-def get(path: str, key: str) -> int:
+def get(path: str, key: str, as_json: bool) -> int:
     """Print one setting.  Raises StartError, NotFound."""
     loaded, _ = config.load(path)
     value: Any = msgspec.to_builtins(loaded.settings)
@@ -55,11 +59,11 @@ def get(path: str, key: str) -> int:
         if not isinstance(value, dict) or part not in value:
             raise NotFound(f"{path}: there is no setting {key}")
         value = value[part]
-    print(value if isinstance(value, str) else json.dumps(value))
+    print(value if isinstance(value, str) and not as_json else json.dumps(value))
     return 0
 
 
-def set_(path: str, key: str, value: str) -> int:
+def set_(path: str, key: str, value: str, as_json: bool) -> int:
     """Change one setting in the file, which is replaced in one step and only if what comes out is good.
 
     Raises StartError, NotFound.
@@ -91,7 +95,8 @@ def set_(path: str, key: str, value: str) -> int:
         os.rename(temporary, path)
     except OSError as exc:
         raise StartError(f"{path}: {exc.strerror}") from exc
-    print(f"{key} is now {json.dumps(inner[last])}; it takes effect when polpod starts anew")
+    said = f"{key} is now {json.dumps(inner[last])}; it takes effect when polpod starts anew"
+    print(json.dumps({"key": key, "value": inner[last]}) if as_json else said)
     return 0
 
 

@@ -27,37 +27,37 @@ from polpod.maintenance import survivors
 from polpod.paths import StateDirectory
 from polpod.store import replace
 from polpod.store.backup import CONFIG_NAME, RUNS_NAME, TASKS_NAME, open_pair, write_backup
-from polpod.store.check import Checked, as_json, damaged
+from polpod.store.check import Checked, damaged
 from polpod.store.check import check as check_databases
 from polpod.store.findings import Finding
-from polpod.store.restore import adapt_runs, adapt_tasks, counters, live_runs
+from polpod.store.restore import adapt_runs, adapt_tasks, counters, live_runs, occupying
 from polpod.store.salvage import Saved, salvage_runs, salvage_tasks
 
 _NAMES = (TASKS_NAME, RUNS_NAME)
 
 
-def backup(paths: StateDirectory, target: str, *, json_wanted: bool) -> int:
+def backup(paths: StateDirectory, target: str, as_json: bool) -> int:
     """Copy the databases of a state directory that has no daemon.  Raises StartError (75: it has one), RequestError."""
     _there(paths)
     with _locked(paths), closing(open_pair(paths.path)) as pair:
         pair.pin()
         size = write_backup(pair, target)
-    _say({"path": target, "bytes": size}, f"{target}: {size} bytes, without a daemon", json_wanted)
+    _say({"path": target, "bytes": size}, f"{target}: {size} bytes, without a daemon", as_json)
     return 0
 
 
-def check(paths: StateDirectory, *, json_wanted: bool) -> int:
+def check(paths: StateDirectory, as_json: bool) -> int:
     """Say what is wrong with the databases, and what to do next; 0 if nothing is."""
     _there(paths)
     checked = check_databases(paths.path, served=holder(paths) is not None)
-    if json_wanted:
-        print(json.dumps(as_json(checked)))
+    if as_json:
+        print(json.dumps(checked.as_json()))
     else:
         print("\n".join(_told(checked, paths)))
     return 0 if checked.good else 1
 
 
-def restore(paths: StateDirectory, directory: str, *, json_wanted: bool) -> int:
+def restore(paths: StateDirectory, directory: str, as_json: bool) -> int:
     """Put a backup in the place of what is there.  Raises StartError (75: a daemon runs), NotFound, StoreError."""
     if not os.path.isdir(directory):
         raise NotFound(f"there is no directory {directory}")
@@ -75,20 +75,21 @@ def restore(paths: StateDirectory, directory: str, *, json_wanted: bool) -> int:
         living = {run_id: facts for run_id in were_live if (facts := survivors.living(paths, run_id))}
         given = [c for c in (counters(paths.tasks_db),) if c is not None]
         last_run = max([survivors.last_run(paths), *(run_id for _, _, run_id in given)])
-        adapt_runs(os.path.join(prepared, RUNS_NAME), living, last_run)
-        adapt_tasks(os.path.join(prepared, TASKS_NAME), [*given, ("0", 0, last_run)])
         known = survivors.known_runs(os.path.join(prepared, RUNS_NAME))
+        accepted = occupying(os.path.join(prepared, TASKS_NAME))
+        adapt_runs(os.path.join(prepared, RUNS_NAME), living, accepted, last_run)
+        adapt_tasks(os.path.join(prepared, TASKS_NAME), [*given, ("0", 0, last_run)])
         aside = replace.commit(paths.path, prepared)
         foreign = [run_id for run_id in survivors.directories(paths) if run_id not in known]
     _say(
         {"restored": directory, "aside": aside, "adopted": sorted(living), "foreign": foreign, "rows": checked.rows},
         _restored(paths, directory, aside, checked, len(living), len(were_live) - len(living), foreign),
-        json_wanted,
+        as_json,
     )
     return 0
 
 
-def salvage(paths: StateDirectory, *, json_wanted: bool) -> int:
+def salvage(paths: StateDirectory, as_json: bool) -> int:
     """Save what can be read of each damaged database; 0 if what comes out is in order.  Raises StartError, StoreError."""
     _there(paths)
     with _locked(paths):
@@ -98,7 +99,7 @@ def salvage(paths: StateDirectory, *, json_wanted: bool) -> int:
             _say(
                 {"salvaged": [], "ok": checked.good},
                 "\n".join(["nothing to salvage", *_told(checked, paths)]),
-                json_wanted,
+                as_json,
             )
             return 0 if checked.good else 1
         if not os.path.exists(paths.tasks_db):
@@ -109,8 +110,8 @@ def salvage(paths: StateDirectory, *, json_wanted: bool) -> int:
             saved = [one for name in bad for one in _salvaged(paths, name, prepared)]
             aside = replace.commit(paths.path, prepared)
         checked = check_databases(paths.path)
-    value = {"salvaged": msgspec.to_builtins(saved), "aside": aside, "check": as_json(checked)}
-    _say(value, "\n".join([*_saved(saved, aside), *_told(checked, paths)]), json_wanted)
+    value = {"salvaged": msgspec.to_builtins(saved), "aside": aside, "check": checked.as_json()}
+    _say(value, "\n".join([*_saved(saved, aside), *_told(checked, paths)]), as_json)
     return 0 if checked.good else 1
 
 
@@ -160,8 +161,8 @@ def _prepared(paths: StateDirectory) -> Iterator[str]:
         shutil.rmtree(prepared, ignore_errors=True)
 
 
-def _say(value: object, text: str, json_wanted: bool) -> None:
-    print(json.dumps(value) if json_wanted else text)
+def _say(value: object, text: str, as_json: bool) -> None:
+    print(json.dumps(value) if as_json else text)
 
 
 def _told(checked: Checked, paths: StateDirectory) -> list[str]:

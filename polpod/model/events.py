@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
+
+from polpod.model.tasks import Instant
 
 
 class Event(Struct, frozen=True, kw_only=True):
     """`seq` has no gaps; `subject` names what it is about: `task/12`, `run/17`, `queue/default`, `daemon`."""
 
     seq: int = 0
-    at: datetime
+    at: Instant
     kind: str
     subject: str
     body: dict[str, Any] = {}

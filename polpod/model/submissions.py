@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
-from polpod.model.tasks import Count, Seconds
+from polpod.model.tasks import Count, Instant, Seconds
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Id = Annotated[str, Meta(min_length=1, max_length=200)]
-Instant = Annotated[datetime, Meta(tz=True)]
 Argument = Annotated[str, Meta(max_length=2**21)]
 
 
@@ -47,22 +45,24 @@ class Submission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Edit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What may be changed of a task that has no live run; what is not named stays as it is."""
+    """What may be changed of a task that has no live run; what is not named stays as it is, and null clears a field."""
 
     id: Id
     version: int | None = None
     """Refused with `conflict` if the task is not at this version."""
-    title: Annotated[str, Meta(max_length=1000)] | None = None
-    description: str | None = None
-    priority: Annotated[int, Meta(ge=-(2**31), lt=2**31)] | None = None
-    queue: Name | None = None
-    labels: dict[Name, str] | None = None
-    hold: bool | None = None
-    not_before: Instant | None = None
-    max_retries: Count | None = None
-    max_duration: Seconds | None = None
-    stale_threshold: Seconds | None = None
-    depends_on: tuple[Id, ...] | None = None
+    title: Annotated[str, Meta(max_length=1000)] | UnsetType | None = UNSET
+    """Null: the command, as when nothing was said."""
+    description: str | UnsetType | None = UNSET
+    priority: Annotated[int, Meta(ge=-(2**31), lt=2**31)] | UnsetType = UNSET
+    queue: Name | UnsetType = UNSET
+    labels: dict[Name, str] | UnsetType | None = UNSET
+    hold: bool | UnsetType = UNSET
+    not_before: Instant | UnsetType | None = UNSET
+    deadline: Instant | UnsetType | None = UNSET
+    max_retries: Count | UnsetType | None = UNSET
+    max_duration: Seconds | UnsetType | None = UNSET
+    stale_threshold: Seconds | UnsetType | None = UNSET
+    depends_on: tuple[Id, ...] | UnsetType | None = UNSET
 
 
 class Selector(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 """At most thirty years, so that an instant plus any of them is an instant."""
 Count = Annotated[int, Meta(ge=0)]
+Instant = Annotated[datetime, Meta(tz=True)]
 
 
 class TaskStatus(StrEnum):
@@ -130,16 +131,16 @@ class Task(Struct, frozen=True, kw_only=True):
     side_effects: bool = False
     needs_approval: bool = False
     expectations: tuple[dict[str, object], ...] = ()
-    not_before: datetime | None = None
-    deadline: datetime | None = None
+    not_before: Instant | None = None
+    deadline: Instant | None = None
 
     # times
     version: int = 1
-    created_at: datetime
-    updated_at: datetime
-    started_at: datetime | None = None
+    created_at: Instant
+    updated_at: Instant
+    started_at: Instant | None = None
     """First start of the newest run."""
-    finished_at: datetime | None = None
+    finished_at: Instant | None = None
 
     @property
     def finished(self) -> bool:

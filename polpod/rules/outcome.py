@@ -120,6 +120,12 @@ def no_row(task: Task, boot_id: str, now: datetime) -> Change:
     return _applied(MEANING[status, reason], task, stand_in, now, 0.0)
 
 
+def inexecutable(task: Task, now: datetime, error: str) -> Change:
+    """A pending task that no run can carry out fails at once, and no repetition would help it."""
+    result = TaskResult(run_id=task.run_id or 0, status=RunStatus.FAILED, reason=Reason.SPAWN_FAILED, error=error)
+    return walk(task, now, TaskStatus.AWAITING_APPROVAL, TaskStatus.FAILED, why=error, result=result)
+
+
 def launch(task: Task, run: Run, now: datetime) -> Change:
     """pending → assigned → in_progress, with the run that does it; `assigned` is never seen at rest."""
     moved = walk(

@@ -42,7 +42,8 @@ _PLAIN = {
     TaskStatus.FAILED: State.FAILED,
     TaskStatus.CANCELLED: State.CANCELLED,
 }
-DEAD_ENDS = frozenset({TaskStatus.FAILED, TaskStatus.CANCELLED})
+_ENDED = {TaskStatus.FAILED: "failed", TaskStatus.CANCELLED: "was cancelled"}
+DEAD_ENDS = frozenset(_ENDED)
 """A dependency that will not be done unless a person retries it."""
 
 
@@ -55,6 +56,8 @@ class Surroundings(Struct, frozen=True):
     """Its live run."""
     stuck: bool = False
     """Its kill was asked for long ago and something of it still lives."""
+    quarantined: Sequence[str] = ()
+    """Ids of dependencies whose records cannot be read: they will not be done by themselves either (F10)."""
 
 
 def state(task: Task, around: Surroundings) -> State:
@@ -67,7 +70,8 @@ def state(task: Task, around: Surroundings) -> State:
     if task.hold:
         return State.HELD
     if task.unmet:
-        return State.BLOCKED if any(d.status in DEAD_ENDS for d in around.dependencies) else State.WAITING
+        dead_end = around.quarantined or any(d.status in DEAD_ENDS for d in around.dependencies)
+        return State.BLOCKED if dead_end else State.WAITING
     return State.DELAYED if task.not_before is not None else State.READY
 
 
@@ -78,8 +82,8 @@ class Ending(Struct, frozen=True):
     message: str | None = None
 
 
-def ending(task: Task, dead_end: Task | None) -> Ending:
-    """Whether, and how, waiting for this task is over; `dead_end`: a dependency that will not be done by itself."""
+def ending(task: Task) -> Ending:
+    """Whether, and how, waiting for this task is over, whatever becomes of those that it waits for."""
     match task.status:
         case TaskStatus.DONE:
             return Ending("done")
@@ -89,9 +93,16 @@ def ending(task: Task, dead_end: Task | None) -> Ending:
             return Ending("cancelled")
         case TaskStatus.AWAITING_APPROVAL:
             return Ending("unknown", _parked(task).sentences[0])
-    if task.status is TaskStatus.PENDING and dead_end is not None:
-        return Ending("blocked", f"task {dead_end.id}, which it waits for, {_ended(dead_end)}")
     return Ending(None)
+
+
+def blocked(on_id: str, status: TaskStatus | None) -> Ending:
+    """How waiting ends for a pending task that waits, directly or through others, for one of DEAD_ENDS.
+
+    `status`: None for one that is quarantined.
+    """
+    what = "is quarantined" if status is None else _ENDED[status]
+    return Ending("blocked", f"task {on_id}, which it waits for, {what}")
 
 
 class Why(Struct, frozen=True):
@@ -117,7 +128,7 @@ def why(
         case State.HELD:
             return Why((f"Task {t} is on hold.",), (f"polpoctl release {t}",))
         case State.BLOCKED | State.WAITING:
-            return _unmet(task, around.dependencies)
+            return _unmet(task, around.dependencies, around.quarantined)
         case State.DELAYED:
             assert task.not_before is not None
             seconds = max(0, round((task.not_before - now).total_seconds()))
@@ -145,18 +156,17 @@ def why(
             return Why((f"Task {t} is {at}.",))
 
 
-def _unmet(task: Task, dependencies: Sequence[Task]) -> Why:
+def _unmet(task: Task, dependencies: Sequence[Task], quarantined: Sequence[str]) -> Why:
     dead = [d for d in dependencies if d.status in DEAD_ENDS]
-    if dead:
-        sentences = tuple(f"Task {task.id} is blocked: task {d.id} ({d.title}) {_ended(d)}." for d in dead)
-        return Why(sentences, (*(f"polpoctl retry {d.id}" for d in dead), f"polpoctl cancel {task.id}"))
+    if dead or quarantined:
+        because = [f"task {d.id} ({d.title}) {_ENDED[d.status]}" for d in dead]
+        because += [f"task {i} is quarantined, since its record cannot be read" for i in quarantined]
+        steps = [f"polpoctl retry {d.id}" for d in dead] + [f"polpoctl show {i}" for i in quarantined]
+        sentences = tuple(f"Task {task.id} is blocked: {what}." for what in because)
+        return Why(sentences, (*steps, f"polpoctl cancel {task.id}"))
     names = ", ".join(f"{d.id} ({d.status})" for d in dependencies[:10])
     more = f" and {len(dependencies) - 10} more" if len(dependencies) > 10 else ""
     return Why((f"Task {task.id} waits for task {names}{more} to be done.",))
-
-
-def _ended(task: Task) -> str:
-    return "was cancelled" if task.status is TaskStatus.CANCELLED else "failed"
 
 
 def _queued(task: Task, capacity: Capacity, busy: Busy, ahead: int, paused: str | None) -> Why:

@@ -19,13 +19,47 @@ _STARTABLE = frozenset({"pending", "done", "failed", "cancelled", "awaiting_appr
 """A change to one of these may free a slot or make something ready."""
 
 
+class Watch(Bell):
+    """A bell that remembers which of its subjects it was rung for."""
+
+    def __init__(self, waiting: dict[str, set[Watch]]) -> None:
+        """`waiting`: who waits for each subject, where it enters itself."""
+        super().__init__()
+        self._waiting = waiting
+        self._subjects: set[str] = set()
+        self._news: set[str] = set()
+
+    def add(self, subjects: Iterable[str]) -> None:
+        """Listen for these as well."""
+        for subject in subjects:
+            self._subjects.add(subject)
+            self._waiting[subject].add(self)
+
+    def tell(self, subject: str) -> None:
+        """Something was committed about the subject."""
+        self._news.add(subject)
+        self.ring()
+
+    def take(self) -> set[str]:
+        """The subjects of what was committed since this was last asked."""
+        news, self._news = self._news, set()
+        return news
+
+    def close(self) -> None:
+        """Listen for nothing any more."""
+        for subject in self._subjects:
+            self._waiting[subject].discard(self)
+            if not self._waiting[subject]:
+                del self._waiting[subject]
+
+
 class Journal:
     def __init__(self, tasks: Mapping[str, int]) -> None:
         """Starts from the counts by status that the store has now."""
         self.tasks = Counter(tasks)
         self.work = Bell()
         """Rung when something may be ready to start."""
-        self._waiting: dict[str, set[Bell]] = defaultdict(set)
+        self._waiting: dict[str, set[Watch]] = defaultdict(set)
 
     def absorb(self, events: tuple[Event, ...]) -> None:
         subjects = {EVERYTHING}
@@ -33,8 +67,8 @@ class Journal:
             subjects.add(event.subject)
             self._count(event)
         for subject in subjects:
-            for bell in self._waiting.get(subject, ()):
-                bell.ring()
+            for watch in self._waiting.get(subject, ()):
+                watch.tell(subject)
 
     def _count(self, event: Event) -> None:
         match event.kind:
@@ -48,19 +82,19 @@ class Journal:
                     self.work.ring()
             case "task:removed":
                 self.tasks[event.body["status"]] -= 1
+            case "task:quarantined":
+                if event.body["status"] in self.tasks:  # else it was never counted
+                    self.tasks[event.body["status"]] -= 1
+                self.work.ring()
             case "task:updated" | "queue:updated":
                 self.work.ring()
 
     @contextmanager
-    def listening(self, subjects: Iterable[str]) -> Iterator[Bell]:
-        """A bell that rings at each commit about one of these subjects; listen first, then read, then wait."""
-        bell, names = Bell(), list(subjects)
-        for name in names:
-            self._waiting[name].add(bell)
+    def listening(self, subjects: Iterable[str] = ()) -> Iterator[Watch]:
+        """A watch that is rung at each commit about one of these subjects; listen first, then read, then wait."""
+        watch = Watch(self._waiting)
+        watch.add(subjects)
         try:
-            yield bell
+            yield watch
         finally:
-            for name in names:
-                self._waiting[name].discard(bell)
-                if not self._waiting[name]:
-                    del self._waiting[name]
+            watch.close()

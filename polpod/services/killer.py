@@ -21,7 +21,7 @@ from polpod.runner.containment import Cgroup, Session, containment_of, terminate
 from polpod.services import changes
 from polpod.services.facts import runner_pidfd
 from polpod.services.inbox import Inbox
-from polpod.services.insist import insist
+from polpod.services.insist import insist, insist_read
 from polpod.services.instance import Instance, now
 from polpod.services.watcher import Watcher
 from polpod.store.runs import RunTx
@@ -90,7 +90,7 @@ class Killer:
 
     async def _graces(self, runs: Sequence[Run], longest: float) -> Mapping[int, float]:
         default = self._instance.config.settings.kill_grace / 1000
-        tasks = await self._instance.tasks.read(lambda tx: {r.id: tx[Tasks].get(r.task_id) for r in runs})
+        tasks = await insist_read(self._instance.tasks, lambda tx: {r.id: tx[Tasks].get(r.task_id) for r in runs})
         own = {run_id: task.kill_grace if task is not None else None for run_id, task in tasks.items()}
         return {run_id: min(longest, default if grace is None else grace) for run_id, grace in own.items()}
 

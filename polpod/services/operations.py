@@ -19,10 +19,10 @@ from polpod.rules.tasks import Change, event, walk
 from polpod.services import changes
 from polpod.services.instance import now
 from polpod.services.selection import require
-from polpod.services.submission import open_queue, refuse_large_task, utc
+from polpod.services.submission import open_queue, refuse_large_task, title_of, utc
 from polpod.store import queries
 from polpod.store.records import Tx
-from polpod.store.tables import Dependencies, Tasks
+from polpod.store.tables import Dependencies, Specs, Tasks
 
 
 class Done(Struct, frozen=True, omit_defaults=True):
@@ -103,20 +103,33 @@ def edit(tx: Tx, wanted: Edit, config: Config, by: str) -> Task:
     if wanted.version is not None and wanted.version != task.version:
         raise Conflict(f"task {task.id} is at version {task.version}, not {wanted.version}: read it again")
     values = {
-        name: value
+        name: _EMPTY.get(name) if value is None else value
         for name, value in structs.asdict(wanted).items()
-        if value is not None and name not in ("id", "version", "depends_on")
+        if value is not UNSET and name not in ("id", "version", "depends_on")
     }
-    if wanted.not_before is not None:
-        values["not_before"] = utc(wanted.not_before, "$.not_before")
-    if wanted.queue is not None:
+    if wanted.title is None:
+        values["title"] = _own_title(tx, task)
+    for name in ("not_before", "deadline"):
+        if isinstance(instant := values.get(name), datetime):
+            values[name] = utc(instant, f"$.{name}")
+    if wanted.queue is not UNSET:
         open_queue(tx, wanted.queue, config)
-    if wanted.depends_on is not None:
-        values |= _rewire(tx, task, tuple(dict.fromkeys(wanted.depends_on)))
+    if wanted.depends_on is not UNSET:
+        values |= _rewire(tx, task, tuple(dict.fromkeys(wanted.depends_on or ())))
     edited = changed(task, at, **values)
     names = sorted(values.keys() - {"unmet"})
     changes.apply(tx, Change(edited, (event(task, "task:updated", at, fields=names, by=by),)))
     return edited
+
+
+_EMPTY: dict[str, object] = {"description": "", "labels": {}}
+"""What a field that was cleared is, where it is not None."""
+
+
+def _own_title(tx: Tx, task: Task) -> str:
+    """What the task is called if nobody says so."""
+    stored = tx[Specs].get(task.spec_id) if task.spec_id else None
+    return title_of(stored.spec) if stored else ""
 
 
 def _held(tx: Tx, task: Task, at: datetime, on: bool) -> Done:

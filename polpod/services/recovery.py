@@ -14,7 +14,7 @@ import trio
 
 from polpod import crash
 from polpod.model.runs import Run
-from polpod.model.tasks import Task, TaskStatus
+from polpod.model.tasks import TaskStatus
 from polpod.rules.judge import Life, Verdict, judge
 from polpod.rules.outcome import no_row
 from polpod.rules.tasks import walk
@@ -24,11 +24,11 @@ from polpod.services.collector import BATCH, Collector
 from polpod.services.facts import facts_of, runner_pidfd
 from polpod.services.health import Health
 from polpod.services.inbox import Inbox
-from polpod.services.insist import insist
+from polpod.services.insist import insist, insist_read
 from polpod.services.instance import Instance, now
 from polpod.services.killer import Killer
 from polpod.services.watcher import Watcher
-from polpod.store import queries
+from polpod.store import quarantine, queries
 from polpod.store.records import Tx
 from polpod.store.runs import RunTx
 from polpod.store.tables import Tasks
@@ -44,7 +44,7 @@ async def recover(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_let_writes_in, instance)
         newest = max(
-            await instance.tasks.read(queries.last_run_id), await trio.to_thread.run_sync(_last_used, instance)
+            await insist_read(instance.tasks, queries.last_run_id), await trio.to_thread.run_sync(_last_used, instance)
         )
         await insist(instance.runs, lambda tx: tx.never_below(newest))
         terminal, live, bad, last = await instance.runs.read(_open_runs)
@@ -81,7 +81,7 @@ async def _adopt(
 ) -> None:
     """Go on watching the runners that live; have the others looked at."""
     facts = await trio.to_thread.run_sync(lambda: [facts_of(instance, run) for run in live])
-    tasks = await instance.tasks.read(lambda tx: {r.task_id: tx[Tasks].get(r.task_id) for r in live})
+    wanted = await insist_read(instance.tasks, lambda tx: {r.id for r in live if _wanted(tx, r)})
     unwanted = []
     for run, known in zip(live, facts, strict=True):
         if judge(run, known) is not Verdict.WATCH:
@@ -91,21 +91,24 @@ async def _adopt(
         health.watch(run)
         if run.kill_reason is not None:
             killer.resume(run)
-        elif not _wanted(tasks[run.task_id], run):
+        elif run.id not in wanted:
             unwanted.append(run.id)
     if unwanted:
         await killer.request(unwanted, "cancelled", "recovery: its task is not in progress with it, or was cancelled")
 
 
-def _wanted(task: Task | None, run: Run) -> bool:
-    if task is None or task.cancelled_by is not None:
+def _wanted(tx: Tx, run: Run) -> bool:
+    task = tx[Tasks].get(run.task_id)
+    if task is None:  # what nobody can read is no reason to end its work (F10)
+        return quarantine.of_task(tx, run.task_id) is not None
+    if task.cancelled_by is not None:
         return False
     return task.status is TaskStatus.IN_PROGRESS and task.run_id == run.id
 
 
 async def _settle_stranded(instance: Instance, collector: Collector) -> None:
     """Tasks in progress without a live run: their run's outcome is applied, or without a row what that means (DESIGN §7)."""
-    stranded = await instance.tasks.read(queries.occupying)
+    stranded = await insist_read(instance.tasks, queries.occupying)
     rows, bad = await instance.runs.read(lambda tx: _rows(tx, [t.run_id for t in stranded if t.run_id is not None]))
     await _collect(collector, [run_id for run_id, run in rows.items() if not run.live])
     if gone := [t.id for t in stranded if t.run_id not in rows.keys() | bad]:

@@ -10,8 +10,10 @@ import trio
 
 from polpod.errors import DiskFull, Unavailable
 from polpod.model.tasks import Spec, Task, changed
+from polpod.rules.outcome import inexecutable
 from polpod.rules.pick import free_in_queue, pick
-from polpod.services.insist import insist
+from polpod.services import changes
+from polpod.services.insist import insist, insist_read
 from polpod.services.instance import Instance, now
 from polpod.services.launcher import Launcher
 from polpod.store import queries
@@ -38,9 +40,14 @@ async def schedule(instance: Instance, launcher: Launcher) -> None:
     await instance.recovered.wait()
     while not instance.stopping.is_set():
         at, clock = now(), trio.current_time()
-        batch, wake = await instance.tasks.read(
-            lambda tx: (select(instance, tx, launcher, clock), queries.next_wake(tx))
+        picked, wake = await insist_read(
+            instance.tasks, lambda tx: (select(instance, tx, launcher, clock), queries.next_wake(tx))
         )
+        batch = [(task, spec) for task, spec in picked if spec is not None]
+        if len(batch) < len(picked):
+            await insist(
+                instance.tasks, lambda tx: _fail_without_spec(tx, [t.id for t, spec in picked if spec is None])
+            )
         if batch:
             try:
                 if not await launcher.launch(batch):
@@ -50,14 +57,16 @@ async def schedule(instance: Instance, launcher: Launcher) -> None:
                 await trio.sleep(RETRY_AFTER)
         if wake is not None and wake <= at:
             await insist(instance.tasks, lambda tx: _end_delays(tx, at), durable=False)
-        elif not batch:
+        elif not picked:
             sleep = FALLBACK if wake is None else min(FALLBACK, (wake - at).total_seconds())
             probe = launcher.probe_at if launcher.probe_at > clock else math.inf  # due, and nobody is ready for it
             await instance.journal.work.wait(min(probe, clock + sleep))
 
 
-def select(instance: Instance, tx: Tx, launcher: Launcher, clock: float) -> list[tuple[Task, Spec]]:
-    """The tasks that start now, with what they execute; a launcher that paused itself gets one, to probe with."""
+def select(instance: Instance, tx: Tx, launcher: Launcher, clock: float) -> list[tuple[Task, Spec | None]]:
+    """The tasks that start now, with what they execute (None: it is gone); a launcher that paused itself gets one, to
+    probe with.
+    """
     if not launcher.may_start(clock):
         return []
     capacity = instance.capacity(tx)
@@ -70,7 +79,14 @@ def select(instance: Instance, tx: Tx, launcher: Launcher, clock: float) -> list
             ready += queries.ready(tx, name, limit=max(free, PAGE if capacity.agents else 0))
     picked = pick(ready, capacity, busy)[: 1 if instance.launcher_paused else BATCH]
     specs = {s.id: s.spec for s in tx[Specs].find(Specs.id.is_in({t.spec_id for t in picked if t.spec_id}))}
-    return [(t, specs[t.spec_id]) for t in picked if t.spec_id in specs]
+    return [(t, specs.get(t.spec_id or "")) for t in picked]
+
+
+def _fail_without_spec(tx: Tx, ids: list[str]) -> None:
+    """What they execute was set aside (F10): they would be first in their queue for ever."""
+    for task in filter(None, map(tx[Tasks].get, ids)):
+        if Tasks.ready_queue.get(task) is not None and (task.spec_id is None or tx[Specs].get(task.spec_id) is None):
+            changes.apply(tx, inexecutable(task, now(), f"there is no readable record of it (spec {task.spec_id})"))
 
 
 def _end_delays(tx: Tx, at: datetime) -> None:

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 
 import trio
 
+from polpod.services.insist import insist_read
 from polpod.services.instance import Instance
 from polpod.services.killer import Killer
 from polpod.store import queries
@@ -66,7 +67,7 @@ async def _end_all(instance: Instance, killer: Killer, longest: float) -> None:
                 await killer.request(sorted(fresh), "shutdown", "daemon", longest)
                 asked |= fresh
             # A run that is over is in order only when its task says so, too.
-            if not live and not await instance.tasks.read(queries.occupying):
+            if not live and not await insist_read(instance.tasks, queries.occupying):
                 break
             await bell.wait(trio.current_time() + 0.5)
     with trio.move_on_after(TIDY):

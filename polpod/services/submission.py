@@ -1,7 +1,4 @@
-"""Takes work in: from what a client hands in to a stored task, or a refusal that names the field.
-
-Rule: everything is checked before the first row is written, so that in a batch each submission stands for itself.
-"""
+"""Takes work in: from what a client hands in to a stored task, or a refusal that names the field."""
 
 from __future__ import annotations
 
@@ -21,9 +18,10 @@ from polpod.model.tasks import Backoff, Dependency, Spec, Task, TaskStatus
 from polpod.rules.tasks import Change, event, walk
 from polpod.services import changes
 from polpod.services.instance import now
-from polpod.store import queries
+from polpod.services.selection import require
+from polpod.store import quarantine, queries
 from polpod.store.records import Tx
-from polpod.store.tables import Dependencies, Queues, Tasks, stored_spec
+from polpod.store.tables import Dependencies, Queues, stored_spec
 
 AGENT_MAX_DURATION = timedelta(minutes=30).total_seconds()
 AGENT_STALE_THRESHOLD = timedelta(minutes=5).total_seconds()
@@ -122,6 +120,8 @@ def store(tx: Tx, submission: Submission, spec: Spec, config: Config, uid: int) 
                     f"idempotency key {submission.idempotency_key!r} is task {known.id}, which does other work"
                 )
             return Submitted(known.id, created=False)
+        if (kept := quarantine.by_idempotency_key(tx, uid, submission.idempotency_key)) is not None:
+            raise Conflict(f"idempotency key {submission.idempotency_key!r} is {kept.subject}, which is quarantined")
     depends_on = tuple(dict.fromkeys(submission.depends_on))
     met = {on_id: _is_done(tx, on_id) for on_id in depends_on}
     not_before, deadline = utc(submission.not_before, "$.not_before"), utc(submission.deadline, "$.deadline")
@@ -163,7 +163,7 @@ def _task(
     return Task(
         id=queries.next_task_id(tx),
         seq=queries.next_task_seq(tx),
-        title=s.title if s.title is not None else _title(spec),
+        title=s.title if s.title is not None else title_of(spec),
         description=s.description,
         spec_id=spec_id,
         project=s.project or config.project,
@@ -209,13 +209,13 @@ def _agent(submission: Submission, config: Config) -> Agent | None:
 
 
 def _is_done(tx: Tx, on_id: str) -> bool:
-    task = tx[Tasks].get(on_id)
-    if task is None:
-        raise NotFound(f"depends_on: there is no task {on_id}")
-    return task.status is TaskStatus.DONE
+    try:
+        return require(tx, on_id).status is TaskStatus.DONE
+    except NotFound as exc:
+        raise NotFound(f"depends_on: {exc}") from exc
 
 
-def _title(spec: Spec) -> str:
+def title_of(spec: Spec) -> str:
     text = spec.shell if spec.shell is not None else shlex.join(spec.command or ())
     return " ".join(text.split())[:200]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -43,12 +43,24 @@ def fitting(page: list[T]) -> list[T]:
     return page
 
 
-def unmet_dependencies(tx: Tx, task: Task) -> list[Task]:
-    """The tasks that this one still waits for."""
+class Unmet(NamedTuple):
+    """What a task still waits for."""
+
+    tasks: list[Task]
+    quarantined: list[str]
+    """Ids: only a row that was set aside goes while another task waits for it."""
+
+
+def unmet_ids(tx: Tx, task: Task) -> list[str]:
+    """The ids of the tasks that this one still waits for."""
     if not task.unmet:
         return []
-    names = [d.on_id for d in tx[Dependencies].find(Dependencies.task_id.eq(task.id)) if not d.met]
-    return [t for t in map(tx[Tasks].get, names) if t is not None]
+    return [d.on_id for d in tx[Dependencies].find(Dependencies.task_id.eq(task.id)) if not d.met]
+
+
+def unmet_dependencies(tx: Tx, task: Task) -> Unmet:
+    found = {name: tx[Tasks].get(name) for name in unmet_ids(tx, task)}
+    return Unmet([t for t in found.values() if t is not None], [name for name, t in found.items() if t is None])
 
 
 async def live_runs(instance: Instance, tasks: Iterable[Task]) -> Mapping[str, Run]:
@@ -60,8 +72,9 @@ async def live_runs(instance: Instance, tasks: Iterable[Task]) -> Mapping[str, R
     return {r.task_id: r for r in runs if r.live}
 
 
-def surroundings(task: Task, dependencies: list[Task], run: Run | None, stuck: frozenset[int]) -> Surroundings:
-    return Surroundings(dependencies, run, stuck=task.run_id in stuck and task.status is TaskStatus.IN_PROGRESS)
+def surroundings(task: Task, unmet: Unmet, run: Run | None, stuck: frozenset[int]) -> Surroundings:
+    is_stuck = task.run_id in stuck and task.status is TaskStatus.IN_PROGRESS
+    return Surroundings(unmet.tasks, run, is_stuck, unmet.quarantined)
 
 
 def task_view(task: Task, around: Surroundings) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from polpod.model.tasks import FINISHED, OCCUPYING, Dependency, TaskStatus
 from polpod.runner import contract
 from polpod.store.findings import Finding, note, problem
 from polpod.store.sqlite import Connection
-from polpod.store.tables import OWNER, Dependencies, Specs, Tasks
+from polpod.store.tables import OWNER, Dependencies, Quarantine, Specs, Tasks
 
 _BOTH = "both"
 
@@ -41,12 +41,13 @@ def disagreements(tasks: Connection, runs: Connection, served: bool) -> list[Fin
     """What is wrong between the rows of two databases that are each in order; `served`: a daemon has them open."""
     known, work = _tasks(tasks), _runs(runs)
     edges = [Dependencies.entity_of(doc) for (doc,) in tasks.execute(f"SELECT doc FROM {Dependencies.name}")]
+    aside = {subject for (subject,) in tasks.execute(f"SELECT subject FROM {Quarantine.name}")}
     specs = {spec_id for (spec_id,) in tasks.execute(f"SELECT id FROM {Specs.name}")}
     return [
         *_one_live_run(work),
         *_progress_has_a_run(known, work, served),
-        *_live_runs_are_wanted(known, work, served),
-        *_unmet_is_right(known, edges),
+        *_live_runs_are_wanted(known, work, aside, served),
+        *_unmet_is_right(known, edges, aside),
         *_specs_are_there(known, specs),
     ]
 
@@ -90,10 +91,12 @@ def _progress_has_a_run(tasks: dict[str, _Task], runs: dict[int, _Run], served: 
             )
 
 
-def _live_runs_are_wanted(tasks: dict[str, _Task], runs: dict[int, _Run], served: bool) -> Iterator[Finding]:
-    """A run that was claimed belongs to the task that is in progress with it, or is being ended."""
+def _live_runs_are_wanted(
+    tasks: dict[str, _Task], runs: dict[int, _Run], aside: set[str], served: bool
+) -> Iterator[Finding]:
+    """A run that was claimed belongs to the task that is in progress with it, or is being ended, or nobody can say."""
     for run_id, run in runs.items():
-        if run.status != "running" or run.kill_reason is not None:
+        if run.status != "running" or run.kill_reason is not None or f"{Tasks.noun}/{run.task_id}" in aside:
             continue
         task = tasks.get(run.task_id)
         if task is None or task.status not in OCCUPYING or task.run_id != run_id:
@@ -101,12 +104,14 @@ def _live_runs_are_wanted(tasks: dict[str, _Task], runs: dict[int, _Run], served
             yield _settled_by_start(f"run {run_id} is running, and its task {run.task_id} {state}", served)
 
 
-def _unmet_is_right(tasks: dict[str, _Task], edges: list[Dependency]) -> Iterator[Finding]:
+def _unmet_is_right(tasks: dict[str, _Task], edges: list[Dependency], aside: set[str]) -> Iterator[Finding]:
+    """A task that was set aside holds up what depends on it (store/quarantine.py)."""
     unmet: Counter[str] = Counter()
     for edge in edges:
         on = tasks.get(edge.on_id)
         unmet[edge.task_id] += not edge.met
-        if edge.met != (on is None or on.status is TaskStatus.DONE):
+        met = f"{Tasks.noun}/{edge.on_id}" not in aside if on is None else on.status is TaskStatus.DONE
+        if edge.met != met:
             waits = "does not wait" if edge.met else "still waits"
             state = "gone" if on is None else on.status
             yield problem(_BOTH, f"task {edge.task_id} {waits} for task {edge.on_id}, which is {state}", "repair")

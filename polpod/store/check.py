@@ -33,6 +33,7 @@ SHOWN = 20
 """Findings of one kind about one file: the twentieth says nothing that the first did not."""
 
 _SCHEMAS = {TASKS_NAME: TASKS.schema, RUNS_NAME: RUNS.schema}
+_USED = {TASKS_NAME: "SELECT 1 FROM tasks LIMIT 1", RUNS_NAME: "SELECT 1 FROM runs LIMIT 1"}
 _CHUNK = 1000
 
 
@@ -45,6 +46,10 @@ class Checked(Struct, frozen=True):
     @property
     def good(self) -> bool:
         return not any(finding.level == "problem" for finding in self.findings)
+
+    def as_json(self) -> object:
+        """For `--json`."""
+        return {"ok": self.good, "findings": msgspec.to_builtins(self.findings), "rows": self.rows}
 
 
 def check(directory: str, *, served: bool = False) -> Checked:
@@ -67,6 +72,21 @@ def check(directory: str, *, served: bool = False) -> Checked:
         if len(found) == 2 and not any(f.level == "problem" for f in findings):
             findings += disagreements(found[TASKS_NAME], found[RUNS_NAME], served)
     return Checked(findings, rows)
+
+
+def refuse_half(directory: str) -> None:
+    """Raises Damaged where one of the two databases is gone or empty, and the other one has been used (F53).
+
+    A daemon would make a new one in its place, and forget what was in it.
+    """
+    paths = {name: os.path.join(directory, name) for name in (TASKS_NAME, RUNS_NAME)}
+    gone = [name for name, path in paths.items() if not os.path.exists(path) or os.path.getsize(path) == 0]
+    if len(gone) != 1:
+        return
+    (other,) = paths.keys() - gone
+    with closing(open_reader(paths[other])) as db, translated(paths[other]):
+        if db.execute(_USED[other]).fetchone():
+            raise Damaged(f"{paths[gone[0]]} is empty or not there, and {other} has been used with it")
 
 
 def damaged(path: str) -> bool:
@@ -181,14 +201,15 @@ def _records(db: Connection, table: AnyTable, rows: dict[str, int]) -> Iterator[
     """Every document decodes, and every column is what its document says."""
     columns = list(table.columns)
     listed = ", ".join(f'"{column}"' for column in columns)
-    for *values, doc in db.execute(f'SELECT {listed}, doc FROM "{table.name}"'):
+    for *values, doc in db.execute(f'SELECT {listed}, CAST(doc AS BLOB) FROM "{table.name}"'):
         rows[table.name] += 1
         key = "/".join(str(v) for c, v in zip(columns, values, strict=True) if c in {k.name for k in table.key})
-        try:
-            row = table.row(table.entity_of(doc))
-        except StoreError as error:
-            yield problem(TASKS_NAME, f"{table.name} {key}: {error}", "repair")
+        if (why := table.problem(doc)) is not None:
+            yield problem(
+                TASKS_NAME, f"{table.name} {key} does not decode: {why}; polpod sets it aside when it reads it", "start"
+            )
             continue
+        row = table.row(table.entity_of(doc))
         wrong = [c for c, value in zip(columns, values, strict=True) if row.columns[c] != value]
         if wrong:
             yield problem(
@@ -206,8 +227,3 @@ def _run_rows(db: Connection, rows: dict[str, int]) -> Iterator[Finding]:
         yield problem(RUNS_NAME, text, "repair")
     if len(tx.quarantined) > SHOWN:
         yield problem(RUNS_NAME, f"{len(tx.quarantined) - SHOWN} more runs do not decode", "repair")
-
-
-def as_json(checked: Checked) -> object:
-    """For `--json`."""
-    return {"ok": checked.good, "findings": msgspec.to_builtins(checked.findings), "rows": checked.rows}

@@ -8,6 +8,7 @@ from __future__ import annotations
 from polpod.model.events import Event
 from polpod.store.group import Kind
 from polpod.store.migrate import Schema, released_scripts
+from polpod.store.quarantine import set_aside
 from polpod.store.records import Tx
 from polpod.store.runs import SCRIPTS, RunTx
 from polpod.store.sqlite import Connection, SqliteRows
@@ -26,5 +27,5 @@ def _end_of_runs(tx: RunTx) -> tuple[Event, ...]:
     return ()
 
 
-TASKS: Kind[Tx] = Kind(Schema("task store", released_scripts()), _begin, _end)
+TASKS: Kind[Tx] = Kind(Schema("task store", released_scripts()), _begin, _end, set_aside)
 RUNS: Kind[RunTx] = Kind(Schema("run store", SCRIPTS), RunTx, _end_of_runs)

@@ -8,20 +8,24 @@ Rules:
 3. A body that was not taken yet is withdrawn when its caller is cancelled; one that was taken finishes first.
 4. Subscribers hear of a commit before its writers are answered, in the thread of the event loop.
 5. After a commit in doubt nobody is answered any more: `broken` says so, and the process has to stop and recover.
+6. A body that meets records that do not decode is carried out again once they are set aside, by a body of its own: one
+   bad row costs nobody an answer (F10).
 """
 
 from __future__ import annotations
 
+import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, NoReturn, TypeVar, cast
 
 import anyio
 import anyio.to_thread
 
-from polpod.errors import CommitInDoubt, StoreError
+from polpod.errors import CommitInDoubt, RequestError, StoreError, Undecodable
 from polpod.model.events import Event
 from polpod.store.group import Group, GroupCommit, Kind, Ticket
+from polpod.store.records import Tx
 from polpod.store.sqlite import Connection, open_reader, open_writer
 
 T = TypeVar("T")
@@ -30,6 +34,10 @@ X = TypeVar("X")
 READERS = 3
 IDLE = 1.0
 """Seconds without a write after which the WAL is emptied."""
+ROUNDS = 100
+"""How often a body is carried out again for the sake of bad rows; each round sets aside all that one query met."""
+
+log = logging.getLogger(__name__)
 
 
 class Broken:
@@ -64,6 +72,7 @@ class Gate(Generic[T]):
         self._turns: dict[Ticket[T, object], anyio.Event] = {}
         """Of each ticket without an answer; set when it is answered, when it has to lead, or when the gate broke."""
         self._subscribers: list[Callable[[tuple[Event, ...]], None]] = []
+        self._path = readers[0].path
         self._readers = deque(readers)
         self._reading = anyio.CapacityLimiter(len(readers))
         self._written = anyio.Event()
@@ -74,20 +83,28 @@ class Gate(Generic[T]):
 
         Raises what the body raises, then nothing of it is stored; DiskFull, Unavailable, StoreError.
         """
-        (ticket,) = await self._settle([body], durable)
-        return ticket.answer()
+        return await self._without_bad_rows(lambda: self._settle(Ticket(body, durable=durable)))
 
-    async def write_each(self, bodies: Sequence[Callable[[T], X]], *, durable: bool = True) -> list[X | Exception]:
-        """Carry out the bodies in order, each whole or not at all and by itself; an answer for each."""
-        tickets = await self._settle(bodies, durable)
-        return [cast(X, ticket.result) if ticket.error is None else ticket.error for ticket in tickets]
+    async def write_each(
+        self: Gate[Tx], bodies: Sequence[Callable[[Tx], X]], *, durable: bool = True
+    ) -> list[X | RequestError]:
+        """Carry out the bodies in order in one transaction, each whole or not at all; its result or refusal for each.
+
+        Raises as `write` does, for what is no refusal of a body; then nothing of any is stored.
+        """
+
+        def body(tx: Tx) -> list[X | RequestError]:
+            return [tx.attempt(one) for one in bodies]
+
+        return await self._without_bad_rows(lambda: self._settle(Ticket(body, durable=durable, in_parts=True)))
 
     async def read(self, body: Callable[[T], X]) -> X:
         """Carry out the body on a snapshot of what is committed.  Keep it short: it pins the WAL (F56).
 
-        Raises what the body raises; StoreError if it tries to write.
+        Raises what the body raises; StoreError if it tries to write; DiskFull, Unavailable if it met a bad row that
+        cannot be set aside now.
         """
-        return await anyio.to_thread.run_sync(self._read, body, limiter=self._reading)
+        return await self._without_bad_rows(lambda: anyio.to_thread.run_sync(self._read, body, limiter=self._reading))
 
     def subscribe(self, callback: Callable[[tuple[Event, ...]], None]) -> None:
         """Call back after each group with its journal events, in commit order (rule 4).  It must not raise."""
@@ -112,40 +129,48 @@ class Gate(Generic[T]):
                 await anyio.to_thread.run_sync(self._close_reader, limiter=self._reading)
             await anyio.to_thread.run_sync(self._writer.close, limiter=self._writing)
 
-    async def _settle(self, bodies: Sequence[Callable[[T], X]], durable: bool) -> list[Ticket[T, X]]:
-        tickets = [Ticket(body, durable=durable) for body in bodies]
-        mine = cast("list[Ticket[T, object]]", tickets)
-        for ticket in mine:
-            self._turns[ticket] = anyio.Event()
-            self._writer.submit(ticket)
+    async def _without_bad_rows(self, attempt: Callable[[], Awaitable[X]]) -> X:
+        """Rule 6.  It ends at the latest with what the last attempt raises."""
+        for _ in range(ROUNDS):
+            try:
+                return await attempt()
+            except Undecodable as bad:
+                await self._set_aside(bad)
+        return await attempt()
+
+    async def _set_aside(self, bad: Undecodable) -> None:
+        """Rows that another body has set aside, or mended, meanwhile are left alone."""
+        if (set_aside := self._kind.set_aside) is None:
+            raise bad
+        for what in await self._settle(Ticket(lambda tx: set_aside(tx, bad), durable=True)):
+            log.error("%s: %s", self._path, what)
+
+    async def _settle(self, ticket: Ticket[T, X]) -> X:
+        mine = cast("Ticket[T, object]", ticket)
+        turn = self._turns[mine] = anyio.Event()
+        self._writer.submit(mine)
         if self._leader is None:
             self._pass_lead()
-        for number, ticket in enumerate(mine):
-            try:
-                await self._turn(ticket)
-            except anyio.get_cancelled_exc_class():
-                with anyio.CancelScope(shield=True):
-                    await self._leave(mine[number:])
-                raise
-            if self._leader is ticket:
-                await self._lead()
+        try:
+            await turn.wait()
+        except anyio.get_cancelled_exc_class():
+            with anyio.CancelScope(shield=True):
+                await self._leave(mine, turn)
+            raise
+        if self._leader is mine:
+            await self._lead()
         if self.broken.is_set():
             await anyio.sleep_forever()
-        return tickets
+        return ticket.answer()
 
-    async def _turn(self, ticket: Ticket[T, object]) -> None:
-        if turn := self._turns.get(ticket):
+    async def _leave(self, ticket: Ticket[T, object], turn: anyio.Event) -> None:
+        """Rule 3."""
+        if not self._writer.withdraw(ticket):
             await turn.wait()
-
-    async def _leave(self, tickets: Sequence[Ticket[T, object]]) -> None:
-        """Rule 3.  Withdraws from the end, so that the lead does not wander through what is being withdrawn."""
-        for ticket in reversed(tickets):
-            if self._writer.withdraw(ticket):
-                del self._turns[ticket]
-                if self._leader is ticket:
-                    self._pass_lead()
-        for ticket in tickets:
-            await self._turn(ticket)
+            return
+        del self._turns[ticket]
+        if self._leader is ticket:
+            self._pass_lead()
 
     def _pass_lead(self) -> None:
         self._leader = self._writer.next

@@ -5,7 +5,9 @@ Rules:
 1. A body is a function of its transaction, and is carried out whole or not at all.  Each has a savepoint of its own, so
    one that raises hurts nobody else.
 2. It may be carried out twice: SQLite may roll back the whole transaction under a body (disk full, input/output error,
-   memory); the group is over then, and each of its bodies is carried out alone, once, in order.
+   memory); the group is over then, and each of its bodies is carried out alone, once, in order.  So it is when a body
+   in parts fails as a whole: it has a savepoint for each part, and none around them, for which SQLite would have to
+   keep what every part changes.
 3. Nobody is answered before the commit.  A commit that fails for want of space or of the lock has not happened; one
    that fails in another way is in doubt: nobody is answered, and nothing is carried out any more.
 4. A group is as durable as the most demanding of its bodies.
@@ -21,7 +23,7 @@ from typing import Generic, TypeVar, cast
 
 from msgspec import Struct
 
-from polpod.errors import CommitInDoubt, StoreError
+from polpod.errors import CommitInDoubt, StoreError, Undecodable
 from polpod.model.events import Event
 from polpod.store.migrate import Schema
 from polpod.store.sqlite import Connection, primary_code, translate
@@ -40,18 +42,21 @@ class Kind(Struct, Generic[T], frozen=True):
     """What a database is to its users: its schema, and how a transaction on it looks to a body.
 
     `end` is called once a body has returned: it raises if the body must not succeed, else gives its journal events.
+    `set_aside` moves records that do not decode to where they are kept, and tells of each; None: none are ever met.
     """
 
     schema: Schema
     begin: Callable[[Connection], T]
     end: Callable[[T], tuple[Event, ...]]
+    set_aside: Callable[[T, Undecodable], list[str]] | None = None
 
 
 class Ticket(Generic[T, X]):
     """A body on its way, and in the end its answer."""
 
-    def __init__(self, body: Callable[[T], X], *, durable: bool) -> None:
+    def __init__(self, body: Callable[[T], X], *, durable: bool, in_parts: bool = False) -> None:
         self.body = body
+        self.in_parts = in_parts
         self.durable = durable
         self.result: X | None = None
         self.error: Exception | None = None
@@ -178,18 +183,21 @@ class GroupCommit(Generic[T]):
 
     def _carry_out(self, ticket: Ticket[T, object]) -> tuple[Event, ...]:
         """One body in its savepoint.  Its error is its caller's, whatever it is."""
-        self._db.execute("SAVEPOINT body")
+        if not ticket.in_parts:
+            self._db.execute("SAVEPOINT body")
         try:
             tx = self._kind.begin(self._db)
             ticket.result, ticket.error = ticket.body(tx), None
             events = self._kind.end(tx)
         except Exception as error:  # noqa: BLE001 - handed to whoever sent the body
             ticket.fail(error)
-            if self._db.in_transaction:
+            if self._db.in_transaction and ticket.in_parts:
+                self._db.execute("ROLLBACK")
+            elif self._db.in_transaction:
                 self._db.execute("ROLLBACK TO body")
                 self._db.execute("RELEASE body")
             return ()
-        if self._db.in_transaction:
+        if self._db.in_transaction and not ticket.in_parts:
             self._db.execute("RELEASE body")
         return events
 

@@ -190,8 +190,8 @@ def keep_spec(tx: Tx, spec: Spec) -> str:
 
 def next_task_id(tx: Tx) -> str:
     """An id that no task has or had; ids that clients chose are skipped."""
-    number = _counter(tx, _LAST_ID) + 1
-    while tx[Tasks].get(str(number)) is not None:
+    number = (_counter(tx, _LAST_ID) or _counter(tx, _LAST_SEQ)) + 1
+    while tx[Tasks].count(Tasks.id.eq(str(number))):
         number += 1
     tx[Settings].save(Setting(_LAST_ID, str(number)))
     return str(number)
@@ -199,9 +199,14 @@ def next_task_id(tx: Tx) -> str:
 
 def next_task_seq(tx: Tx) -> int:
     """A place in the order of submission, past all others."""
-    number = _counter(tx, _LAST_SEQ) + 1
+    number = (_counter(tx, _LAST_SEQ) or _newest_seq(tx)) + 1
     tx[Settings].save(Setting(_LAST_SEQ, str(number)))
     return number
+
+
+def _newest_seq(tx: Tx) -> int:
+    newest = tx[Tasks].stored(order_by=(Tasks.seq.desc(),), limit=1)
+    return int(newest[0].columns[Tasks.seq.name] or 0) if newest else 0
 
 
 def note_client_id(tx: Tx, task_id: str) -> None:
@@ -239,5 +244,6 @@ def last_run_id(tx: Tx) -> int:
 
 
 def _counter(tx: Tx, name: str) -> int:
+    """0 where there is none yet, or none that can be read any more (F10)."""
     setting = tx[Settings].get(name)
-    return int(setting.value) if setting is not None else 0
+    return int(setting.value) if setting is not None and setting.value.isdecimal() else 0

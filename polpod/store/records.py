@@ -1,10 +1,11 @@
-"""Records, the only repository class there is, over the five operations that a backend must have.
+"""Records, the only repository class there is, over the few operations that a backend must have.
 
 Rules:
 
 1. A body gets a `Tx`, and with it everything that it may read or write; when the body returns, the transaction is over.
 2. An error ends the transaction: a `Tx` in which one was raised refuses everything else, and its body cannot succeed.
-3. A body may run twice (store/group.py), so it changes nothing but its `Tx`.
+3. A body may run more than once (store/group.py, store/gate.py), so it changes nothing but its `Tx`.
+4. A record that does not decode is never left out in silence: whoever reads it gets Undecodable, which names it (F10).
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 import msgspec
 
-from polpod.errors import PolpodError, StoreError
-from polpod.store.table import AnyTable, Col, E, K, Order, Query, Row, Table, Where, total_order
+from polpod.errors import PolpodError, RequestError, StoreError, Undecodable
+from polpod.store.table import NOT_DECODED, AnyTable, Col, E, K, Order, Query, Row, Table, Where, total_order
 
 P = ParamSpec("P")
 X = TypeVar("X")
@@ -27,9 +28,12 @@ class Rows(Protocol):
 
     def insert(self, table: AnyTable, row: Row, *, replace: bool) -> None: ...
     def select(self, table: AnyTable, query: Query) -> Sequence[bytes | str]: ...
+    def select_whole(self, table: AnyTable, query: Query) -> Sequence[Row]: ...
     def count(self, table: AnyTable, where: Sequence[Where[Any]]) -> int: ...
     def total(self, table: AnyTable, column: str, where: Sequence[Where[Any]]) -> float: ...
     def delete(self, table: AnyTable, where: Sequence[Where[Any]]) -> int: ...
+    def begin_part(self) -> None: ...
+    def end_part(self, *, undo: bool) -> None: ...
 
 
 class Records(Generic[E, K]):
@@ -69,6 +73,11 @@ class Records(Generic[E, K]):
         query = Query(where, total_order(self._table, order_by), limit, offset)
         return self._tx.run(self._read, query)
 
+    def stored(self, *where: Where[E], order_by: tuple[Order[E], ...] = (), limit: int | None = None) -> Sequence[Row]:
+        """As `find`, the rows as they are stored, whether they decode or not."""
+        query = Query(where, total_order(self._table, order_by), limit)
+        return self._tx.run(self._tx.rows.select_whole, self._table, query)
+
     def count(self, *where: Where[E]) -> int:
         return self._tx.run(self._tx.rows.count, self._table, where)
 
@@ -85,7 +94,18 @@ class Records(Generic[E, K]):
 
     def _read(self, query: Query) -> list[E]:
         entity_of = self._table.entity_of
-        return [entity_of(doc) for doc in self._tx.rows.select(self._table, query)]
+        try:
+            return [entity_of(doc) for doc in self._tx.rows.select(self._table, query)]
+        except NOT_DECODED as error:
+            raise self._undecodable(query) from error
+
+    def _undecodable(self, query: Query) -> Undecodable:
+        """All of this query that does not decode, so that it is met but once."""
+        table = self._table
+        rows = self._tx.rows.select_whole(table, query)
+        bad = {table.key_of(row): problem for row in rows if (problem := table.problem(row.doc)) is not None}
+        what = "; ".join(f"{key}: {problem}" for key, problem in list(bad.items())[:10])
+        return Undecodable(f"{table.name}: {len(bad)} records do not decode: {what}", table.name, tuple(bad))
 
 
 class Tx:
@@ -108,13 +128,32 @@ class Tx:
         """
         (seq,) = journal.key
         if journal not in self._last:
-            newest = self[journal].find(order_by=(seq.desc(),), limit=1)
-            self._last[journal] = seq.get(newest[0]) if newest else 0
+            newest = self[journal].stored(order_by=(seq.desc(),), limit=1)  # whatever it says, nothing comes before it
+            self._last[journal] = int(newest[0].columns[seq.name] or 0) if newest else 0
         entry = msgspec.structs.replace(entry, **{seq.name: self._last[journal] + 1})
         self[journal].add(entry)
         self._last[journal] += 1
         self.appended.append(entry)
         return entry
+
+    def attempt(self, body: Callable[[Tx], X]) -> X | RequestError:
+        """Carry out a part of this transaction whole or not at all: what it returned, or why it was refused.
+
+        Only a refusal by a rule concerns the part alone; any other error is raised, and ends the transaction (rule 2).
+        """
+        appended, last = len(self.appended), self._last.copy()
+        self.run(self.rows.begin_part)
+        try:
+            result = body(self)
+        except RequestError as refusal:
+            if self._error is not None:
+                raise
+            self.run(self.rows.end_part, undo=True)
+            del self.appended[appended:]
+            self._last = last
+            return refusal
+        self.run(self.rows.end_part, undo=False)
+        return result
 
     def run(self, operation: Callable[P, X], *args: P.args, **kwargs: P.kwargs) -> X:
         """The one way to the rows (rule 2)."""

@@ -4,7 +4,8 @@ Rules:
 
 1. Ids that were given since the backup are not given again: each is the name of a log, of files, of somebody's memory.
 2. A run that was live in the backup is still live only if its runner is, here.  Of any other nobody knows what it did:
-   it gets a boot id that no host has, so recovery calls it lost and signals nobody, whatever has its pid by now.
+   it gets a boot id that no host has, so recovery calls it lost and signals nobody, whatever has its pid by now.  One
+   whose task was not in progress with it yet never started.
 """
 
 from __future__ import annotations
@@ -41,8 +42,17 @@ def counters(path: str) -> Counters | None:
         return None
 
 
-def adapt_runs(path: str, living: Mapping[int, Mapping[str, Any]], last_run: int) -> None:
-    """`living`: by run id, what the locks of runners that live say of them.  Raises StoreError."""
+def occupying(path: str) -> set[int]:
+    """The runs that tasks of this state.db are in progress with.  Raises StoreError."""
+    with closing(open_reader(path)) as db, translated(path):
+        return {run_id for (run_id,) in db.execute("SELECT live_run FROM tasks WHERE live_run IS NOT NULL")}
+
+
+def adapt_runs(path: str, living: Mapping[int, Mapping[str, Any]], accepted: set[int], last_run: int) -> None:
+    """`living`: by run id, what the locks of runners that live say of them; `accepted`: as of `occupying`.
+
+    Raises StoreError.
+    """
     with closing(_open(path)) as db, translated(path):
         db.execute("BEGIN IMMEDIATE")
         for run_id, nonce in db.execute("SELECT id, nonce FROM runs WHERE status IN ('starting','running')").fetchall():
@@ -55,6 +65,9 @@ def adapt_runs(path: str, living: Mapping[int, Mapping[str, Any]], last_run: int
                     "UPDATE runs SET boot_id = ?, containment = 'session', cgroup = NULL WHERE id = ?",
                     (OTHER_BOOT, run_id),
                 )
+                if run_id not in accepted:
+                    never = {"id": run_id, "error": "restored as of before its start", "ended_at": contract.timestamp()}
+                    db.execute(contract.NEVER_STARTED, never)
         RunTx(db).never_below(last_run)
         db.execute("COMMIT")
 

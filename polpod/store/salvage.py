@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from polpod.errors import AlreadyExists, BrokenReference, StoreError
+from polpod.errors import AlreadyExists, BrokenReference
 from polpod.model.events import Event
 from polpod.model.runs import Run
 from polpod.model.tasks import Dependency, Task, TaskStatus
@@ -29,8 +29,8 @@ from polpod.store.group import GroupCommit
 from polpod.store.records import Tx
 from polpod.store.runs import RunTx
 from polpod.store.sqlite import open_writer, translated
-from polpod.store.table import AnyTable
-from polpod.store.tables import TABLES, Dependencies, Events, Tasks
+from polpod.store.table import NOT_DECODED, AnyTable
+from polpod.store.tables import TABLES, Dependencies, Events, Quarantine, Quarantined, Tasks
 
 LOST_EVENT = "store:lost"
 """Stands in the journal where an event was that cannot be read, so that `seq` has no gaps."""
@@ -98,7 +98,7 @@ def _save_table(source: sqlite3.Connection, store: GroupCommit[Tx], table: AnyTa
         known.setdefault(row_id, str(row_id))
         try:
             chunk[row_id] = table.entity_of(doc if isinstance(doc, bytes) else str(doc))
-        except StoreError:
+        except NOT_DECODED:
             continue
         if len(chunk) == _CHUNK:
             kept |= _add(store, table, chunk)
@@ -141,23 +141,37 @@ def _save_run(db: sqlite3.Connection, columns: Mapping[str, Any]) -> bool:
 
 def _mend(tx: Tx, saved: list[Saved], last_event: int, now: datetime) -> None:
     """Rule 3."""
+    _fill_journal(tx, last_event, now)  # first: what is appended comes after all that there ever was
     tasks = {task.id: task for task in tx[Tasks].find()}
-    _count_unmet(tx, tasks)
     lost = {one.table: one.lost for one in saved}
+    for task_id in lost[Tasks.name]:
+        _set_aside(tx, task_id, now)
+    _count_unmet(tx, tasks, set(lost[Tasks.name]))
     ids = [int(i) for i in (*tasks, *lost[Tasks.name]) if i.isascii() and i.isdigit() and len(i) <= 18]
     run_id = max((task.run_id or 0 for task in tasks.values()), default=0)
     seq = max((task.seq for task in tasks.values()), default=0) + len(lost[Tasks.name])
     queries.raise_counters(tx, str(max(ids, default=0)), seq, run_id)
-    _fill_journal(tx, last_event, now)
     body = {one.table: {"kept": one.kept, "lost": len(one.lost)} for one in saved}
     tx.append(Events, Event(at=now, kind=SALVAGED_EVENT, subject="daemon", body=body))
 
 
-def _count_unmet(tx: Tx, tasks: Mapping[str, Task]) -> None:
+def _set_aside(tx: Tx, task_id: str, now: datetime) -> None:
+    """A lost task is treated as one that does not decode: it is accounted for, and holds up what depends on it."""
+    columns = dict.fromkeys(Tasks.columns) | {Tasks.id.name: task_id}
+    subject = f"{Tasks.noun}/{task_id}"
+    lost = Quarantined(
+        at=now, subject=subject, table=Tasks.name, problem="lost with damaged pages", columns=columns, doc=""
+    )
+    kept = tx.append(Quarantine, lost)
+    body = {"problem": kept.problem, "quarantine": kept.seq}
+    tx.append(Events, Event(at=now, kind=f"{Tasks.noun}:quarantined", subject=subject, body=body))
+
+
+def _count_unmet(tx: Tx, tasks: Mapping[str, Task], lost: set[str]) -> None:
     unmet: Counter[str] = Counter()
     for edge in tx[Dependencies].find():
         on = tasks.get(edge.on_id)
-        met = on is None or on.status is TaskStatus.DONE
+        met = edge.on_id not in lost if on is None else on.status is TaskStatus.DONE
         unmet[edge.task_id] += not met
         if met != edge.met:
             tx[Dependencies].save(Dependency(task_id=edge.task_id, on_id=edge.on_id, met=met))

@@ -131,7 +131,17 @@ def _insert(table: AnyTable, replace: bool) -> str:
 
 @cached
 def _select(table: AnyTable, shape: Shape, order: tuple[Order[Any], ...], sliced: bool) -> str:
-    text = f'SELECT doc FROM "{table.name}"{_condition(shape)}'
+    return _read("CAST(doc AS BLOB)", table, shape, order, sliced)
+
+
+@cached
+def _select_whole(table: AnyTable, shape: Shape, order: tuple[Order[Any], ...], sliced: bool) -> str:
+    return _read(f"{_quoted(table.columns)}, CAST(doc AS BLOB)", table, shape, order, sliced)
+
+
+def _read(what: str, table: AnyTable, shape: Shape, order: tuple[Order[Any], ...], sliced: bool) -> str:
+    # As bytes: of a text that is no UTF-8, Python's sqlite3 would give nothing at all.
+    text = f'SELECT {what} FROM "{table.name}"{_condition(shape)}'
     if order:
         text += f" ORDER BY {_ordered(order)}"
     return text + " LIMIT ? OFFSET ?" if sliced else text
@@ -147,11 +157,23 @@ def insert(table: AnyTable, row: Row, *, replace: bool) -> Statement:
 
 
 def select(table: AnyTable, query: Query) -> Statement:
+    """The documents."""
+    shape, sliced, values = _asked(query)
+    return _select(table, shape, query.order, sliced), values
+
+
+def select_whole(table: AnyTable, query: Query) -> Statement:
+    """All columns, and the documents after them."""
+    shape, sliced, values = _asked(query)
+    return _select_whole(table, shape, query.order, sliced), values
+
+
+def _asked(query: Query) -> tuple[Shape, bool, list[Scalar]]:
     shape, values = _split(query.where)
     sliced = query.limit is not None or query.offset > 0
     if sliced:
         values += (_NO_LIMIT if query.limit is None else query.limit, query.offset)
-    return _select(table, shape, query.order, sliced), values
+    return shape, sliced, values
 
 
 def count(table: AnyTable, where: Sequence[Where[Any]]) -> Statement:

@@ -1,4 +1,4 @@
-"""SQLite: connections, their settings, what its errors mean, and the five row operations.
+"""SQLite: connections, their settings, what its errors mean, and the row operations.
 
 Rules:
 
@@ -26,6 +26,10 @@ JOURNAL_SIZE_LIMIT = 64 * 2**20
 """Bytes that a WAL keeps on disk once it starts anew."""
 
 _STATEMENTS = 256
+
+_BEGIN_PART: sql.Statement = ("SAVEPOINT part", [])
+_UNDO_PART: sql.Statement = ("ROLLBACK TO part", [])
+_END_PART: sql.Statement = ("RELEASE part", [])
 
 _TAKEN = {sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_ROWID}
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -137,8 +141,12 @@ class SqliteRows:
     def insert(self, table: AnyTable, row: Row, *, replace: bool) -> None:
         self._execute(sql.insert(table, row, replace=replace))
 
-    def select(self, table: AnyTable, query: Query) -> list[str]:
+    def select(self, table: AnyTable, query: Query) -> list[bytes]:
         return [doc for (doc,) in self._execute(sql.select(table, query)).fetchall()]
+
+    def select_whole(self, table: AnyTable, query: Query) -> list[Row]:
+        found = self._execute(sql.select_whole(table, query)).fetchall()
+        return [Row(dict(zip(table.columns, values, strict=True)), doc) for *values, doc in found]
 
     def count(self, table: AnyTable, where: Sequence[Where[Any]]) -> int:
         (number,) = self._execute(sql.count(table, where)).fetchone()
@@ -150,6 +158,14 @@ class SqliteRows:
 
     def delete(self, table: AnyTable, where: Sequence[Where[Any]]) -> int:
         return self._execute(sql.delete(table, where)).rowcount
+
+    def begin_part(self) -> None:
+        self._execute(_BEGIN_PART)
+
+    def end_part(self, *, undo: bool) -> None:
+        if undo:
+            self._execute(_UNDO_PART)
+        self._execute(_END_PART)
 
     def _execute(self, statement: sql.Statement) -> sqlite3.Cursor:
         try:

@@ -22,8 +22,6 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar, cast
 import msgspec
 from msgspec import Struct
 
-from polpod.errors import StoreError
-
 E = TypeVar("E")
 K = TypeVar("K")
 V = TypeVar("V")
@@ -176,6 +174,8 @@ class Ref(Struct, frozen=True):
 
 
 class Row(Struct, frozen=True):
+    """As it is stored, whatever it means."""
+
     columns: dict[str, Scalar]
     doc: bytes
 
@@ -189,11 +189,16 @@ class Query(Struct, frozen=True):
 
 _encode = msgspec.json.Encoder().encode
 
+NOT_DECODED = (ValueError, RecursionError)
+"""What msgspec raises for a text that is no UTF-8, no JSON, or no such entity."""
+
 
 class Table(Generic[E, K]):
     """Subclassed once an entity, never instantiated: its class attributes say all there is to say."""
 
     name: ClassVar[str]
+    noun: ClassVar[str]
+    """What one record is called in the journal: `task` in `task:quarantined`, about `task/12`."""
     entity: ClassVar[type]
     key: ClassVar[tuple[Col[Any, Any], ...]]
     order: ClassVar[tuple[Order[Any], ...]] = ()
@@ -202,30 +207,48 @@ class Table(Generic[E, K]):
     refs: ClassVar[tuple[Ref, ...]] = ()
 
     columns: ClassVar[dict[str, Col[Any, Any]]]
+    _getters: ClassVar[tuple[tuple[str, Callable[[Any], Any]], ...]]
     _decode: ClassVar[Callable[[bytes | str], Any]]
 
     def __init_subclass__(cls) -> None:
         cls.columns = {c.name: c for c in vars(cls).values() if isinstance(c, Col)}
+        cls._getters = tuple((c.name, c.get) for c in cls.columns.values())
         cls._decode = msgspec.json.Decoder(cls.entity).decode
 
     @classmethod
     def row(cls, entity: E) -> Row:
-        return Row({name: scalar(column.get(entity)) for name, column in cls.columns.items()}, _encode(entity))
+        columns = {}
+        for name, get in cls._getters:
+            value = get(entity)
+            columns[name] = value if type(value) in _STORED_AS_IS else scalar(value)
+        return Row(columns, _encode(entity))
 
     @classmethod
     def entity_of(cls, doc: bytes | str) -> E:
-        """Raises StoreError if the document is not one of this entity (F10)."""
-        try:
-            entity: E = cls._decode(doc)
-        except msgspec.MsgspecError as error:
-            raise StoreError(f"{cls.name}: a stored record does not decode: {error}: {doc[:80]!r}") from error
+        """Raises one of NOT_DECODED if the document is not one of this entity."""
+        entity: E = cls._decode(doc)
         return entity
+
+    @classmethod
+    def problem(cls, doc: bytes | str) -> str | None:
+        """Why the document is none of this entity, without its values; None if it is one."""
+        try:
+            cls._decode(doc)
+        except NOT_DECODED as error:
+            return str(error)
+        return None
+
+    @classmethod
+    def key_of(cls, row: Row) -> tuple[Scalar, ...]:
+        return tuple(row.columns[c.name] for c in cls.key)
 
     @classmethod
     def with_key(cls, key: K) -> tuple[Where[E], ...]:
         """The filter that holds for the row of that key and for no other."""
-        parts = key if isinstance(key, tuple) else (key,)
-        return tuple(Cmp(c.name, "=", scalar(part)) for c, part in zip(cls.key, parts, strict=True))
+        if not isinstance(key, tuple):
+            (column,) = cls.key
+            return (Cmp(column.name, "=", scalar(key)),)
+        return tuple(Cmp(c.name, "=", scalar(part)) for c, part in zip(cls.key, key, strict=True))
 
 
 AnyTable = type[Table[Any, Any]]

@@ -17,8 +17,8 @@ from msgspec import Struct
 
 from polpod.model.agents import Queue
 from polpod.model.events import Event
-from polpod.model.tasks import OCCUPYING, Dependency, Spec, Task, TaskStatus
-from polpod.store.table import Columns, Index, Ref, Table, Unique
+from polpod.model.tasks import OCCUPYING, Dependency, Instant, Spec, Task, TaskStatus
+from polpod.store.table import Columns, Index, Ref, Scalar, Table, Unique
 
 OWNER = "polpod"
 
@@ -35,6 +35,20 @@ class Setting(Struct, frozen=True):
 
     name: str
     value: str
+
+
+class Quarantined(Struct, frozen=True, kw_only=True):
+    """A row that meant nothing to polpod, as it was found (F10)."""
+
+    seq: int = 0
+    at: Instant
+    subject: str
+    """As in the journal: `task/12`."""
+    table: str
+    problem: str
+    columns: dict[str, Scalar]
+    doc: str
+    """Bytes of it that are no UTF-8 stand as `\\xff`."""
 
 
 def stored_spec(spec: Spec) -> StoredSpec:
@@ -68,6 +82,7 @@ _t = Columns[Task]()
 
 class Tasks(Table[Task, str]):
     name = "tasks"
+    noun = "task"
     entity = Task
     id = _t.text("id", lambda t: t.id)
     seq = _t.integer("seq", lambda t: t.seq)
@@ -106,6 +121,7 @@ _s = Columns[StoredSpec]()
 
 class Specs(Table[StoredSpec, str]):
     name = "specs"
+    noun = "spec"
     entity = StoredSpec
     id = _s.text("id", lambda s: s.id)
     key = (id,)
@@ -118,6 +134,7 @@ class Dependencies(Table[Dependency, tuple[str, str]]):
     """They go with the task that waits, and outlive the one that is waited for."""
 
     name = "dependencies"
+    noun = "dependency"
     entity = Dependency
     task_id = _d.text("task_id", lambda d: d.task_id)
     on_id = _d.text("on_id", lambda d: d.on_id)
@@ -133,6 +150,7 @@ class Events(Table[Event, int]):
     """The journal (DESIGN §11)."""
 
     name = "events"
+    noun = "event"
     entity = Event
     seq = _e.integer("seq", lambda e: e.seq)
     at = _e.instant("at", lambda e: e.at)
@@ -147,6 +165,7 @@ _q = Columns[Queue]()
 
 class Queues(Table[Queue, str]):
     name = "queues"
+    noun = "queue"
     entity = Queue
     queue = _q.text("name", lambda q: q.name)
     key = (queue,)
@@ -157,9 +176,34 @@ _k = Columns[Setting]()
 
 class Settings(Table[Setting, str]):
     name = "settings"
+    noun = "setting"
     entity = Setting
     setting = _k.text("name", lambda s: s.name)
     key = (setting,)
 
 
-TABLES = (Tasks, Specs, Dependencies, Events, Queues, Settings)
+def _idempotency_key(row: Quarantined) -> str | None:
+    key = row.columns.get(Tasks.idempotency_key.name)
+    return key if isinstance(key, str) else None
+
+
+_b = Columns[Quarantined]()
+
+
+class Quarantine(Table[Quarantined, int]):
+    """Where rows are kept that had to be set aside; nothing removes them."""
+
+    name = "quarantine"
+    noun = "quarantine"
+    entity = Quarantined
+    seq = _b.integer("seq", lambda b: b.seq)
+    subject = _b.text("subject", lambda b: b.subject)
+    idempotency_key = _b.text("idempotency_key", _idempotency_key)
+    key = (seq,)
+    indexes = (
+        Index((subject.asc(), seq.asc())),
+        Index((idempotency_key.asc(),), where_not_null=idempotency_key),
+    )
+
+
+TABLES = (Tasks, Specs, Dependencies, Events, Queues, Settings, Quarantine)

@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from msgspec import inspect
 from store_makers import MAKERS, SUITE, Badge, Badges, Maker, People, Person, Pet, Pets, Store
 
-from polpod.errors import AlreadyExists, BrokenReference, StoreError
+from polpod.errors import AlreadyExists, BrokenReference, Conflict, StoreError
 from polpod.model.events import Event
 from polpod.model.tasks import Task, TaskStatus
 from polpod.store.records import Tx
@@ -342,6 +342,49 @@ def test_an_error_ends_the_transaction(store: Store, after: Callable[[Tx], objec
     with pytest.raises(StoreError):
         store.write(body)
     assert store.write(lambda tx: tx[People].find()) == [Person("ann")]
+
+
+def test_a_part_that_is_refused_leaves_nothing_and_the_others_stay(store: Store) -> None:
+    def part(name: str, refused: bool = False) -> Callable[[Tx], int]:
+        def body(tx: Tx) -> int:
+            tx[People].add(Person(name))
+            seq = tx.append(Events, Event(at=NOW, kind="x", subject=name)).seq
+            if refused:
+                raise Conflict(name)
+            return seq
+
+        return body
+
+    def body(tx: Tx) -> list[object]:
+        part("a")(tx)
+        answers = [tx.attempt(part(*each)) for each in (("b",), ("c", True), ("d",), ("e", True))]
+        tx[People].add(Person("f"))
+        assert [entry.subject for entry in tx.appended if isinstance(entry, Event)] == ["a", "b", "d"]
+        return [answer if isinstance(answer, int) else type(answer) for answer in answers]
+
+    assert store.write(body) == [2, Conflict, 3, Conflict]
+    assert [p.id for p in store.write(lambda tx: tx[People].find())] == ["a", "b", "d", "f"]
+    assert [e.subject for e in store.write(lambda tx: tx[Events].find())] == ["a", "b", "d"]
+
+
+def test_an_error_of_the_store_in_a_part_ends_the_transaction(store: Store) -> None:
+    def twice(tx: Tx) -> None:
+        tx[People].add(Person("ann"))
+        with pytest.raises(AlreadyExists):
+            tx[People].add(Person("ann"))
+        raise Conflict("and something else")
+
+    with pytest.raises(Conflict):
+        store.write(lambda tx: tx.attempt(twice))
+    assert store.write(lambda tx: tx[People].find()) == []
+
+
+def test_rows_are_there_as_they_are_stored(store: Store) -> None:
+    for name, rank in (("ann", 1), ("bob", 2), ("cid", 3)):
+        store.write(lambda tx: tx[People].add(Person(name, rank=rank)))
+    newest = store.write(lambda tx: tx[People].stored(People.rank.lt(3), limit=1))
+    assert newest == [People.row(Person("bob", rank=2))]
+    assert [People.key_of(row) for row in newest] == [("bob",)]
 
 
 def test_a_transaction_that_is_over_refuses_everything(store: Store) -> None:

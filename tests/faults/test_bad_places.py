@@ -198,6 +198,10 @@ def small(host: Host) -> Iterator[Host]:
         host.configure()
 
 
+def _resize(host: Host, size: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,size={size}", host.paths.path], check=True)
+
+
 def filler(host: Host) -> Path:
     return Path(host.paths.path, "filler")
 
@@ -272,6 +276,26 @@ if ROOT:
         task = small.finished(running)
         assert (task["result"]["exit_code"], task["retries"], task["recoveries"]) == (7, 0, 0)
         assert [t["id"] for t in small.call("task.list", select={"status": ["pending"]})["tasks"]] == held
+
+    def test_a_daemon_that_dies_on_a_full_disk_comes_back_and_says_what_runs(small: Host) -> None:
+        """The files that SQLite shares are made anew at a start, and others may have taken their place (F49)."""
+        _resize(small, "16m")
+        small.start()
+        until(lambda: os.path.exists(small.paths.ballast), "there is ballast")
+        go = small.root / "go"
+        running = small.submit(shell=f"while [ ! -e {go} ]; do sleep 0.02; done; exit 7")
+        small.running(running)
+        fill(small)
+        small.kill()
+        for shared in Path(small.paths.path).glob("*-shm"):
+            shared.unlink()
+        fill(small)
+        small.start()
+        assert small.task(running)["state"] == "running"
+        assert not os.path.exists(small.paths.ballast)
+        go.touch()
+        filler(small).unlink()
+        assert small.finished(running)["result"]["exit_code"] == 7
 
     def test_a_start_on_a_full_disk_says_so(small: Host) -> None:
         fill(small)

@@ -29,7 +29,7 @@ def test_a_launcher_that_cannot_start_anything_pauses_probes_and_goes_on(host: H
     directories = Path(host.paths.run_directories)
     directories.rmdir()
     directories.write_text("in the way")
-    ids = [host.submit("true") for _ in range(4)]
+    ids = [host.submit(shell="echo $POLPO_ATTEMPT") for _ in range(4)]
     assert "could not be started" in until(lambda: paused(host), "the launcher pauses")
     since = time.monotonic()
     assert "Nothing starts at the moment" in host.call("task.why", id=host.submit("true"))["sentences"][0]
@@ -49,6 +49,12 @@ def test_a_launcher_that_cannot_start_anything_pauses_probes_and_goes_on(host: H
         task = host.finished(task_id)
         assert (task["status"], task["retries"], task["recoveries"]) == ("done", 0, 0)
     assert paused(host) is None
+
+    host.call("task.retry", select={"ids": ids[:1]})
+    host.finished(ids[0])
+    never_started, *_, done = host.runs(ids[0])
+    assert (never_started["attempt"], done["attempt"]) == (1, len(host.runs(ids[0])))
+    assert Path(done["log_path"]).read_text() == f"{done['attempt']}\n"  # what `runs` shows, as docs/jobs.md says
     assert host.stop() == 0
     Ledger(host.paths).settled()
 

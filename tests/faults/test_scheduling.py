@@ -181,6 +181,16 @@ def test_dependents_of_a_failure_are_blocked_until_it_is_retried(host: Host) -> 
     assert host.finished(far)["status"] == "done"
 
 
+def test_the_log_of_a_task_that_became_blocked_has_its_end(host: Host) -> None:
+    bad = host.submit(shell=waits_for(host.root / "go", "false"))
+    far = host.submit("true", depends_on=[host.submit("true", depends_on=[bad])])
+    with host.client() as client:
+        client.send("task.logs", id=far, wait=30)
+        (host.root / "go").touch()
+        answer = client.receive()["result"]
+    assert (answer["end"], answer["run_id"]) == (True, None)
+
+
 # Order and slots
 
 
@@ -244,6 +254,18 @@ def test_a_paused_queue_starts_nothing_until_it_is_resumed(host: Host) -> None:
     assert host.runs(waiting) == []
     host.call("queue.set", name="q", paused=False)
     assert host.finished(waiting)["status"] == "done"
+
+
+def test_the_status_says_how_much_is_ready_in_each_queue(host: Host) -> None:
+    host.call("queue.set", name="q", paused=True)
+    first, *_ = [host.submit("true", queue="q") for _ in range(3)]
+    host.submit("true", queue="q", hold=True)
+    host.submit("true", queue="q", depends_on=[first])
+    host.submit("true", queue="q", not_before="2099-01-01T00:00:00Z")
+    host.finished(host.submit("true"))
+    queues = host.call("daemon.status")["queues"]
+    assert {name: queue["ready"] for name, queue in queues.items()} == {"default": 0, "q": 3}
+    assert sorted(host.call("queue.list")["queues"], key=lambda q: str(q["name"])) == [queues["default"], queues["q"]]
 
 
 def test_a_held_task_waits_to_be_released(host: Host) -> None:

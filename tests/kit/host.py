@@ -170,11 +170,11 @@ class Host:
             with suppress(ProcessLookupError):
                 if stopped is not None:
                     os.kill(stopped, signal.SIGKILL)
-        until(self._end_runners, "nothing of any run is left")
+        until(self.end_runners, "nothing of any run is left")
         self._remove_cgroups()
         shutil.rmtree(self.root)
 
-    def _end_runners(self) -> bool:
+    def end_runners(self) -> bool:
         """Runners outlive their daemon on purpose; they and their jobs are found by their locks and cgroups.
 
         False: look again, since one that was only just forked may take its lock yet.

@@ -301,7 +301,15 @@ def test_a_batch_whose_polpod_goes_away_says_what_is_in_doubt(polpod: Scripted) 
         ("wait",),
         ("list", "--limit", "0"),
         ("edit", "5"),
+        ("edit", "5", "--retries", "-1"),
+        ("edit", "5", "--label", "-"),
         ("queue", "--slots", "3"),
+        ("queue", "q", "--slots", "-1"),
+        ("queue", "q", "--slots", "many"),
+        ("runs", "--limit", "0"),
+        ("logs", "5", "-n", "-1"),
+        ("logs", "5", "--run", "0"),
+        ("events", "--after", "-1"),
         ("rpc", "task.get", "["),
         ("rpc", "task.get", "[]"),
         ("config", "get"),
@@ -313,6 +321,29 @@ def test_what_makes_no_sense_is_a_usage_error(polpod: Scripted, argv: tuple[str,
     assert (done.returncode, done.stdout) == (125 if argv[0] == "run" else 2, b"")
     assert done.stderr.startswith(b"polpoctl: ")
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("argv", "method", "ids"),
+    [
+        (("wait", "5", "--any", "6"), "task.wait", ["5", "6"]),
+        (("cancel", "--queue", "q", "5", "--json", "6-7"), "task.cancel", ["5", "6-7"]),
+        (("list", "--all", "5"), "task.list", ["5"]),
+    ],
+)
+def test_options_may_stand_anywhere_among_ids(
+    polpod: Scripted, argv: tuple[str, ...], method: str, ids: list[str]
+) -> None:
+    polpod.answers = dict(ANSWERS)
+    assert ask(polpod, *argv).returncode == 0
+    sent = polpod.called(method)
+    assert sent.get("ids", sent.get("select", {}).get("ids")) == ids
+
+
+def test_the_runs_of_no_task_are_not_found(polpod: Scripted) -> None:
+    polpod.answers = {"run.list": {"runs": [], "next": None}, "task.get": Refusal("not_found", "there is no task 9")}
+    done = ask(polpod, "runs", "9")
+    assert (done.returncode, done.stdout, done.stderr) == (3, b"", b"polpoctl: there is no task 9\n")
 
 
 # Pages, selectors, waiting
@@ -345,6 +376,36 @@ def test_an_edit_keeps_the_labels_that_it_does_not_name_and_takes_ranges(polpod:
     assert (done.returncode, done.stderr) == (1, b"polpoctl: 6: it runs\n")
     sent = polpod.called("task.update")
     assert sent == {"id": "5", "version": 3, "labels": {"a": "1", "b": "3"}, "max_duration": 60}
+
+
+@pytest.mark.parametrize(
+    ("argv", "sent"),
+    [
+        (("--title", ""), {"title": None}),
+        (("--title", "none", "--description", ""), {"title": "none", "description": ""}),
+        (("--timeout", "", "--stale-after", "none"), {"max_duration": None, "stale_threshold": None}),
+        (("--retries", "none", "--not-before", ""), {"max_retries": None, "not_before": None}),
+        (("--after", ""), {"depends_on": []}),
+        (("--after", "3", "--after", "4"), {"depends_on": ["3", "4"]}),
+        (("--label", ""), {"version": 3, "labels": {}}),
+        (("--label", "a-", "--label", "c=3"), {"version": 3, "labels": {"b": "2", "c": "3"}}),
+        (("--label", "", "--label", "c-=3"), {"version": 3, "labels": {"c-": "3"}}),
+    ],
+)
+def test_an_edit_clears_what_is_given_an_empty_value(
+    polpod: Scripted, argv: tuple[str, ...], sent: dict[str, Any]
+) -> None:
+    polpod.answers = dict(ANSWERS)
+    polpod.answers["task.get"] = {"task": TASK | {"labels": {"a": "1", "b": "2"}}}
+    assert ask(polpod, "edit", "5", *argv).returncode == 0
+    assert polpod.called("task.update") == {"id": "5"} | sent
+
+
+@pytest.mark.parametrize(("slots", "sent"), [("3", 3), ("0", 0), ("unlimited", None), ("", None)])
+def test_the_slots_of_a_queue_are_a_number_or_unlimited(polpod: Scripted, slots: str, sent: int | None) -> None:
+    polpod.answers = dict(ANSWERS)
+    assert ask(polpod, "queue", "default", "--slots", slots).returncode == 0
+    assert polpod.called("queue.set") == {"name": "default", "slots": sent}
 
 
 @pytest.mark.parametrize(

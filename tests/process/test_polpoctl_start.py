@@ -107,9 +107,9 @@ ECHO = '#!/bin/sh\necho "$@"\nexit 3\n'
         (("init",), "--maintenance init {cwd}"),
         (("init", "d"), "--maintenance init {cwd}/d"),
         (("--root", "e", "init"), "--root {cwd}/e --maintenance init {cwd}/e"),
-        (("config", "show", "--json"), "--maintenance config show --json"),
+        (("config", "show", "--json"), "--maintenance --json config show"),
         (("config", "get", "maxConcurrency", "--root", "/r"), "--root /r --maintenance config get maxConcurrency"),
-        (("config", "set", "k", "v", "--json"), "--maintenance config set k v"),
+        (("config", "set", "--json", "k", "v"), "--maintenance --json config set k v"),
         (("config", "check"), "--maintenance config check"),
     ],
 )

@@ -16,12 +16,20 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from kit.scripted import RUN, SILENCE, STATUS, TASK, Refusal, Scripted, ending
+from kit.scripted import HANG_UP, RUN, SILENCE, STATUS, TASK, Refusal, Scripted, ending
 from kit.waiting import until
 
 from polpoctl.render import columns
 
-COMMAND = (sys.executable, "-c", "import sys; from polpoctl.__main__ import main; sys.argv[0] = 'polpoctl'; main()")
+# Where the tests run in a shell's background, SIGINT would be ignored.
+CODE = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from polpoctl.__main__ import main
+sys.argv[0] = 'polpoctl'
+main()
+"""
+COMMAND = (sys.executable, "-c", CODE)
 COLOUR = re.compile(r"\x1b\[\d+m")
 LONG = "make -j4 check日本 with a title that is far too long for any terminal " * 3
 
@@ -109,6 +117,24 @@ def test_a_column_in_the_middle_gives_way_too(polpod: Scripted) -> None:
     polpod.answers = {"queue.list": {"queues": [{"name": LONG, "slots": 2, "paused": True, "busy": 1, "ready": 0}]}}
     for width in (40, 120):
         assert COLOUR.sub("", on_terminal(polpod, width, "queue")[1]).endswith("…  2      1     0      paused")
+
+
+def test_a_long_value_goes_on_below_its_beginning(polpod: Scripted) -> None:
+    env = [f"NAME_{n}" for n in range(10, 30)]
+    spec = {"command": ["cat", "x" * 100], "shell": None, "cwd": "/", "env": env, "umask": 18, "stdin": None}
+    polpod.answers = {"task.get": {"task": TASK | {"spec": spec}, "runs": []}}
+    shown = on_terminal(polpod, 40, "show", "5")
+    values: dict[str, list[str]] = {}
+    for line in shown:
+        if begun := line[:13].strip():
+            name = begun
+        values.setdefault(name, []).append(line[13:])
+    assert (" ".join(values["environment"]), "".join(values["command"])) == (" ".join(env), "cat" + "x" * 100)
+
+
+@pytest.mark.parametrize("width", [60, 70])
+def test_help_is_as_wide_as_the_terminal(polpod: Scripted, width: int) -> None:
+    assert max(map(len, on_terminal(polpod, width, "submit", "--help"))) in range(width - 10, width + 1)
 
 
 def test_colours_are_for_terminals_that_want_them(polpod: Scripted) -> None:
@@ -207,6 +233,28 @@ def test_a_full_disk_under_stdout_is_an_error(polpod: Scripted) -> None:
     with open("/dev/full", "wb") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, env=environment(), timeout=30)
     assert (done.returncode, done.stderr) == (1, b"polpoctl: [Errno 28] No space left on device\n")
+
+
+@pytest.mark.parametrize("argv", [(), ("--keep-waiting", "--exit-status")])
+def test_the_time_to_wait_runs_out_while_polpod_is_away_too(polpod: Scripted, argv: tuple[str, ...]) -> None:
+    polpod.answers = {"task.wait": SILENCE}
+    with process(polpod, "wait", *argv, "--timeout", "2", "5") as waiting:
+        polpod.called("task.wait")
+        polpod.stop()
+        out, err = waiting.communicate(timeout=30)  # polpod is waited for twice as long
+    assert (waiting.returncode, out) == (124, b"")
+    assert err.endswith(b"polpoctl: time ran out while polpod was away\n")
+
+
+@pytest.mark.parametrize(("argv", "code"), [((), 4), (("--keep-waiting",), 0)])
+def test_whoever_keeps_waiting_waits_for_polpod_as_long_as_it_takes(
+    polpod: Scripted, argv: tuple[str, ...], code: int
+) -> None:
+    polpod.answers = {"task.wait": [HANG_UP, {"finished": True, "tasks": [ending()]}]}
+    without_patience = "import polpoctl.commands.wait as wait; wait.RECONNECT = 0.0\n" + CODE
+    command = [sys.executable, "-c", without_patience, "wait", "--socket", polpod.path, *argv, "5"]
+    done = subprocess.run(command, capture_output=True, env=environment(), timeout=30)
+    assert done.returncode == code, done.stderr
 
 
 def test_a_followed_log_goes_on_over_a_restart_of_polpod(polpod: Scripted) -> None:

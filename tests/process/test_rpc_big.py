@@ -71,6 +71,20 @@ def test_of_a_thousand_submissions_the_bad_ones_alone_are_refused(client: Client
     assert (last["title"], last["priority"], last["project"], last["spec"]["env"]) == ("last", 3, "many", ["A"])
 
 
+def test_within_a_batch_later_ones_may_depend_on_earlier_ones(client: Client) -> None:
+    first = int(client.call("task.submit", command=["true"], hold=True)["id"]) + 1
+    defaults = {"command": ["true"], "cwd": "/", "hold": True}
+    chain: list[dict[str, Any]] = [
+        {},
+        {"depends_on": [str(first)]},
+        {"depends_on": ["x"]},
+        {"depends_on": [str(first + 1)]},
+    ]
+    results = client.call("task.submit_many", defaults=defaults, tasks=chain)["results"]
+    assert [r.get("id") for r in results] == [str(first), str(first + 1), None, str(first + 2)]
+    assert [client.call("task.get", id=r["id"])["task"]["unmet"] for r in results if "id" in r] == [0, 1, 1]
+
+
 # Pages
 
 

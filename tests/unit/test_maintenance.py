@@ -79,9 +79,24 @@ def test_init_where_nothing_can_be_made_says_where(directory: Directory) -> None
     assert (code, said) == (1, f"{directory.root}/file/.polpo: Not a directory")
 
 
+@pytest.mark.parametrize(
+    ("words", "value"),
+    [
+        (("init",), {"path": "{root}/.polpo", "made": False}),
+        (("config", "get", "storage"), "sqlite"),
+        (("config", "set", "killGrace", "7"), {"key": "killGrace", "value": 7}),
+        (("config", "check"), {"path": "{root}/.polpo/polpo.json", "good": True, "unknown": ["$.more"]}),
+    ],
+)
+def test_whoever_asks_for_json_gets_it(directory: Directory, words: tuple[str, ...], value: object) -> None:
+    directory.write('{"more": 1}')
+    code, out, _ = directory.run("--json", *words)
+    assert (code, json.loads(out.replace(str(directory.root), "{root}"))) == (0, value)
+
+
 def test_show_has_the_defaults_too(directory: Directory) -> None:
     directory.write('{"project": "mine", "settings": {"killGrace": 5}}')
-    shown = json.loads(directory.ok("config", "show", "--json"))
+    shown = json.loads(directory.ok("--json", "config", "show"))
     assert (shown["project"], shown["settings"]["killGrace"], shown["settings"]["onShutdown"]) == ("mine", 5, "stop")
 
 

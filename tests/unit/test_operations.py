@@ -16,7 +16,7 @@ from polpod.errors import Conflict, InvalidRequest, InvalidTransition, NotFound,
 from polpod.model.agents import Queue
 from polpod.model.events import Event
 from polpod.model.submissions import Edit
-from polpod.model.tasks import FINISHED, OCCUPYING, Dependency, Task, TaskResult, TaskStatus
+from polpod.model.tasks import FINISHED, OCCUPYING, Dependency, Spec, Task, TaskResult, TaskStatus
 from polpod.rules.tasks import EDGES
 from polpod.services.operations import Done, Operation, cancel, each, edit, hold, release, remove, retry
 from polpod.services.rpc.refusal import refusal
@@ -281,6 +281,41 @@ def test_a_task_moved_to_a_queue_is_where_the_scheduler_looks(store: Store, queu
     store.edit(queue=queue)
     assert store.group.write(lambda tx: tx[Queues].find()) == known
     assert [t.id for t in store.group.write(lambda tx: queries.ready(tx, queue, 9))] == ["7"]
+
+
+FULL: dict[str, Any] = {
+    "title": "T", "description": "D", "labels": {"a": "1"}, "not_before": NOW, "deadline": LATER, "max_retries": 2,
+    "max_duration": 60.0, "stale_threshold": 5.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_null_clears_a_field_and_no_other(store: Store, name: str) -> None:
+    before = store.put(**FULL)
+    after = store.edit(**{name: None})
+    empty = {"title": "", "description": "", "labels": {}}.get(name)
+    assert msgspec.to_builtins(after) == msgspec.to_builtins(before) | msgspec.to_builtins(
+        {name: empty, "version": after.version, "updated_at": after.updated_at}
+    )
+
+
+def test_a_cleared_title_is_the_command_again(store: Store) -> None:
+    spec = Spec(command=("make", "a b"), cwd="/")
+    store.put(title="T", spec_id=store.group.write(lambda tx: queries.keep_spec(tx, spec)))
+    assert store.edit(title=None).title == "make 'a b'"
+
+
+def test_cleared_dependencies_are_waited_for_no_longer(store: Store) -> None:
+    store.put("1")
+    store.put(on=("1",))
+    assert (store.edit(depends_on=None).unmet, store.get().depends_on) == (0, ())
+
+
+@pytest.mark.parametrize("name", ["priority", "queue", "hold"])
+def test_what_every_task_has_cannot_be_cleared(store: Store, name: str) -> None:
+    store.put()
+    with pytest.raises(msgspec.ValidationError, match=rf"\$\.{name}"):
+        store.edit(**{name: None})
 
 
 def test_an_edit_of_another_version_is_a_conflict(store: Store) -> None:

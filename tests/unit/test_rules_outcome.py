@@ -14,7 +14,7 @@ from kit.samples import BOOT, LATER, NOW, a_run, a_task
 
 from polpod.model.runs import Reason, Run, RunStatus
 from polpod.model.tasks import OCCUPYING, Backoff, Task, TaskStatus
-from polpod.rules.outcome import MEANING, launch, no_row, outcome
+from polpod.rules.outcome import MEANING, inexecutable, launch, no_row, outcome
 from polpod.rules.retry import LAUNCH_FAILURES_UNTIL_PARKED
 from polpod.rules.tasks import Change
 from polpod.runner import contract
@@ -429,3 +429,16 @@ def test_interruptions_never_fail_a_task(ends: list[tuple[R, Q]]) -> None:
         task = decided(launch(task, run, NOW).task, run).task
         assert task.status in (S.PENDING, S.AWAITING_APPROVAL)
     assert task.retries == 0
+
+
+def test_what_nothing_can_carry_out_fails_without_an_attempt() -> None:
+    task = a_task(max_retries=3)
+    change = inexecutable(task, LATER, "its spec is gone")
+    failed = change.task
+    assert (failed.status, failed.attempts, failed.retries, failed.finished_at) == (S.FAILED, 0, 0, LATER)
+    assert failed.result is not None
+    assert (failed.result.reason, failed.result.error) == (Q.SPAWN_FAILED, "its spec is gone")
+    assert [(e.kind, e.body["to"]) for e in change.events] == [
+        ("task:transition", S.AWAITING_APPROVAL),
+        ("task:transition", S.FAILED),
+    ]

@@ -12,7 +12,7 @@ from polpod.model.agents import Busy, Queue
 from polpod.model.runs import RunStatus
 from polpod.model.tasks import OCCUPYING, Task, TaskResult, TaskStatus
 from polpod.rules.pick import Capacity
-from polpod.rules.waiting import Ending, State, Surroundings, Why, ending, state, why
+from polpod.rules.waiting import Ending, State, Surroundings, Why, blocked, ending, state, why
 
 S = TaskStatus
 ALONE = Surroundings()
@@ -71,6 +71,16 @@ def test_a_pending_task_waits_for_one_thing_at_a_time(
     assert state(a_task(**values), Surroundings(dependencies)) is expected
 
 
+def test_a_task_is_blocked_by_a_quarantined_one() -> None:
+    around = Surroundings([WAITS_FOR], quarantined=["9"])
+    assert state(a_task(unmet=2), around) is State.BLOCKED
+    assert explained(a_task(unmet=2), around) == Why(
+        ("Task 7 is blocked: task 9 is quarantined, since its record cannot be read.",),
+        ("polpoctl show 9", "polpoctl cancel 7"),
+    )
+    assert blocked("9", None) == Ending("blocked", "task 9, which it waits for, is quarantined")
+
+
 ENDINGS = [
     (a_task(status=S.DONE), Ending("done")),
     (a_task(status=S.CANCELLED), Ending("cancelled")),
@@ -85,18 +95,12 @@ ENDINGS = [
 
 @pytest.mark.parametrize(("task", "expected"), ENDINGS, ids=[t.status for t, _ in ENDINGS])
 def test_how_waiting_ends(task: Task, expected: Ending) -> None:
-    assert ending(task, None) == expected
+    assert ending(task) == expected
 
 
-@pytest.mark.parametrize(("dead", "message"), [(FAILED, "failed"), (CANCELLED, "was cancelled")])
-def test_waiting_ends_for_a_task_whose_dependency_will_not_be_done(dead: Task, message: str) -> None:
-    expected = Ending("blocked", f"task {dead.id}, which it waits for, {message}")
-    assert ending(a_task(unmet=1), dead) == expected
-
-
-@pytest.mark.parametrize("status", [s for s in S if s is not S.PENDING])
-def test_a_dead_dependency_blocks_only_what_is_pending(status: S) -> None:
-    assert ending(a_task(status=status), FAILED).outcome != "blocked"
+@pytest.mark.parametrize(("status", "message"), [(S.FAILED, "failed"), (S.CANCELLED, "was cancelled")])
+def test_waiting_ends_for_a_task_whose_dependency_will_not_be_done(status: S, message: str) -> None:
+    assert blocked("9", status) == Ending("blocked", f"task 9, which it waits for, {message}")
 
 
 def test_a_held_task_is_released() -> None:

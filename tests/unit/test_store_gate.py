@@ -9,7 +9,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,14 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from polpod.errors import AlreadyExists, CommitInDoubt, StoreError
+from polpod.errors import AlreadyExists, CommitInDoubt, Conflict, StoreError, Undecodable
 from polpod.model.events import Event
 from polpod.store.databases import RUNS, TASKS
-from polpod.store.gate import Gate, open_gate
+from polpod.store.gate import ROUNDS, Gate, open_gate
 from polpod.store.group import GroupCommit
 from polpod.store.records import Tx
 from polpod.store.sqlite import Connection, open_reader, open_writer
-from polpod.store.tables import Events, Setting, Settings
+from polpod.store.tables import Events, Quarantine, Setting, Settings
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BOUND = 20.0
@@ -138,11 +138,41 @@ def test_a_caller_gets_what_its_body_raised(run: Callable[[Test], None]) -> None
 
 def test_each_of_several_bodies_has_its_own_answer(run: Callable[[Test], None]) -> None:
     async def test(gate: Gate[Tx]) -> None:
-        wanted = [str(number % 299) for number in range(300)]
-        answers = await gate.write_each([put(name) for name in wanted])
-        assert answers[:299] == wanted[:299]
-        assert isinstance(answers[299], AlreadyExists)
+        def refused(tx: Tx) -> str:
+            put("half")(tx)
+            raise Conflict("mine")
+
+        heard: list[list[str]] = []
+        gate.subscribe(lambda events: heard.append([event.subject for event in events]))
+        many = [str(number) for number in range(300)]
+        answers = await gate.write_each([put("a"), refused, put("b"), *map(put, many)])
+        assert (answers[0], type(answers[1]), answers[2:]) == ("a", Conflict, ["b", *many])
+        assert heard == [["a", "b", *many]], "one commit for all of them"
+        assert await names(gate) == {"a", "b", *many}
         assert await gate.write_each([]) == []
+
+    run(test)
+
+
+def test_an_error_that_is_no_refusal_undoes_all_of_several_bodies_and_nothing_else(run: Callable[[Test], None]) -> None:
+    async def test(gate: Gate[Tx]) -> None:
+        first, errors = Held("first"), []
+
+        async def write_each(*bodies: Callable[[Tx], str]) -> None:
+            try:
+                await gate.write_each(bodies)
+            except (AlreadyExists, ZeroDivisionError) as error:
+                errors.append(type(error))
+
+        async with calling(gate, first), anyio.create_task_group() as tasks:
+            tasks.start_soon(gate.write, put("before"))
+            tasks.start_soon(write_each, put("a"), lambda tx: str(1 // 0))
+            tasks.start_soon(write_each, put("b"), put("c"), put("b"))
+            tasks.start_soon(gate.write, put("after"))
+            await anyio.wait_all_tasks_blocked()
+            first.go.set()
+        assert await names(gate) == {"first", "before", "after"}
+        assert sorted(errors, key=str) == [ZeroDivisionError, AlreadyExists]
 
     run(test)
 
@@ -317,6 +347,82 @@ def test_a_closed_gate_refuses(run: Callable[[Test], None], tmp_path: Path) -> N
             await gate.write(put("b"))
         with pytest.raises(StoreError, match="closed"):
             await names(gate)
+
+    run(test)
+
+
+# Records that do not decode (F10).
+
+
+def spoil(path: Path, **names: str) -> None:
+    """Write these documents into the settings of these names."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        for name, doc in names.items():
+            db.execute("UPDATE settings SET doc = ? WHERE name = ?", (doc, name))
+
+
+def test_a_body_that_meets_bad_rows_runs_again_without_them(
+    run: Callable[[Test], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test(gate: Gate[Tx]) -> None:
+        path = tmp_path / "state.db"
+        for name in "abcdef":
+            await gate.write(put(name))
+        heard: list[str] = []
+        gate.subscribe(lambda events: heard.extend(event.subject for event in events))
+        spoil(path, a="{", b="[]")
+        assert await names(gate) == set("cdef")
+        assert heard == ["setting/a", "setting/b"]
+        spoil(path, c="{")
+        assert await gate.write(lambda tx: tx[Settings].get("c")) is None
+        spoil(path, d="{")
+        ran: list[str] = []
+
+        def reads(tx: Tx) -> object:
+            return tx[Settings].get("d")
+
+        def counts(tx: Tx) -> int:
+            ran.append("x")
+            return tx[Settings].count()
+
+        assert await gate.write_each([counts, reads, put("g")]) == [2, None, "g"]
+        assert len(ran) == 3, "in a group, alone since another body of it failed, and without the bad row"
+        assert heard == [f"setting/{name}" for name in "abcd"] + ["g"]
+        assert [record.getMessage().split()[1] for record in caplog.records] == heard[:-1]
+
+    run(test)
+
+
+def test_those_who_meet_a_bad_row_at_once_set_it_aside_once(run: Callable[[Test], None], tmp_path: Path) -> None:
+    async def test(gate: Gate[Tx]) -> None:
+        await gate.write(put("a"))
+        await gate.write(put("b"))
+        spoil(tmp_path / "state.db", a="{")
+        found: list[set[str]] = []
+
+        async def look() -> None:
+            found.append(await names(gate))
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(9):
+                tasks.start_soon(look)
+        assert found == [{"b"}] * 9
+        assert await gate.read(lambda tx: tx[Quarantine].count()) == 1
+
+    run(test)
+
+
+def test_running_again_has_an_end(run: Callable[[Test], None]) -> None:
+    async def test(gate: Gate[Tx]) -> None:
+        times: list[int] = []
+
+        def body(tx: Tx) -> None:
+            times.append(1)
+            raise Undecodable("a row that is not there", "settings", [("nobody",)])
+
+        with pytest.raises(Undecodable):
+            await gate.read(body)
+        assert len(times) == ROUNDS + 1
 
     run(test)
 

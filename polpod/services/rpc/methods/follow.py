@@ -11,9 +11,8 @@ from msgspec import Meta, Struct
 from polpod.errors import NotFound
 from polpod.model.runs import Run
 from polpod.model.submissions import Id
-from polpod.model.tasks import Task, TaskStatus
-from polpod.rules.waiting import ending
 from polpod.services import views
+from polpod.services.awaited import Awaited
 from polpod.services.instance import Instance
 from polpod.services.journal import EVERYTHING
 from polpod.services.logs import Slice, read_log
@@ -56,44 +55,15 @@ class EventList(Struct, frozen=True, forbid_unknown_fields=True):
 async def wait(call: Call, params: WaitFor) -> dict[str, object]:
     """Returns when all (any) of the tasks ended, or at the end of the long poll with `finished` false."""
     instance = call.desk.instance
-    with instance.journal.listening(f"task/{i}" for i in params.ids) as bell:
+    with instance.journal.listening() as watch:
+        awaited = Awaited(instance.tasks, watch, params.ids, keep_waiting=params.keep_waiting)
         until = trio.current_time() + params.timeout
         while True:
-            seen = await instance.tasks.read(lambda tx: [_ending(tx, i, params.keep_waiting) for i in params.ids])
-            over = [s["outcome"] is not None for s in seen]
-            finished = any(over) if params.any else all(over)
+            await awaited.look()
+            finished = awaited.over(any_of_them=params.any)
             if finished or trio.current_time() >= until:
-                return {"finished": finished, "tasks": seen}
-            # A dependency of a dependency may have failed, which is no event of the task itself: look again in a while.
-            await bell.wait(min(until, trio.current_time() + 5))
-
-
-def _ending(tx: Tx, task_id: str, keep_waiting: bool) -> dict[str, object]:
-    task = require(tx, task_id)
-    end = ending(task, None if keep_waiting else _dead_end(tx, task))
-    result = task.result
-    return {
-        "id": task.id,
-        "status": task.status,
-        "outcome": end.outcome,
-        "reason": result.reason if result else None,
-        "exit_code": result.exit_code if result else None,
-        "signal": result.signal if result else None,
-        "message": end.message,
-    }
-
-
-def _dead_end(tx: Tx, task: Task) -> Task | None:
-    """A failed or cancelled task that this one waits for, directly or through others."""
-    seen, waiting = {task.id}, [task]
-    while waiting:
-        for dependency in views.unmet_dependencies(tx, waiting.pop()):
-            if dependency.finished:
-                return dependency
-            if dependency.id not in seen:
-                seen.add(dependency.id)
-                waiting.append(dependency)
-    return None
+                return {"finished": finished, "tasks": awaited.entries()}
+            await watch.wait(until)
 
 
 async def logs(call: Call, params: Logs) -> dict[str, object]:
@@ -103,34 +73,38 @@ async def logs(call: Call, params: Logs) -> dict[str, object]:
     the task will have no other run by itself.
     """
     instance = call.desk.instance
-    until = trio.current_time() + params.wait
-    while True:
-        # First whether it is over, then the bytes: what was written before the end is never missed.
-        task, run = await _task_and_run(instance, params)
-        over = run is None or not run.live
-        part = Slice(params.offset, b"", params.offset)
-        if run is not None:
-            part = await trio.to_thread.run_sync(read_log, run.log_path, params.offset, params.limit, params.tail)
-        settled = task.finished or task.status is TaskStatus.AWAITING_APPROVAL
-        end = not part.data and over and (settled or params.run is not None)
-        if part.data or end or trio.current_time() >= until:
-            return {
-                "run_id": run.id if run else None,
-                "offset": part.offset,
-                "data": base64.b64encode(part.data).decode(),
-                "next_offset": part.next_offset,
-                "end": end,
-            }
-        await trio.sleep(LOG_LOOK_EVERY)
+    with instance.journal.listening() as watch:
+        awaited = Awaited(instance.tasks, watch, [params.id])
+        until = trio.current_time() + params.wait
+        while True:
+            # First whether it is over, then the bytes: what was written before the end is never missed.
+            if params.run is None:
+                await awaited.look()
+            run = await _run(instance, params)
+            over = run is None or not run.live
+            part = Slice(params.offset, b"", params.offset)
+            if run is not None:
+                part = await trio.to_thread.run_sync(read_log, run.log_path, params.offset, params.limit, params.tail)
+            end = not part.data and over and (params.run is not None or awaited.over())
+            if part.data or end or trio.current_time() >= until:
+                return {
+                    "run_id": run.id if run else None,
+                    "offset": part.offset,
+                    "data": base64.b64encode(part.data).decode(),
+                    "next_offset": part.next_offset,
+                    "end": end,
+                }
+            await watch.wait(until if over else trio.current_time() + LOG_LOOK_EVERY)
 
 
-async def _task_and_run(instance: Instance, params: Logs) -> tuple[Task, Run | None]:
+async def _run(instance: Instance, params: Logs) -> Run | None:
+    """The run that is named, or the newest if there is one."""
     task = await instance.tasks.read(lambda tx: require(tx, params.id))
     run_id = task.run_id if params.run is None else params.run
     run = None if run_id is None else await instance.runs.read(lambda tx: tx.get(run_id))
     if params.run is not None and (run is None or run.task_id != task.id):
         raise NotFound(f"task {task.id} has no run {params.run}")
-    return task, run
+    return run
 
 
 async def events(call: Call, params: EventList) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -11,7 +12,7 @@ from msgspec import Meta, Struct
 
 from polpod import crash
 from polpod.config import Config
-from polpod.errors import DiskFull, NotFound, PermissionDenied, RequestError
+from polpod.errors import DiskFull, PermissionDenied, RequestError
 from polpod.model.submissions import Edit, Id, Selector, Submission
 from polpod.model.tasks import FINISHED, Spec, Task, TaskStatus
 from polpod.rules.waiting import Why, why
@@ -20,7 +21,7 @@ from polpod.services.instance import Instance, now
 from polpod.services.operations import Done, Operation
 from polpod.services.rpc.method import Call, Caller, Method, Right
 from polpod.services.rpc.refusal import invalid, refusal
-from polpod.services.selection import require, select, statuses
+from polpod.services.selection import absent, require, select, statuses
 from polpod.services.submission import Submitted, enterable, specify, store
 from polpod.store import queries
 from polpod.store.records import Tx
@@ -81,26 +82,27 @@ async def submit_many(call: Call, params: SubmitMany) -> dict[str, object]:
         except msgspec.ValidationError as exc:
             checked.append(invalid(exc))
     config, uid = instance.config, call.caller.uid
-    results = await instance.tasks.write(lambda tx: [_stored(tx, entry, config, uid) for entry in checked])
+    bodies = [partial(_stored, entry=entry, config=config, uid=uid) for entry in checked]
+    results = await instance.tasks.write_each(bodies)
     crash.point("submit.committed")
-    return {"results": results}
+    return {"results": [{"error": refusal(r)} if isinstance(r, RequestError) else r for r in results]}
 
 
 async def get(call: Call, params: Get) -> dict[str, object]:
     instance = call.desk.instance
     with_values = params.env
 
-    def body(tx: Tx) -> tuple[Task, list[Task], dict[str, Any] | None]:
+    def body(tx: Tx) -> tuple[Task, views.Unmet, dict[str, Any] | None]:
         task = require(tx, params.id)
         if with_values:
             _require_own(call.caller, task)  # a run has the values of its own task already, and no business with others
         spec = views.spec_view(tx, task.spec_id, with_values=with_values)
         return task, views.unmet_dependencies(tx, task), spec
 
-    task, dependencies, spec = await instance.tasks.read(body)
+    task, unmet, spec = await instance.tasks.read(body)
     runs = await instance.runs.read(lambda tx: tx.of_task(task.id))
     live = next((r for r in runs if r.live), None)
-    around = views.surroundings(task, dependencies, live, call.desk.killer.stuck)
+    around = views.surroundings(task, unmet, live, call.desk.killer.stuck)
     view = views.task_view(task, around) | {"spec": spec}
     return {"task": view, "runs": [views.run_view(r) for r in runs[-MOST_RUNS:]]}
 
@@ -111,11 +113,11 @@ async def list_(call: Call, params: List) -> dict[str, object]:
     since = now() - RECENT if recent else None
     default = [s for s in TaskStatus if s not in FINISHED] if recent else None
 
-    def body(tx: Tx) -> tuple[list[tuple[Task, list[Task]]], int | None]:
+    def body(tx: Tx) -> tuple[list[tuple[Task, views.Unmet]], int | None]:
         if selector.ids is not None:
             tasks, missing = select(tx, selector)
             if missing:
-                raise NotFound(f"there is no task {', '.join(missing)}")
+                raise absent(tx, *missing)
             tasks = [t for t in tasks if params.after is None or t.seq > params.after]
             page, rest = tasks[: params.limit], tasks[params.limit :]
             following = page[-1].seq if rest else None
@@ -192,8 +194,8 @@ async def _each(call: Call, params: Selected, operation: Operation) -> list[Done
 
     def body(tx: Tx) -> list[Done]:
         tasks, missing = select(tx, params.select)
-        absent = [Done(i, error=refusal(NotFound(f"there is no task {i}"))) for i in missing]
-        return operations.each(tx, tasks, guarded, call.caller.name, refusal) + absent
+        not_there = [Done(i, error=refusal(absent(tx, i))) for i in missing]
+        return operations.each(tx, tasks, guarded, call.caller.name, refusal) + not_there
 
     return await call.desk.instance.tasks.write(body)
 
@@ -212,13 +214,10 @@ async def _checked(instance: Instance, submission: Submission, entered: dict[str
     return spec
 
 
-def _stored(tx: Tx, entry: tuple[Submission, Spec] | RequestError, config: Config, uid: int) -> dict[str, Any]:
-    try:
-        if isinstance(entry, RequestError):
-            raise entry
-        return dict(msgspec.to_builtins(store(tx, *entry, config, uid)))
-    except RequestError as exc:
-        return {"error": refusal(exc)}
+def _stored(tx: Tx, entry: tuple[Submission, Spec] | RequestError, config: Config, uid: int) -> Submitted:
+    if isinstance(entry, RequestError):
+        raise entry
+    return store(tx, *entry, config, uid)
 
 
 def _refuse_when_full(instance: Instance) -> None:

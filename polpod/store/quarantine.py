@@ -1,0 +1,96 @@
+"""Rows of the task store that mean nothing, and where they are kept instead (F10).
+
+Rules:
+
+1. Nothing is thrown away: a row is moved, with all its columns and its document, into the table `quarantine`, and so
+   are the rows that have to go with it.
+2. The same transaction writes the event: `task:quarantined` about `task/12`, and so on by the noun of the table.
+3. What others stand on is put back, as far as the key alone tells what it must be: a queue, paused, since nobody knows
+   how it was set; a dependency; an event's place in the journal, which then says that it was quarantined.
+
+A task is gone from all lists, cannot be started, and holds up what depends on it; its run goes on, and is collected.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from polpod.errors import Undecodable
+from polpod.model.agents import Queue
+from polpod.model.events import Event
+from polpod.model.tasks import Dependency, TaskStatus
+from polpod.store.records import Tx
+from polpod.store.table import AnyTable, Row
+from polpod.store.tables import TABLES, Dependencies, Events, Quarantine, Quarantined, Queues, Tasks
+
+_BY_NAME: dict[str, AnyTable] = {table.name: table for table in TABLES}
+
+
+def set_aside(tx: Tx, bad: Undecodable) -> list[str]:
+    """Move those of the named rows that are still there and still do not decode; a sentence about each."""
+    table = _BY_NAME[bad.table]
+    told = []
+    for key in bad.keys:
+        for row in tx[table].stored(*table.with_key(key)):
+            if (problem := table.problem(row.doc)) is not None:
+                kept = _move(tx, table, row, problem)
+                told.append(
+                    f"{kept.subject} does not decode: {problem}; it is kept in the table quarantine ({kept.seq})"
+                )
+    return told
+
+
+def of_task(tx: Tx, task_id: str) -> Quarantined | None:
+    """The row of that task, where it was set aside."""
+    found = tx[Quarantine].find(Quarantine.subject.eq(f"{Tasks.noun}/{task_id}"), limit=1)
+    return found[0] if found else None
+
+
+def by_idempotency_key(tx: Tx, created_by: int, key: str) -> Quarantined | None:
+    """The row of the task that this user submitted under this key, where it was set aside."""
+    found = tx[Quarantine].find(Quarantine.idempotency_key.eq(key))
+    return next((row for row in found if row.columns[Tasks.created_by.name] == created_by), None)
+
+
+def _move(tx: Tx, table: AnyTable, row: Row, problem: str) -> Quarantined:
+    at = datetime.now(UTC)
+    key = table.key_of(row)
+    kept = _keep(tx, table, row, problem, at)
+    for other in _BY_NAME.values():
+        for ref in other.refs:
+            if ref.table is table:
+                for gone in tx[other].stored(ref.column.eq(key[0])):
+                    _keep(tx, other, gone, f"it went with {kept.subject}", at)
+    tx[table].delete_where(*table.with_key(key))
+    body = {"problem": problem, "quarantine": kept.seq}
+    if table is Tasks:
+        body["status"] = row.columns[Tasks.status.name]
+    note = Event(at=at, kind=f"{table.noun}:quarantined", subject=kept.subject, body=body)
+    if table is Events:
+        note = msgspec.structs.replace(note, seq=key[0])
+        tx[Events].add(note)
+        tx.appended.append(note)
+    else:
+        tx.append(Events, note)
+    if (stand_in := _stand_in(tx, table, key)) is not None:
+        tx[table].add(stand_in)
+    return kept
+
+
+def _keep(tx: Tx, table: AnyTable, row: Row, problem: str, at: datetime) -> Quarantined:
+    subject = "/".join((table.noun, *map(str, table.key_of(row))))
+    doc = row.doc.decode(errors="backslashreplace")
+    entry = Quarantined(at=at, subject=subject, table=table.name, problem=problem, columns=row.columns, doc=doc)
+    return tx.append(Quarantine, entry)
+
+
+def _stand_in(tx: Tx, table: AnyTable, key: tuple[Any, ...]) -> Queue | Dependency | None:
+    if table is Queues:
+        return Queue(name=key[0], paused=True)
+    if table is Dependencies:
+        met = tx[Tasks].count(Tasks.id.eq(key[1]), Tasks.status.eq(TaskStatus.DONE))
+        return Dependency(task_id=key[0], on_id=key[1], met=bool(met))
+    return None
