@@ -13,6 +13,7 @@ from polpod.paths import daemon_root, daemon_socket
 from polpod.remedies import advice
 
 TRY_AGAIN = 75
+"""What polpoctl exits with, too (DESIGN §10)."""
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -59,7 +60,9 @@ def main() -> int:
         print(f"polpod: {exc}", file=sys.stderr)
         for line in advice(exc, root):
             print(f"polpod: {line}", file=sys.stderr)
-        return 3 if isinstance(exc, NotFound) else TRY_AGAIN if isinstance(exc, DiskFull | Unavailable) else 1
+        if options.maintenance is not None and isinstance(exc, DiskFull | Unavailable):
+            return TRY_AGAIN
+        return 3 if isinstance(exc, NotFound) else 1
 
 
 def _serve(root: str, socket: str) -> int:
