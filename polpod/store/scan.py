@@ -5,6 +5,7 @@ It works on a copy, which it may change.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,12 +20,16 @@ Row = tuple[int, tuple[object, ...]]
 PAGE = 4096
 """Bytes of a page of every database that polpod made."""
 
+_LARGEST = 2**36
+"""Bytes of a file that is believed to have been that long."""
+
 REACH = 2**16
 """How far behind the first row that cannot be read others are looked for, where no index says how many there are."""
 
 
 def open_damaged(copy: str, schema: Schema) -> sqlite3.Connection:
     """A connection that shows the tables of `schema` as far as they are there.  Raises sqlite3.Error, OSError."""
+    _extend(copy)
     db = _connect(copy)
     try:
         (objects,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
@@ -107,6 +112,15 @@ def _connect(path: str) -> sqlite3.Connection:
     return db
 
 
+def _extend(copy: str) -> None:
+    """Make a file that was cut short as long as it says that it is: with pages missing, SQLite shows none of the others."""
+    with open(copy, "rb") as file:
+        header = file.read(32)
+    said = int.from_bytes(header[28:32], "big")
+    if header.startswith(b"SQLite format 3\0") and os.path.getsize(copy) < said * PAGE <= _LARGEST:
+        os.truncate(copy, said * PAGE)
+
+
 def _graft(copy: str, schema: Schema) -> None:
     """Give the file the first page of a new database of this schema, where the tables begin on the same pages.
 
@@ -115,14 +129,15 @@ def _graft(copy: str, schema: Schema) -> None:
     fresh = Path(f"{copy}.fresh")
     with closing(open_writer(str(fresh), schema)) as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    first = bytearray(fresh.read_bytes()[:PAGE])
+    first, fresh_size = bytearray(fresh.read_bytes()[:PAGE]), fresh.stat().st_size
     fresh.unlink()
-    pages = Path(copy).stat().st_size // PAGE
+    pages = max(Path(copy).stat().st_size, fresh_size) // PAGE
     first[28:32] = pages.to_bytes(4, "big")
     first[32:40] = bytes(8)  # no free pages are known (sqlite.org/fileformat2.html, "The Database Header")
     first[92:96] = first[24:28]
     with open(copy, "r+b") as file:
         file.write(first)
+    os.truncate(copy, pages * PAGE)
 
 
 def _text(value: object) -> str:

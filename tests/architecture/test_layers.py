@@ -47,11 +47,24 @@ LAYERS: dict[str, set[str]] = {
     "polpod.filesystem": {"polpod.errors"},
     "polpod.maintenance": {
         *("polpod.maintenance", "polpod.doctor", "polpod.config", "polpod.store", "polpod.model", "polpod.paths"),
-        *("polpod.errors", "polpod.lock", "polpod.remedies", "polpod.runner.directory", "polpod.runner.contract", "msgspec"),
+        *(
+            "polpod.errors",
+            "polpod.lock",
+            "polpod.remedies",
+            "polpod.runner.directory",
+            "polpod.runner.contract",
+            "msgspec",
+        ),
     },
     "polpod.doctor": {
         *("polpod.doctor", "polpod.config", "polpod.store", "polpod.paths", "polpod.errors", "polpod.lock", "polpod"),
-        *("polpod.remedies", "polpod.filesystem", "polpod.wire", "polpod.runner.directory", "polpod.runner.containment"),
+        *(
+            "polpod.remedies",
+            "polpod.filesystem",
+            "polpod.wire",
+            "polpod.runner.directory",
+            "polpod.runner.containment",
+        ),
         "msgspec",
     },
     "polpod.services": {

@@ -40,10 +40,14 @@ def restored(host: Host, backup: Path) -> str:
 
 def all_over(host: Host) -> bool:
     counts = host.call("daemon.status")
-    return not {"pending", "in_progress", "assigned", "review"} & counts["tasks"].keys() and not {
-        "starting",
-        "running",
-    } & counts["runs"].keys()
+    return (
+        not {"pending", "in_progress", "assigned", "review"} & counts["tasks"].keys()
+        and not {
+            "starting",
+            "running",
+        }
+        & counts["runs"].keys()
+    )
 
 
 def test_backups_of_a_busy_instance_are_what_a_power_cut_would_leave(host: Host, elsewhere: Path) -> None:
