@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable
 
 from polpod.errors import StartError
 
@@ -41,9 +40,9 @@ def kind(path: str) -> int:
     return ctypes.c_long.from_buffer(answer).value & 0xFFFFFFFF
 
 
-def refuse_unfit(path: str, kind_of: Callable[[str], int] | None = None) -> None:
-    """Raises StartError, naming the kind, where a database must not be; `kind_of` stands in for `kind` in tests."""
-    if (name := UNFIT.get((kind_of or kind)(path))) is not None:
+def refuse_unfit(path: str) -> None:
+    """Raises StartError, naming the kind, where a database must not be."""
+    if (name := UNFIT.get(kind(path))) is not None:
         raise StartError(
             f"{path} is on {name}: databases there are damaged sooner or later, since file locks and shared memory do "
             "not hold between hosts; put the state directory on a local disk (polpod --root DIR)"

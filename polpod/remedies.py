@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from polpod.errors import Damaged, SchemaTooNew, StoreError
+from polpod.errors import CommitInDoubt, Damaged, SchemaTooNew, StoreError
 
 
 def command(root: str, *words: str) -> str:
@@ -33,9 +33,9 @@ def advice(error: Exception, root: str) -> list[str]:
                 f"  {check(root)}      says what is there",
                 f"  {restore(root)}   puts a backup in place, and keeps what is there now",
             ]
-        case Damaged():
+        case Damaged() | CommitInDoubt():
             return [
-                "nothing was changed:",
+                "before it is started again:",
                 f"  {check(root)}            says what is damaged",
                 f"  {restore(root)}   puts a backup in place, and keeps what is there now",
                 f"  {salvage(root)}          without a backup: saves what can still be read, and keeps the damaged file",

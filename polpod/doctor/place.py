@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from polpod import filesystem
 from polpod.doctor.checkup import Diagnosis, Patient, ok, problem, warning
@@ -40,10 +40,10 @@ def directory(patient: Patient) -> Iterator[Diagnosis]:
             yield warning("directory", f"{path}/{name}: a restore was interrupted; the next start completes it")
 
 
-def file_system(patient: Patient, kind_of: Callable[[str], int] = filesystem.kind) -> Iterator[Diagnosis]:
+def file_system(patient: Patient) -> Iterator[Diagnosis]:
     """F57."""
     path = patient.paths.path
-    kind = kind_of(path)
+    kind = filesystem.kind(path)
     if (name := filesystem.UNFIT.get(kind)) is not None:
         yield problem(
             "file system", f"{path} is on {name}, where polpod does not start", "use a local disk: --root DIR"

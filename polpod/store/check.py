@@ -75,7 +75,7 @@ def check(directory: str, *, served: bool = False) -> Checked:
 
 
 def refuse_half(directory: str) -> None:
-    """Raises Damaged where one of the two databases is gone or empty, and the other one has been used (F53).
+    """Raises Damaged where one of the two databases is gone or empty, and the other one has been used (F53); SchemaTooNew.
 
     A daemon would make a new one in its place, and forget what was in it.
     """
@@ -84,9 +84,15 @@ def refuse_half(directory: str) -> None:
     if len(gone) != 1:
         return
     (other,) = paths.keys() - gone
-    with closing(open_reader(paths[other])) as db, translated(paths[other]):
-        if db.execute(_USED[other]).fetchone():
-            raise Damaged(f"{paths[gone[0]]} is empty or not there, and {other} has been used with it")
+    try:
+        with closing(_open(paths[other], other)) as db, translated(paths[other]):
+            used = db.execute(_USED[other]).fetchone() is not None
+    except (Damaged, SchemaTooNew):
+        raise
+    except StoreError:  # another program's: whoever opens it says so
+        return
+    if used:
+        raise Damaged(f"{paths[gone[0]]} is empty or not there, and {other} has been used with it")
 
 
 def damaged(path: str) -> bool:
