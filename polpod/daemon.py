@@ -64,28 +64,51 @@ def prepare(root: str) -> StateDirectory:
         for directory in (paths.run_directories, paths.logs):
             os.makedirs(directory, mode=0o700, exist_ok=True)
         if not os.path.exists(paths.config):
-            with open(paths.config, "x") as file:
-                file.write(config.DEFAULT_TEXT)
+            config.write(paths.config, config.DEFAULT_TEXT)
     except OSError as exc:
         raise StartError(f"{exc.filename or paths.path}: {exc.strerror}") from exc
     return paths
 
 
-def lock(paths: StateDirectory) -> int:
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The state directory, locked for this process: its lock file and, since that can be removed (F61), itself."""
+
+    path: str
+    directory: int
+    lock: int
+
+    def require(self) -> None:
+        """Raises StoreError when the path leads elsewhere: what would be acknowledged now, nobody would find again."""
+        try:
+            there = os.path.samestat(os.stat(self.path), os.fstat(self.directory))
+        except OSError as exc:
+            raise StoreError(f"{self.path}: {exc.strerror}") from exc
+        if not there:
+            raise StoreError(f"{self.path}: another directory was put in its place")
+
+    def close(self) -> None:
+        os.close(self.lock)
+        os.close(self.directory)
+
+
+def lock(paths: StateDirectory) -> Held:
     """Take the state directory for this process; the lock ends with it.  Raises StartError (75) if another has it."""
     try:
+        directory = os.open(paths.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         fd = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as exc:
-        raise StartError(f"{paths.lock}: {exc.strerror}") from exc
-    if not _locked(fd):
-        holder = os.pread(fd, 20, 0).decode().strip() or "unknown"
+        raise StartError(f"{exc.filename}: {exc.strerror}") from exc
+    if not (_locked(directory) and _locked(fd)):
+        holder = os.pread(fd, 20, 0).decode(errors="replace").strip() or "unknown"
         os.close(fd)
+        os.close(directory)
         raise StartError(f"{paths.path}: another polpod (pid {holder}) has this state directory", OTHER_DAEMON)
     text = f"{os.getpid()}\n".encode()
     with suppress(OSError):  # for people to read; a full disk has room only for what is written in place (F49)
         os.pwrite(fd, text, 0)
         os.ftruncate(fd, len(text))
-    return fd
+    return Held(paths.path, directory, fd)
 
 
 def _locked(fd: int) -> bool:
@@ -132,7 +155,7 @@ async def _open(options: Options, received: AsyncIterator[int]) -> None:
     tasks.subscribe(instance.journal.absorb)
     listener = listen(options.socket)
     try:
-        await _serve(instance, listener, ballast, received)
+        await _serve(instance, listener, held, ballast, received)
     finally:
         listener.close()
         await tasks.close()
@@ -140,7 +163,7 @@ async def _open(options: Options, received: AsyncIterator[int]) -> None:
         if instance.base is not None:
             with suppress(OSError):  # a run lives on in it
                 os.rmdir(instance.base.path)
-        os.close(held)
+        held.close()
 
 
 async def _open_stores(paths: StateDirectory, ballast: Ballast) -> tuple[Gate[Tx], Gate[RunTx]]:
@@ -191,13 +214,15 @@ def assemble(instance: Instance, forks: Forks, nursery: trio.Nursery) -> Desk:
     return Desk(instance, inbox, killer)
 
 
-async def _serve(instance: Instance, listener: ListeningSocket, ballast: Ballast, received: AsyncIterator[int]) -> None:
+async def _serve(
+    instance: Instance, listener: ListeningSocket, held: Held, ballast: Ballast, received: AsyncIterator[int]
+) -> None:
     zygote, at_once = Zygote(), trio.Event()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(zygote.serve)
         nursery.start_soon(_keep_ballast, instance, ballast)
         desk = assemble(instance, zygote, nursery)
-        nursery.start_soon(_listen, listener, desk)
+        nursery.start_soon(_listen, listener, held, desk)
         nursery.start_soon(shutdown.obey, received, instance, at_once)
         log.info("polpod %s listens on %s (pid %d)", __version__, listener.path, os.getpid())
         await instance.stopping.wait()
@@ -205,16 +230,27 @@ async def _serve(instance: Instance, listener: ListeningSocket, ballast: Ballast
         nursery.cancel_scope.cancel()
 
 
-async def _listen(listener: ListeningSocket, desk: Desk) -> None:
-    """Answer on the socket, and on a new one in its place if somebody removed it (F61)."""
+async def _listen(listener: ListeningSocket, held: Held, desk: Desk) -> None:
+    """Answer on the socket, and on a new one in its place if somebody removed it (F61).  Raises StoreError (Held)."""
     while True:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.serve, trio.socket.from_stdlib_socket(listener.socket.dup()), desk)
-            while listener.in_place():
+            while not _listens_anew(listener):
                 await trio.sleep(SOCKET_LOOK_EVERY)
-            log.warning("%s is gone: listening anew", listener.path)
+                held.require()
             nursery.cancel_scope.cancel()
-        listener = listen(listener.path)
+
+
+def _listens_anew(listener: ListeningSocket) -> bool:
+    if listener.in_place():
+        return False
+    try:
+        listener.renew()
+    except StartError as exc:  # what is in our place may go again, and a full disk have room for a socket
+        log.warning("nobody can reach this daemon: %s", exc)
+        return False
+    log.warning("%s was gone: listening anew", listener.path)
+    return True
 
 
 async def _keep_ballast(instance: Instance, ballast: Ballast) -> None:

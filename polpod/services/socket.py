@@ -15,7 +15,7 @@ OTHER_DAEMON = 75
 """Exit code: try again when the other one is gone (DESIGN §10)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ListeningSocket:
     socket: socket.socket
     path: str
@@ -25,8 +25,14 @@ class ListeningSocket:
         """Whether the path still leads to us: somebody may have cleaned up (F61)."""
         try:
             return os.lstat(self.path).st_ino == self.inode
-        except FileNotFoundError:
+        except OSError:
             return False
+
+    def renew(self) -> None:
+        """Listen at the path anew.  Raises StartError while that cannot be; then all is as before."""
+        fresh = listen(self.path)
+        self.socket.close()
+        self.socket, self.inode = fresh.socket, fresh.inode
 
     def close(self) -> None:
         """Stop listening; what lies at the path goes only if it is ours."""
