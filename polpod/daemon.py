@@ -30,7 +30,7 @@ from polpod.services.killer import Killer
 from polpod.services.launcher import Forks, Launcher
 from polpod.services.rpc import server
 from polpod.services.scheduler import schedule
-from polpod.services.socket import OTHER_DAEMON, ListeningSocket, listen
+from polpod.services.socket import OTHER_DAEMON, ListeningSocket, listen, require_utf8
 from polpod.services.spares import Spares
 from polpod.services.watcher import Watcher
 from polpod.services.zygote import Zygote
@@ -56,6 +56,7 @@ class Options:
 
 def prepare(root: str) -> StateDirectory:
     """Make the state directory and what belongs in it.  Raises StartError where that cannot be, or is not ours."""
+    require_utf8(root, "--root")
     paths = StateDirectory(root)
     try:
         os.makedirs(paths.path, mode=0o700, exist_ok=True)

@@ -44,8 +44,9 @@ class ListeningSocket:
 def listen(path: str) -> ListeningSocket:
     """Bind and listen; a socket that nobody listens on any more is replaced in one step.
 
-    Raises StartError for a path that is too long, that somebody answers on, or that is not a socket.
+    Raises StartError for a path that is too long or not UTF-8, that somebody answers on, or that is not a socket.
     """
+    require_utf8(path, "--socket")
     if (size := len(os.fsencode(path))) > SUN_PATH_MAX:
         raise StartError(
             f"{path}: {size} bytes are too long for the path of a Unix socket (at most {SUN_PATH_MAX}); "
@@ -69,6 +70,14 @@ def listen(path: str) -> ListeningSocket:
         listener.close()
         raise StartError(f"{path}: cannot listen: {exc.strerror}") from exc
     return ListeningSocket(listener, path, inode)
+
+
+def require_utf8(path: str, option: str) -> None:
+    """Raises StartError for a path that neither a database nor a message could hold."""
+    try:
+        path.encode()
+    except UnicodeEncodeError as exc:
+        raise StartError(f"{os.fsencode(path)!r}: not UTF-8; give another path with {option}", exit_code=2) from exc
 
 
 def _refuse_what_lives(path: str) -> None:

@@ -199,6 +199,15 @@ def test_a_file_in_the_place_of_something_of_ours_is_named(host: Host) -> None:
     host.start()
 
 
+def test_a_path_that_is_not_utf8_is_refused(host: Host) -> None:
+    odd = os.fsdecode(os.fsencode(host.root) + b"/\xff")
+    for arguments in (("--root", odd), ("--root", str(host.root), "--socket", odd)):
+        status, output = polpod(*arguments)
+        assert (status, "Traceback" in output) == (2, False), output
+        assert "\\xff': not UTF-8" in output
+    assert not os.path.exists(odd)
+
+
 def test_a_root_that_cannot_have_a_state_directory_is_refused(host: Host) -> None:
     (host.root / "file").touch()
     for root in (host.root / "file", "/proc", "/dev/null"):
