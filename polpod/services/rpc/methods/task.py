@@ -213,9 +213,12 @@ async def _checked(call: Call, submission: Submission, entered: dict[str, Reques
             entered[spec.cwd] = None
         except RequestError as exc:
             entered[spec.cwd] = exc
-    if problem := entered[spec.cwd]:
-        if key is None or await instance.tasks.read(lambda tx: queries.by_idempotency_key(tx, uid, key)) is None:
-            raise problem
+    problem = entered[spec.cwd]
+    if problem is None:
+        return spec
+    known = None if key is None else await instance.tasks.read(lambda tx: queries.by_idempotency_key(tx, uid, key))
+    if known is None:
+        raise problem
     return spec
 
 
