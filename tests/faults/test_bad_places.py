@@ -218,6 +218,7 @@ def test_a_root_that_cannot_have_a_state_directory_is_refused(host: Host) -> Non
 
 def test_a_daemon_whose_state_directory_is_gone_ends_and_says_so(host: Host) -> None:
     daemon = host.start()
+    until(lambda: host.call("daemon.health")["ok"], "it has recovered")
     shutil.rmtree(host.paths.path)
     assert daemon.wait(30) == 1
     assert f"{host.paths.path}: No such file or directory" in host.log()
