@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
@@ -75,6 +76,21 @@ def load(path: str) -> tuple[Config, list[str]]:
     except OSError as exc:
         raise StartError(f"{path}: {exc.strerror}") from exc
     return parse(text, path)
+
+
+def write(path: str, text: str) -> None:
+    """Put polpo.json in place in one step: a full disk or a power cut leaves what was there.  Raises OSError."""
+    temporary = f"{path}.{os.getpid()}"
+    try:
+        with open(temporary, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(temporary, path)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
 
 
 def parse(text: bytes, path: str) -> tuple[Config, list[str]]:

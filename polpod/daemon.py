@@ -29,7 +29,7 @@ from polpod.services.killer import Killer
 from polpod.services.launcher import Forks, Launcher
 from polpod.services.rpc import server
 from polpod.services.scheduler import schedule
-from polpod.services.socket import ListeningSocket, listen
+from polpod.services.socket import ListeningSocket, listen, require_utf8
 from polpod.services.spares import Spares
 from polpod.services.watcher import Watcher
 from polpod.services.zygote import Zygote
@@ -56,6 +56,7 @@ class Options:
 
 def prepare(root: str) -> StateDirectory:
     """Make the state directory and what belongs in it.  Raises StartError where that cannot be, or is not ours."""
+    require_utf8(root, "--root")
     paths = StateDirectory(root)
     try:
         os.makedirs(paths.path, mode=0o700, exist_ok=True)
@@ -64,8 +65,7 @@ def prepare(root: str) -> StateDirectory:
         for directory in (paths.run_directories, paths.logs):
             os.makedirs(directory, mode=0o700, exist_ok=True)
         if not os.path.exists(paths.config):
-            with open(paths.config, "x") as file:
-                file.write(config.DEFAULT_TEXT)
+            config.write(paths.config, config.DEFAULT_TEXT)
     except OSError as exc:
         raise StartError(f"{exc.filename or paths.path}: {exc.strerror}") from exc
     return paths
@@ -106,7 +106,7 @@ async def _open(options: Options, received: AsyncIterator[int]) -> None:
     tasks.subscribe(instance.journal.absorb)
     listener = listen(options.socket)
     try:
-        await _serve(instance, listener, ballast, received)
+        await _serve(instance, listener, held, ballast, received)
     finally:
         listener.close()
         await tasks.close()
@@ -114,7 +114,7 @@ async def _open(options: Options, received: AsyncIterator[int]) -> None:
         if instance.base is not None:
             with suppress(OSError):  # a run lives on in it
                 os.rmdir(instance.base.path)
-        os.close(held)
+        held.close()
 
 
 async def _open_stores(paths: StateDirectory, ballast: Ballast) -> tuple[Gate[Tx], Gate[RunTx]]:
@@ -165,13 +165,15 @@ def assemble(instance: Instance, forks: Forks, nursery: trio.Nursery) -> Desk:
     return Desk(instance, inbox, killer)
 
 
-async def _serve(instance: Instance, listener: ListeningSocket, ballast: Ballast, received: AsyncIterator[int]) -> None:
+async def _serve(
+    instance: Instance, listener: ListeningSocket, held: Held, ballast: Ballast, received: AsyncIterator[int]
+) -> None:
     zygote, at_once = Zygote(), trio.Event()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(zygote.serve)
         nursery.start_soon(_keep_ballast, instance, ballast)
         desk = assemble(instance, zygote, nursery)
-        nursery.start_soon(_listen, listener, desk)
+        nursery.start_soon(_listen, listener, held, desk)
         nursery.start_soon(shutdown.obey, received, instance, at_once)
         log.info("polpod %s listens on %s (pid %d)", __version__, listener.path, os.getpid())
         await instance.stopping.wait()
@@ -179,16 +181,27 @@ async def _serve(instance: Instance, listener: ListeningSocket, ballast: Ballast
         nursery.cancel_scope.cancel()
 
 
-async def _listen(listener: ListeningSocket, desk: Desk) -> None:
-    """Answer on the socket, and on a new one in its place if somebody removed it (F61)."""
+async def _listen(listener: ListeningSocket, held: Held, desk: Desk) -> None:
+    """Answer on the socket, and on a new one in its place if somebody removed it (F61).  Raises StoreError (Held)."""
     while True:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.serve, trio.socket.from_stdlib_socket(listener.socket.dup()), desk)
-            while listener.in_place():
+            while not _listens_anew(listener):
                 await trio.sleep(SOCKET_LOOK_EVERY)
-            log.warning("%s is gone: listening anew", listener.path)
+                held.require()
             nursery.cancel_scope.cancel()
-        listener = listen(listener.path)
+
+
+def _listens_anew(listener: ListeningSocket) -> bool:
+    if listener.in_place():
+        return False
+    try:
+        listener.renew()
+    except StartError as exc:  # what is in our place may go again, and a full disk have room for a socket
+        log.warning("nobody can reach this daemon: %s", exc)
+        return False
+    log.warning("%s was gone: listening anew", listener.path)
+    return True
 
 
 async def _keep_ballast(instance: Instance, ballast: Ballast) -> None:

@@ -6,26 +6,51 @@ import fcntl
 import os
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 
-from polpod.errors import OTHER_DAEMON, StartError
+from polpod.errors import OTHER_DAEMON, StartError, StoreError
 from polpod.paths import StateDirectory
 
 
-def lock(paths: StateDirectory) -> int:
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The state directory, locked for this process: its lock file and, since that can be removed (F61), itself."""
+
+    path: str
+    directory: int
+    lock: int
+
+    def require(self) -> None:
+        """Raises StoreError when the path leads elsewhere: what would be acknowledged now, nobody would find again."""
+        try:
+            there = os.path.samestat(os.stat(self.path), os.fstat(self.directory))
+        except OSError as exc:
+            raise StoreError(f"{self.path}: {exc.strerror}") from exc
+        if not there:
+            raise StoreError(f"{self.path}: another directory was put in its place")
+
+    def close(self) -> None:
+        os.close(self.lock)
+        os.close(self.directory)
+
+
+def lock(paths: StateDirectory) -> Held:
     """Take the state directory for this process; the lock ends with it.  Raises StartError (75) if another has it."""
     try:
+        directory = os.open(paths.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         fd = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as exc:
-        raise StartError(f"{paths.lock}: {exc.strerror}") from exc
-    if not _locked(fd):
-        holder = os.pread(fd, 20, 0).decode().strip() or "unknown"
+        raise StartError(f"{exc.filename}: {exc.strerror}") from exc
+    if not (_locked(directory) and _locked(fd)):
+        pid = _signed(fd) or "unknown"
         os.close(fd)
-        raise StartError(f"{paths.path}: another polpod (pid {holder}) has this state directory", OTHER_DAEMON)
+        os.close(directory)
+        raise StartError(f"{paths.path}: another polpod (pid {pid}) has this state directory", OTHER_DAEMON)
     text = f"{os.getpid()}\n".encode()
     with suppress(OSError):  # for people to read; a full disk has room only for what is written in place (F49)
         os.pwrite(fd, text, 0)
         os.ftruncate(fd, len(text))
-    return fd
+    return Held(paths.path, directory, fd)
 
 
 def holder(paths: StateDirectory) -> int | None:
@@ -37,11 +62,15 @@ def holder(paths: StateDirectory) -> int | None:
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        said = os.pread(fd, 20, 0).decode(errors="replace").strip()
+        said = _signed(fd)
         return int(said) if said.isdecimal() else 0
     finally:
         os.close(fd)
     return None
+
+
+def _signed(fd: int) -> str:
+    return os.pread(fd, 20, 0).decode(errors="replace").strip()
 
 
 def _locked(fd: int) -> bool:

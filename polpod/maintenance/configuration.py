@@ -20,13 +20,12 @@ def init(directory: str, as_json: bool) -> int:
     paths = StateDirectory(directory)
     try:
         os.makedirs(paths.path, mode=0o700, exist_ok=True)
-        with open(paths.config, "x") as file:
-            file.write(config.DEFAULT_TEXT)
-    except FileExistsError:
-        print(f"{paths.config} is there already", file=sys.stderr)
-        if as_json:
-            print(json.dumps({"path": paths.path, "made": False}))
-        return 0
+        if os.path.lexists(paths.config):
+            print(f"{paths.config} is there already", file=sys.stderr)
+            if as_json:
+                print(json.dumps({"path": paths.path, "made": False}))
+            return 0
+        config.write(paths.config, config.DEFAULT_TEXT)
     except OSError as exc:
         raise StartError(f"{exc.filename or paths.path}: {exc.strerror}") from exc
     said = f"made {paths.path}; start the daemon with: {shlex.join(['polpoctl', '--root', directory, 'start'])}"
@@ -82,17 +81,12 @@ def set_(path: str, key: str, value: str, as_json: bool) -> int:
         if not isinstance(inner, dict):
             raise NotFound(f"{path}: there is no setting {key}")
     inner[last] = _value(value)
-    text = json.dumps(document, indent=2).encode() + b"\n"
-    _, unknown = config.parse(text, path)
+    changed = json.dumps(document, indent=2) + "\n"
+    _, unknown = config.parse(changed.encode(), path)
     if f"$.settings.{'.'.join((*outer, last))}" in unknown:
         raise NotFound(f"{path}: there is no setting {key}")
-    temporary = f"{path}.{os.getpid()}"
     try:
-        with open(temporary, "wb") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(temporary, path)
+        config.write(path, changed)
     except OSError as exc:
         raise StartError(f"{path}: {exc.strerror}") from exc
     said = f"{key} is now {json.dumps(inner[last])}; it takes effect when polpod starts anew"

@@ -148,7 +148,7 @@ def _locked(paths: StateDirectory) -> Iterator[None]:
         replace.finish(paths.path)
         yield
     finally:
-        os.close(held)
+        held.close()
 
 
 @contextmanager

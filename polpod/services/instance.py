@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import trio
 
 from polpod.config import Config
+from polpod.errors import StoreError
 from polpod.model.agents import Queue
 from polpod.paths import StateDirectory
 from polpod.rules.pick import Capacity
@@ -61,8 +62,11 @@ class Instance:
         return Capacity(self.config.settings.max_concurrency, self.queues(tx), agents)
 
     def free_space(self) -> int:
-        """Bytes free for us on the state directory's file system."""
-        space = os.statvfs(self.paths.path)
+        """Bytes free for us on the state directory's file system.  Raises StoreError when that cannot be asked."""
+        try:
+            space = os.statvfs(self.paths.path)
+        except OSError as exc:
+            raise StoreError(f"{self.paths.path}: {exc.strerror}") from exc
         return space.f_bavail * space.f_frsize
 
     def disk_is_full(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 
 from polpod.errors import InvalidRequest, NotFound
 from polpod.model.submissions import Selector
@@ -14,6 +15,9 @@ from polpod.store.tables import Tasks
 LIMIT = 100_000
 """Tasks that one command may be about."""
 
+AT_ONCE = 1000
+"""Ids that one query is about."""
+
 _RANGE = re.compile(r"(\d{1,18})-(\d{1,18})")
 
 
@@ -22,14 +26,15 @@ def select(tx: Tx, selector: Selector) -> tuple[list[Task], list[str]]:
 
     Raises InvalidRequest when nothing is named at all: no command is about everything by accident.
     """
-    if selector == Selector():
+    if selector.ids is selector.status is None and not (selector.queue or selector.project or selector.labels):
         raise InvalidRequest("name tasks by id, queue, project, label or status", "$.select")
     missing: list[str] = []
+    named = statuses(selector)
     if selector.ids is None:
-        tasks = queries.page_of_tasks(tx, statuses=statuses(selector), queue=selector.queue, limit=LIMIT).tasks
+        tasks = queries.page_of_tasks(tx, statuses=named, queue=selector.queue, limit=LIMIT).tasks
     else:
         tasks = _named(tx, selector.ids, missing)
-    return sorted((t for t in tasks if matches(t, selector)), key=lambda t: t.seq), missing
+    return sorted((t for t in tasks if _matches(t, selector, named)), key=lambda t: t.seq), missing
 
 
 def statuses(selector: Selector) -> tuple[TaskStatus, ...] | None:
@@ -40,12 +45,11 @@ def statuses(selector: Selector) -> tuple[TaskStatus, ...] | None:
     for word in selector.status:
         if word not in words:
             raise InvalidRequest(f"no status {word!r}: there are {', '.join(words)}", "$.select.status")
-    return tuple(TaskStatus(word) for word in selector.status)
+    return tuple(TaskStatus(word) for word in dict.fromkeys(selector.status))
 
 
-def matches(task: Task, selector: Selector) -> bool:
-    """Whether what the selector gives, other than ids, holds for the task."""
-    named = statuses(selector)
+def _matches(task: Task, selector: Selector, named: tuple[TaskStatus, ...] | None) -> bool:
+    """Whether what the selector gives, other than ids, holds for the task; `named` are its statuses."""
     return (
         (selector.queue is None or task.queue == selector.queue)
         and (selector.project is None or task.project == selector.project)
@@ -76,15 +80,18 @@ def absent(tx: Tx, *task_ids: str) -> NotFound:
 
 def _named(tx: Tx, ids: tuple[str, ...], missing: list[str]) -> list[Task]:
     found: dict[str, Task] = {}
-    for name in ids:
+    numbers: set[int] = set()
+    for name in dict.fromkeys(ids):
         task = tx[Tasks].get(name)
         if task is not None:
             found[task.id] = task
         elif span := _RANGE.fullmatch(name):
             first, last = int(span[1]), int(span[2])
-            if last - first >= LIMIT:
-                raise InvalidRequest(f"{name}: a range of more than {LIMIT} ids", "$.select.ids")
-            found |= {t.id: t for t in map(tx[Tasks].get, map(str, range(first, last + 1))) if t is not None}
+            if last - first >= LIMIT or len(numbers := numbers.union(range(first, last + 1))) > LIMIT:
+                raise InvalidRequest(f"{name}: ranges of more than {LIMIT} ids", "$.select.ids")
         else:
             missing.append(name)
+    spans = map(str, numbers)
+    while some := tuple(islice(spans, AT_ONCE)):
+        found |= {task.id: task for task in tx[Tasks].find(Tasks.id.is_in(some))}
     return list(found.values())

@@ -13,7 +13,7 @@ from polpod.paths import SUN_PATH_MAX
 BACKLOG = 512
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ListeningSocket:
     socket: socket.socket
     path: str
@@ -23,8 +23,14 @@ class ListeningSocket:
         """Whether the path still leads to us: somebody may have cleaned up (F61)."""
         try:
             return os.lstat(self.path).st_ino == self.inode
-        except FileNotFoundError:
+        except OSError:
             return False
+
+    def renew(self) -> None:
+        """Listen at the path anew.  Raises StartError while that cannot be; then all is as before."""
+        fresh = listen(self.path)
+        self.socket.close()
+        self.socket, self.inode = fresh.socket, fresh.inode
 
     def close(self) -> None:
         """Stop listening; what lies at the path goes only if it is ours."""
@@ -36,8 +42,9 @@ class ListeningSocket:
 def listen(path: str) -> ListeningSocket:
     """Bind and listen; a socket that nobody listens on any more is replaced in one step.
 
-    Raises StartError for a path that is too long, that somebody answers on, or that is not a socket.
+    Raises StartError for a path that is too long or not UTF-8, that somebody answers on, or that is not a socket.
     """
+    require_utf8(path, "--socket")
     if (size := len(os.fsencode(path))) > SUN_PATH_MAX:
         raise StartError(
             f"{path}: {size} bytes are too long for the path of a Unix socket (at most {SUN_PATH_MAX}); "
@@ -61,6 +68,14 @@ def listen(path: str) -> ListeningSocket:
         listener.close()
         raise StartError(f"{path}: cannot listen: {exc.strerror}") from exc
     return ListeningSocket(listener, path, inode)
+
+
+def require_utf8(path: str, option: str) -> None:
+    """Raises StartError for a path that neither a database nor a message could hold."""
+    try:
+        path.encode()
+    except UnicodeEncodeError as exc:
+        raise StartError(f"{os.fsencode(path)!r}: not UTF-8; give another path with {option}", exit_code=2) from exc
 
 
 def _refuse_what_lives(path: str) -> None:

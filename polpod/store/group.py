@@ -23,7 +23,7 @@ from typing import Generic, TypeVar, cast
 
 from msgspec import Struct
 
-from polpod.errors import CommitInDoubt, StoreError, Undecodable
+from polpod.errors import CommitInDoubt, DiskFull, StoreError, Undecodable
 from polpod.model.events import Event
 from polpod.store.migrate import Schema
 from polpod.store.sqlite import Connection, primary_code, translate
@@ -89,6 +89,8 @@ class GroupCommit(Generic[T]):
         self._kind = kind
         self._wal = Wal(db)
         self._durable = True
+        self._full = False
+        """Whether the last group met a full disk: what is free of it again is worth most where it lets the WAL go."""
         self._waiting: deque[Ticket[T, object]] = deque()
 
     def submit(self, ticket: Ticket[T, X]) -> None:
@@ -123,9 +125,13 @@ class GroupCommit(Generic[T]):
             raise self.broken
         tickets = self._take()
         try:
-            if self._wal.due():
+            if self._full:
+                self._wal.truncate()
+            elif self._wal.due():
                 self._wal.checkpoint()
-            return Group(tickets, self._together(tickets))
+            group = Group(tickets, self._together(tickets))
+            self._full = any(isinstance(ticket.error, DiskFull) for ticket in tickets)
+            return group
         except (sqlite3.Error, MemoryError) as error:
             self.broken = CommitInDoubt(f"{self._db.path}: {error}: nobody knows whether the last writes are durable")
             raise self.broken from error

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -65,7 +66,32 @@ def test_a_daemon_of_another_directory_does_not_take_the_socket(host: Host) -> N
     assert host.call("daemon.status")["pid"] == host.daemon.pid
 
 
+def test_removing_the_lock_file_lets_no_second_daemon_in(host: Host) -> None:
+    host.start()
+    Path(host.paths.lock).unlink()
+    for _ in range(2):  # the first makes a lock file anew
+        refuses(host, "--socket", str(host.root / "other.sock"), status=75, says="has this state directory")
+    Path(host.paths.lock).write_bytes(b"\xff\n")
+    refuses(host, status=75, says="has this state directory")
+    assert host.call("daemon.health")["ok"]
+
+
 # The socket
+
+
+def test_what_takes_the_place_of_the_socket_of_a_living_daemon_is_waited_for(host: Host) -> None:
+    host.start()
+    assert host.daemon is not None
+    path = Path(host.socket)
+    path.unlink()
+    path.write_text("precious")
+    until(lambda: "nobody can reach this daemon" in host.log(), "it says so")
+    assert (path.read_text(), host.daemon.poll()) == ("precious", None)
+    path.unlink()
+    until(lambda: path.is_socket(), "it listens anew")
+    assert host.call("daemon.status")["pid"] == host.daemon.pid
+    assert host.stop() == 0
+    assert not path.exists()
 
 
 def test_a_stale_socket_is_replaced(host: Host) -> None:
@@ -173,12 +199,31 @@ def test_a_file_in_the_place_of_something_of_ours_is_named(host: Host) -> None:
     host.start()
 
 
+def test_a_path_that_is_not_utf8_is_refused(host: Host) -> None:
+    odd = os.fsdecode(os.fsencode(host.root) + b"/\xff")
+    for arguments in (("--root", odd), ("--root", str(host.root), "--socket", odd)):
+        status, output = polpod(*arguments)
+        assert (status, "Traceback" in output) == (2, False), output
+        assert "\\xff': not UTF-8" in output
+    assert not os.path.exists(odd)
+
+
 def test_a_root_that_cannot_have_a_state_directory_is_refused(host: Host) -> None:
     (host.root / "file").touch()
     for root in (host.root / "file", "/proc", "/dev/null"):
         status, output = polpod("--root", str(root))
         assert (status, "Traceback" in output) == (1, False), output
         assert f"{root}/.polpo" in output
+
+
+def test_a_daemon_whose_state_directory_is_gone_ends_and_says_so(host: Host) -> None:
+    daemon = host.start()
+    until(lambda: host.call("daemon.health")["ok"], "it has recovered")
+    shutil.rmtree(host.paths.path)
+    assert daemon.wait(30) == 1
+    assert f"{host.paths.path}: No such file or directory" in host.log()
+    assert "Traceback" not in host.log()
+    assert not Path(host.paths.path).exists()
 
 
 # Full disks
@@ -302,6 +347,13 @@ if ROOT:
         ended, output = polpod("--root", str(small.root))
         assert (ended, "Traceback" in output) == (1, False), output
         assert "space" in output
+        filler(small).unlink()
+        small.start()
+
+    def test_a_first_start_on_a_full_disk_leaves_nothing_that_keeps_it_from_the_next(small: Host) -> None:
+        Path(small.paths.config).unlink()
+        fill(small)
+        refuses(small, status=1, says="space")
         filler(small).unlink()
         small.start()
 

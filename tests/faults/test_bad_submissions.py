@@ -220,3 +220,16 @@ def test_a_directory_that_somebody_cleaned_up_is_made_again_and_a_live_run_survi
     assert place.stat().st_mode & 0o777 == 0o700
     (served.root / "go").touch()
     assert served.finished(running)["result"]["exit_code"] == 3
+
+
+def test_a_submission_that_is_repeated_after_its_cwd_went_is_the_same_task(host: Host) -> None:
+    host.start()
+    cwd = host.root / "short-lived"
+    cwd.mkdir()
+    work = {"shell": "true", "cwd": str(cwd), "hold": True}
+    task_id = host.submit(**work, idempotency_key="key")
+    cwd.rmdir()
+    assert host.call("task.submit", **work, idempotency_key="key") == {"id": task_id, "created": False}
+    again = host.call("task.submit_many", defaults=work, tasks=[{"idempotency_key": "key"}, {"idempotency_key": "new"}])
+    assert again["results"][0] == {"id": task_id, "created": False}
+    assert again["results"][1]["error"]["data"]["path"] == "$.cwd"

@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -131,6 +132,34 @@ def test_a_page_of_large_tasks_is_cut_where_its_answer_is_full(client: Client) -
     assert first["next"] is not None
     assert [t["id"] for t in pages(client, select={"project": "large"}, limit=30)] == ids
     assert [t["id"] for t in pages(client, select={"ids": ids}, limit=25)] == ids
+
+
+ABOUT_EVERYTHING: dict[str, dict[str, Any]] = {
+    "one range again and again": {"ids": ["1-100000"] * 1000},
+    "ranges of everything": {"ids": [f"{first}-{first + 99_999}" for first in range(1, 1000)]},
+    "one id again and again": {"ids": ["no-such-id"] * 200_000},
+    "one status again and again": {"status": ["failed"] * 100_000},
+}
+
+
+@pytest.mark.parametrize("select", ABOUT_EVERYTHING.values(), ids=ABOUT_EVERYTHING)
+def test_a_selector_of_any_length_holds_up_nobody(client: Client, select: dict[str, Any]) -> None:
+    """The writer looks up each id once: a range that was named a thousand times kept it busy for hours."""
+    with suppress(Refused):
+        client.call("task.release", select=select | {"queue": "of nobody"})
+    assert client.call("task.submit", shell="true", hold=True)["created"]
+
+
+def test_labels_that_name_nothing_are_not_everything(client: Client) -> None:
+    with pytest.raises(Refused, match="name tasks") as refused:
+        client.call("task.release", select={"labels": {}})
+    assert refused.value.word == "invalid"
+
+
+def test_more_kinds_of_events_than_a_query_can_hold_are_refused(client: Client) -> None:
+    with pytest.raises(Refused) as refused:
+        client.call("event.list", kinds=["task:*"] * 5000)
+    assert refused.value.word == "invalid"
 
 
 def test_events_page_from_the_first_to_the_last_without_a_gap(client: Client) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import select
 import socket
 import threading
 import time
@@ -142,6 +143,26 @@ def test_a_client_that_never_reads_holds_up_nobody(daemon: Host, client: Client)
             client.call("daemon.status")
         assert time.monotonic() - begun < MOMENT
         assert memory(daemon, "VmRSS") - before < 10 * MIB
+
+
+def test_a_client_that_reads_none_of_its_long_polls_is_not_kept(host: Host) -> None:
+    """Their answers were all kept for it: a few dozen such clients took gigabytes."""
+    host.start()
+    task_id = host.submit(shell="head -c 2000000 /dev/zero")
+    assert host.finished(task_id)["status"] == "done"
+    with ExitStack() as open_sockets:
+        for _ in range(8):
+            hog = open_sockets.enter_context(connect(host))
+            hog.sendall(b"".join(line(number, "task.logs", id=task_id) for number in range(64)))
+            ended = select.poll()
+            ended.register(hog, 0)
+            assert ended.poll(30_000), "its connection is ended"
+        assert host.call("daemon.health")["ok"]
+    assert memory(host, "VmHWM") < 400 * MIB
+    with host.client() as reader:  # who reads has them all
+        for _ in range(64):
+            reader.send("task.logs", id=task_id, limit=100_000)
+        assert all(reader.receive()["result"]["data"] for _ in range(64))
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,18 @@ def test_disk_full_in_the_first_body_lets_nothing_slip_out(engine: GroupCommit[T
     assert stored(db) == ["b"]
 
 
+def test_after_disk_full_the_wal_is_the_first_to_give_room(engine: GroupCommit[Tx], db: Watched) -> None:
+    for number in range(20):
+        engine.write(put(str(number), "x" * 20_000))
+    wal = Path(f"{db.path}-wal")
+    before = wal.stat().st_size
+    nearly_full(db)
+    with pytest.raises(DiskFull):
+        engine.write(put("big", BIG))
+    engine.write(put("small"))
+    assert wal.stat().st_size < before / 2
+
+
 def test_a_body_that_goes_on_after_disk_full_does_not_succeed(tmp_path: Path) -> None:
     db = open_writer(str(tmp_path / "runs.db"), RUNS.schema)
     engine = GroupCommit(db, RUNS)

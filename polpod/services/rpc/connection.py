@@ -4,7 +4,8 @@ Rules:
 
 1. Calls of one connection are answered in their order, one at a time; those that wait on purpose go on beside them.
 2. Nothing that a client sends stops the daemon: what goes wrong in a connection ends that connection.
-3. What it costs is bounded: the members of a batch, the bytes of an answer, the long polls, the time on the loop.
+3. What it costs is bounded: the members of a batch, the bytes of an answer and of all that are not read, the long
+   polls, the time on the loop.
 4. The details of a defect of ours are in the log, not in the answer.
 """
 
@@ -39,6 +40,9 @@ PER_TURN = 16
 WAITING_CALLS = 64
 """Long polls of one connection at a time."""
 
+MOST_UNSENT = 4 * LIMIT
+"""Bytes of answers that may wait for a client to read; one that lets more of its long polls end is not waited for."""
+
 SMALLEST = 512
 """Bytes of the answer to a batch that each member can count on: enough to be told that its result does not fit."""
 
@@ -63,6 +67,7 @@ class Connection:
         self._client, self._call, self._nursery, self._decoding = client, call, nursery, decoding
         self._sending = trio.Lock()
         self._waiting = trio.Semaphore(WAITING_CALLS)
+        self._unsent = 0
 
     async def serve(self) -> None:
         """Answer until the client ends its side; after that, long polls go on for as long as it is there."""
@@ -132,10 +137,14 @@ class Connection:
         return None if request.notification else response
 
     async def _send(self, answer: bytes) -> None:
+        self._unsent += len(answer)
+        if self._unsent > MOST_UNSENT:
+            raise BrokenPipeError(f"a client does not read the {self._unsent} bytes that it asked for")
         async with self._sending:
             rest = memoryview(encode(answer))
             while rest:
                 rest = rest[await self._client.send(rest) :]
+        self._unsent -= len(answer)
 
 
 class _UnknownMethod(Exception):

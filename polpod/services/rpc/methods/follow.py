@@ -46,7 +46,7 @@ class Logs(Struct, frozen=True, forbid_unknown_fields=True):
 
 class EventList(Struct, frozen=True, forbid_unknown_fields=True):
     after: Annotated[int, Meta(ge=0)] | None = None
-    kinds: tuple[str, ...] = ()
+    kinds: Annotated[tuple[str, ...], Meta(max_length=100)] = ()
     subject: str | None = None
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
     wait: Wait = 0.0

@@ -61,7 +61,7 @@ class ById(Struct, frozen=True, forbid_unknown_fields=True):
 
 async def submit(call: Call, params: Submission) -> Submitted:
     instance = call.desk.instance
-    spec = await _checked(instance, params, {})
+    spec = await _checked(call, params, {})
     _refuse_when_full(instance)
     submitted = await instance.tasks.write(lambda tx: store(tx, params, spec, instance.config, call.caller.uid))
     crash.point("submit.committed")
@@ -76,7 +76,7 @@ async def submit_many(call: Call, params: SubmitMany) -> dict[str, object]:
     for given in params.tasks:
         try:
             submission = msgspec.convert(params.defaults | given, Submission)
-            checked.append((submission, await _checked(instance, submission, entered)))
+            checked.append((submission, await _checked(call, submission, entered)))
         except RequestError as exc:
             checked.append(exc)
         except msgspec.ValidationError as exc:
@@ -200,8 +200,12 @@ async def _each(call: Call, params: Selected, operation: Operation) -> list[Done
     return await call.desk.instance.tasks.write(body)
 
 
-async def _checked(instance: Instance, submission: Submission, entered: dict[str, RequestError | None]) -> Spec:
-    """The spec of a submission whose cwd was looked at; `entered` remembers directories within one request."""
+async def _checked(call: Call, submission: Submission, entered: dict[str, RequestError | None]) -> Spec:
+    """The spec of a submission whose cwd was looked at; `entered` remembers directories within one request.
+
+    A cwd that is gone does not keep a client from asking again, by its key, what became of its task.
+    """
+    instance, uid, key = call.desk.instance, call.caller.uid, submission.idempotency_key
     spec = specify(submission, instance.config, instance.paths.root)
     if spec.cwd not in entered:
         try:
@@ -209,7 +213,11 @@ async def _checked(instance: Instance, submission: Submission, entered: dict[str
             entered[spec.cwd] = None
         except RequestError as exc:
             entered[spec.cwd] = exc
-    if problem := entered[spec.cwd]:
+    problem = entered[spec.cwd]
+    if problem is None:
+        return spec
+    known = None if key is None else await instance.tasks.read(lambda tx: queries.by_idempotency_key(tx, uid, key))
+    if known is None:
         raise problem
     return spec
 
