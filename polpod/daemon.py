@@ -13,7 +13,7 @@ import trio
 
 from polpod import __version__, config, filesystem
 from polpod.errors import DiskFull, StartError, StoreError
-from polpod.lock import lock
+from polpod.lock import Held, lock
 from polpod.paths import StateDirectory
 from polpod.runner import identity
 from polpod.runner.containment import choose_base

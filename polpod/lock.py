@@ -55,17 +55,18 @@ def lock(paths: StateDirectory) -> Held:
 
 def holder(paths: StateDirectory) -> int | None:
     """The pid of the process that has the state directory; None: nobody has it.  0: somebody who did not say who."""
-    try:
-        fd = os.open(paths.lock, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        said = _signed(fd)
-        return int(said) if said.isdecimal() else 0
-    finally:
-        os.close(fd)
+    for path in (paths.lock, paths.path):
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            said = "" if path == paths.path else _signed(fd)
+            return int(said) if said.isdecimal() else 0
+        finally:
+            os.close(fd)
     return None
 
 

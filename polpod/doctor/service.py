@@ -49,10 +49,14 @@ def lock_and_socket(patient: Patient) -> Iterator[Diagnosis]:
             f"pid {holder} has the lock{stopped}, and nothing answers at {patient.socket} within {PATIENCE:g} s",
             what_next,
         )
-    elif status["pid"] != holder:
+    elif holder not in (status["pid"], 0):
         yield problem("daemon", f"pid {holder} has the lock, and pid {status['pid']} answers", "use --socket")
     else:
-        yield ok("daemon", f"polpod {status['version']}, pid {holder}, {status['state']}, answers at {patient.socket}")
+        yield ok(
+            "daemon", f"polpod {status['version']}, pid {status['pid']}, {status['state']}, answers at {patient.socket}"
+        )
+        if holder == 0:
+            yield warning("daemon", f"somebody removed or emptied {patient.paths.lock}", "leave it to polpod")
         if status["version"] != __version__:
             yield warning(
                 "daemon",
