@@ -75,7 +75,7 @@ class Launcher:
         return self._instance.launcher_paused is None or clock >= self.probe_at
 
     async def launch(self, batch: list[tuple[Task, Spec]]) -> bool:
-        """Start these tasks; returns when each has a runner or was given up.  False: an old run of each lives still.
+        """Start these tasks; returns when each has a runner or was given up.  False: an old run of each must be decided first.
 
         Raises DiskFull, Unavailable: none was started.
         """
@@ -102,7 +102,12 @@ class Launcher:
         return bool(rows)
 
     def _insert(self, tx: RunTx, task: Task, spec: Spec) -> list[Start]:
-        """The task's new row; none where one of its runs is live still."""
+        """The task's new row; none where one of its runs is live still, or over and not applied yet.
+
+        A power cut may take the task back to before its run, so that it looks ready while that run is being judged.
+        """
+        if tx.awaits_collection(task.id, task.applied_run or 0):
+            return []
         nonce, token = secrets.token_hex(16), secrets.token_urlsafe(24)
         new = NewRun(
             task_id=task.id,

@@ -87,12 +87,12 @@ def each(
 ) -> list[Done]:
     """Carry out the operation on each task; one that is refused does not keep the others from it."""
     done = []
-    for task in tasks:
+    for task in reversed(tasks):  # as a rule, what waits for another is younger, and has to be removed before it
         try:
             done.append(operation(tx, task, now(), by))
         except RequestError as exc:
             done.append(Done(task.id, task.status, error=refuse(exc)))
-    return done
+    return done[::-1]
 
 
 def edit(tx: Tx, wanted: Edit, config: Config, by: str) -> Task:

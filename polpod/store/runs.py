@@ -110,6 +110,11 @@ class RunTx:
         ).fetchone()
         return None if row is None else _decode(row)
 
+    def awaits_collection(self, task_id: str, after: int) -> bool:
+        """Whether a run of the task, later than the run `after`, is over and its outcome perhaps not applied yet."""
+        query = f"SELECT 1 FROM runs WHERE task_id = :task_id AND id > :after AND collected_at IS NULL AND {_ENDED}"
+        return self._execute(f"{query} LIMIT 1", {"task_id": task_id, "after": after}).fetchone() is not None
+
     def live(self) -> list[Run]:
         return self._list(f"{_BY_LIVE} ORDER BY id")
 

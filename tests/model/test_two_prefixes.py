@@ -29,16 +29,21 @@ from polpod.model.submissions import Submission
 from polpod.model.tasks import TaskStatus
 from polpod.paths import StateDirectory
 from polpod.runner import contract, directory
+from polpod.services.health import Health
+from polpod.services.inbox import Inbox
 from polpod.services.instance import Instance, now
 from polpod.services.journal import Journal
+from polpod.services.launcher import Launcher
 from polpod.services.operations import release
 from polpod.services.spares import Spares
 from polpod.services.submission import specify, store
+from polpod.services.watcher import Watcher
 from polpod.services.zygote import Forked
 from polpod.store import queries
 from polpod.store.databases import RUNS, TASKS
 from polpod.store.gate import Gate
 from polpod.store.group import GroupCommit
+from polpod.store.runs import NewRun, Place
 from polpod.store.sqlite import Connection, open_reader, open_writer
 from polpod.store.tables import Tasks
 
@@ -318,6 +323,45 @@ def test_every_power_cut_is_recovered_from(recorded: tuple[World, dict[str, str]
             assert cut.promised.acknowledged <= known, "1: what was acknowledged exists"
             trio.run(_recover_and_finish, root, after, titles, len(known))
             _check(root, cut, before, after, titles, known)
+
+
+def test_a_task_that_fell_back_behind_its_run_waits_until_that_is_applied(tmp_path: Path) -> None:
+    """Its run was found to be lost, and nobody has told the task yet: it looks ready, and must not be started."""
+
+    async def look() -> None:
+        instance = await _open(tmp_path, "boot-2", None)
+        submission = Submission(command=("x",), cwd="/", env={}, side_effects=True)
+        spec = specify(submission, CONFIG, "/")
+        submitted = await instance.tasks.write(lambda tx: store(tx, submission, spec, CONFIG, 0))
+        task = await instance.tasks.read(lambda tx: tx[Tasks].get(submitted.id))
+        assert task is not None
+        async with trio.open_nursery() as nursery:
+            inbox = Inbox()
+            watcher = Watcher(instance.paths, nursery, inbox)
+            runners = PlayedRunners(World(), instance.paths, {task.id: "good"})
+            launcher = Launcher(instance, runners, watcher, Health(instance, inbox, _nobody_is_killed), inbox)
+            lost = NewRun(
+                task_id=task.id, attempt=1, queue="default", agent=None, nonce="n", token_hash="h",
+                created_at=contract.timestamp(), boot_id="boot-1", claim_until_mono=0, containment="session",
+                max_duration=None, stale_threshold=None,
+            )  # fmt: skip
+            await instance.runs.write(lambda tx: tx.insert(lost, lambda _: Place(instance.paths.log(1), None)))
+            await instance.runs.write(lambda tx: tx.lost(1, "another boot", contract.timestamp()))
+            assert not await launcher.launch([(task, spec)])
+            await instance.runs.write(lambda tx: tx.mark_collected([1], contract.timestamp()))
+            assert await launcher.launch([(task, spec)])
+            with trio.fail_after(BOUND):
+                while await instance.runs.read(lambda tx: tx.live()):
+                    await trio.sleep(0.005)
+            nursery.cancel_scope.cancel()
+        await instance.tasks.close()
+        await instance.runs.close()
+
+    trio.run(look)
+
+
+async def _nobody_is_killed(run_ids: list[int], reason: str, by: str) -> None:
+    raise AssertionError(f"runs {run_ids} were to be killed by {by}: {reason}")
 
 
 def _check(root: Path, cut: Cut, before: list[Any], after: World, titles: dict[str, str], known: set[str]) -> None:
