@@ -17,7 +17,7 @@ import trio
 from polpod import crash
 from polpod.model.runs import Reason, Run, RunStatus
 from polpod.runner import contract, identity
-from polpod.runner.containment import Cgroup, Session, containment_of, terminate
+from polpod.runner.containment import Cgroup, Session, terminate
 from polpod.services import changes
 from polpod.services.facts import runner_pidfd
 from polpod.services.inbox import Inbox
@@ -118,7 +118,10 @@ class Killer:
         self._inbox.look(run.id)
 
     async def _prove_gone(self, run: Run, grace: float) -> None:
-        while not await trio.to_thread.run_sync(_end_tree, run, grace, limiter=self._threads):
+        # Abandoned when the daemon stops: a grace may be longer than a shutdown (invariant 11), and the next start ends it.
+        while not await trio.to_thread.run_sync(
+            _end_tree, run, grace, limiter=self._threads, abandon_on_cancel=True
+        ):
             if run.id not in self._stuck:
                 self._stuck.add(run.id)
                 await insist(
@@ -129,37 +132,41 @@ class Killer:
         self._stuck.discard(run.id)
 
 
-def containment(run: Run, parent: int | None = None) -> Cgroup | Session:
-    """Where to find the processes of the run's job; `parent`: its runner, where that lives."""
-    return containment_of(
-        cgroup=run.cgroup, run_id=run.id, nonce=run.nonce, log_path=run.log_path, leaders=_leaders(run), parent=parent
-    )
+def containments(run: Run) -> list[Cgroup | Session]:
+    """Where to find the processes of the run's job, the surest place first.
+
+    Root's processes may leave a cgroup (`sudo` and `su` do, by way of a login session): the session finds those.
+    """
+    runner = _runner(run)
+    session = Session(run.id, run.nonce, run.log_path, _leaders(run, runner), runner)
+    return [session] if run.cgroup is None or not os.path.isdir(run.cgroup) else [Cgroup(run.cgroup), session]
 
 
-def _leaders(run: Run) -> dict[int, int]:
+def _runner(run: Run) -> int | None:
+    """The pid of the run's runner while that is proven to live."""
+    pidfd = runner_pidfd(run)
+    if pidfd is None:
+        return None
+    os.close(pidfd)
+    return run.pid
+
+
+def _leaders(run: Run, runner: int | None) -> dict[int, int]:
     """Start ticks of runner and job by pid, as far as these pids are theirs: none of another pid namespace."""
     if run.pid_ns != identity.pid_namespace():
         return {}
     marks = {run.job_pid: run.job_start_ticks}
-    if not _is_stranger(run):
-        marks[run.pid] = run.start_ticks
+    if runner is not None:
+        marks[runner] = run.start_ticks
     return {pid: ticks for pid, ticks in marks.items() if pid is not None and ticks is not None}
-
-
-def _is_stranger(run: Run) -> bool:
-    """Whether the pid of the run's runner is that of another process now."""
-    if run.pid is None or identity.read(run.pid) is None:
-        return False
-    pidfd = runner_pidfd(run)
-    if pidfd is None:
-        return True
-    os.close(pidfd)
-    return False
 
 
 def _end_tree(run: Run, grace: float) -> bool:
     """TERM, grace, KILL, proof.  Blocking.  False: something is still alive."""
-    tree = containment(run)
+    return all(_end(tree, grace) for tree in containments(run))
+
+
+def _end(tree: Cgroup | Session, grace: float) -> bool:
     if tree.empty():
         return True
     if grace > 0:

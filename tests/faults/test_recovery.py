@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from kit.fault import fault
 from kit.host import Host
@@ -19,7 +20,10 @@ from kit.invariants import Ledger, read_runs
 from kit.processes import alive, holders, state, zygote
 from kit.waiting import until
 
+from polpod.model.runs import Run
 from polpod.runner import contract, directory, identity
+from polpod.runner.containment import own_cgroup
+from polpod.services.killer import containments
 from polpod.services.launcher import PROBE_EVERY
 
 STUBBORN = "trap '' TERM; echo ready; while :; do sleep 0.02; done"
@@ -230,6 +234,36 @@ def test_a_kill_is_climbed_on_after_a_restart_in_its_grace(host: Host) -> None:
     assert (run["status"], run["reason"]) == ("killed", "cancelled")
     assert not alive(run["job_pid"])
     finish(host)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["dead", "stopped"])
+def test_what_left_its_cgroup_is_gone_before_its_run_is_over(host: Host, number: signal.Signals) -> None:
+    """Root's processes may, and `su` and `sudo` do; here with a runner that does not see them as its children any more."""
+    host.start()
+    everybody = f"{own_cgroup()[0]}/cgroup.procs"
+    leave = f"sh -c 'echo $$ > {everybody}; echo $$; exec sleep 100' & wait"
+    task_id = host.submit(shell=leave, kill_grace=0.1)
+    run = started(host, task_id)
+    escaped = int(Path(run["log_path"]).read_text())
+    os.kill(run["pid"], number)
+    host.call("task.cancel", select={"ids": [task_id]})
+    until(lambda: host.runs(task_id)[0]["status"] != "running", "its run is over")
+    assert not alive(escaped)
+    assert host.finished(task_id)["status"] == "cancelled"
+    finish(host)
+
+
+@pytest.mark.parametrize("containment", ["auto", "session"])
+def test_a_runner_that_lives_is_no_part_of_its_job(host: Host, containment: str) -> None:
+    """Its own CPU time would be a sign of activity of a job that hangs, and it is not ended with the job."""
+    host.configure(containment=containment)
+    host.start()
+    run = started(host, host.submit(shell="echo up; exec sleep 1000"))
+    row = msgspec.convert(read_runs(host.paths)[run["id"]], Run)
+    assert [{p.pid for p in place.processes()} for place in containments(row)] == [{run["job_pid"]}] * (
+        2 if row.containment == "cgroup" else 1
+    )
 
 
 def test_the_daemon_climbs_for_a_runner_that_does_not_answer(host: Host) -> None:
