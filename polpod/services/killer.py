@@ -119,9 +119,7 @@ class Killer:
 
     async def _prove_gone(self, run: Run, grace: float) -> None:
         # Abandoned when the daemon stops: a grace may be longer than a shutdown (invariant 11), and the next start ends it.
-        while not await trio.to_thread.run_sync(
-            _end_tree, run, grace, limiter=self._threads, abandon_on_cancel=True
-        ):
+        while not await trio.to_thread.run_sync(_end_tree, run, grace, limiter=self._threads, abandon_on_cancel=True):
             if run.id not in self._stuck:
                 self._stuck.add(run.id)
                 await insist(

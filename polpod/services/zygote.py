@@ -66,7 +66,9 @@ class Zygote:
             except OSError as exc:
                 log.warning("no zygote, and so no runners: %s", exc)
             lived = trio.current_time() > started + RESTART_EVERY
-            self._abandon(ZygoteDied("the zygote died") if lived else NotForked("no zygote lives here: see the daemon's log"))
+            self._abandon(
+                ZygoteDied("the zygote died") if lived else NotForked("no zygote lives here: see the daemon's log")
+            )
             await trio.sleep_until(started + RESTART_EVERY)
 
     async def _live(self) -> None:
