@@ -61,18 +61,18 @@ class Zygote:
         """Keep a zygote alive until cancelled; the one that is left ends when our end of its socket closes."""
         while True:
             started = trio.current_time()
+            problem: NotForked = ZygoteDied("the zygote died")
             try:
-                await self._live()
+                if (status := await self._live()) > 0:
+                    problem = NotForked(f"the zygote ended by itself, with exit status {status}")
             except OSError as exc:
-                log.warning("no zygote, and so no runners: %s", exc)
-            lived = trio.current_time() > started + RESTART_EVERY
-            self._abandon(
-                ZygoteDied("the zygote died") if lived else NotForked("no zygote lives here: see the daemon's log")
-            )
+                problem = NotForked(f"no zygote can be started: {exc.strerror}")
+            log.warning("%s", problem)
+            self._abandon(problem)
             await trio.sleep_until(started + RESTART_EVERY)
 
-    async def _live(self) -> None:
-        """The life of one zygote.  Raises OSError where none can be started."""
+    async def _live(self) -> int:
+        """The life of one zygote; how it ended, as in `Popen.returncode`.  Raises OSError where none can be started."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         with trio.socket.from_stdlib_socket(ours) as self._socket:
             with theirs:
@@ -91,7 +91,7 @@ class Zygote:
             finally:
                 self._ready = trio.Event()
         self._process.kill()
-        await self._process.wait()
+        return await self._process.wait()
 
     async def fork(self, run_id: int, directory: str, go: int) -> Forked:
         """Ask for a runner of this run directory that waits for a byte on the pipe `go`, which is closed here.

@@ -375,7 +375,8 @@ def test_a_zygote_that_died_does_not_pause_the_launcher(host: Host) -> None:
     daemon = host.start()
     pid = until(lambda: zygote(daemon.pid), "there is a zygote")
     os.kill(pid, signal.SIGSTOP)
-    ids = [host.submit("true") for _ in range(6)]
+    batch = host.call("task.submit_many", defaults={"cwd": "/"}, tasks=[{"command": ["true"]}] * 6)
+    ids = [result["id"] for result in batch["results"]]
     until(lambda: len(read_runs(host.paths)) == 6, "six runs wait for the zygote")
     os.kill(pid, signal.SIGKILL)
     for task_id in ids:
