@@ -33,6 +33,7 @@ from polpod.services.scheduler import schedule
 from polpod.services.socket import OTHER_DAEMON, ListeningSocket, listen, require_utf8
 from polpod.services.spares import Spares
 from polpod.services.watcher import Watcher
+from polpod.services.witness import Witness
 from polpod.services.zygote import Zygote
 from polpod.store import queries
 from polpod.store.databases import RUNS, TASKS
@@ -196,10 +197,11 @@ def _is_full(path: str) -> bool:
 def assemble(instance: Instance, forks: Forks, nursery: trio.Nursery) -> Desk:
     """Start the services of an instance, recovery first of all; runners come from `forks`."""
     inbox = Inbox()
-    watcher = Watcher(instance.paths, nursery, inbox)
-    killer = Killer(instance, watcher, inbox, nursery)
+    witness = Witness(instance)
+    watcher = Watcher(instance.paths, nursery, inbox, witness)
+    killer = Killer(instance, watcher, witness, inbox, nursery)
     health = Health(instance, inbox, killer.request)
-    collector = Collector(instance, inbox, killer)
+    collector = Collector(instance, inbox, killer, witness)
     launcher = Launcher(instance, forks, watcher, health, inbox)
     nursery.start_soon(recovery.recover, instance, inbox, collector, watcher, killer, health)
     nursery.start_soon(schedule, instance, launcher)
@@ -207,6 +209,7 @@ def assemble(instance: Instance, forks: Forks, nursery: trio.Nursery) -> Desk:
         collector.serve,
         health.serve,
         health.heartbeats,
+        witness.serve,
         instance.tasks.truncate_when_idle,
         instance.runs.truncate_when_idle,
     ):
