@@ -25,6 +25,7 @@ COMMANDS = {
     "queue": "list the queues, or set the slots of one",
     "edit": "change tasks that do not run",
     "events": "print what happened",
+    "store": "look after what is stored: forget what is over",
     "rpc": "call a method of the socket",
     "config": "show, check and change polpo.json",
     "completion": "print a completion script for a shell",

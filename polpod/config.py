@@ -25,6 +25,14 @@ class QueueSettings(Struct, frozen=True, rename="camel"):
     paused: bool = False
 
 
+class Retention(Struct, frozen=True, rename="camel"):
+    """What is kept of what is over: whatever is beyond one of these goes, the oldest first."""
+
+    days: Annotated[int, Meta(ge=1, le=36_500)] = 30
+    runs: Annotated[int, Meta(ge=1)] = 100_000
+    events: Annotated[int, Meta(ge=1)] = 1_000_000
+
+
 class Settings(Struct, frozen=True, rename="camel"):
     """`settings` in polpo.json.  None: off, or the default that its comment names."""
 
@@ -45,6 +53,7 @@ class Settings(Struct, frozen=True, rename="camel"):
     reserve: Annotated[int, Meta(ge=0)] = 64 * 2**20
     """Bytes of free space below which nothing starts and nothing is accepted."""
     leftovers: Literal["kill", "keep"] = "kill"
+    retention: Retention = field(default_factory=Retention)
     containment: Literal["auto", "session"] = "auto"
     """`auto`: a cgroup for each run where that is possible."""
 

@@ -14,6 +14,7 @@ METHODS = (
     "run.get",
     "run.list",
     "run.report",
+    "store.prune",
     "task.cancel",
     "task.get",
     "task.hold",
