@@ -18,7 +18,7 @@ from polpod.errors import DiskFull, StartError, StoreError
 from polpod.paths import StateDirectory
 from polpod.runner import identity
 from polpod.runner.containment import choose_base
-from polpod.services import recovery, retention, shutdown
+from polpod.services import notifier, recovery, retention, shutdown
 from polpod.services.ballast import LOOK_EVERY, ROOM, Ballast
 from polpod.services.collector import Collector
 from polpod.services.desk import Desk
@@ -206,6 +206,7 @@ def assemble(instance: Instance, forks: Forks, nursery: trio.Nursery) -> Desk:
     nursery.start_soon(recovery.recover, instance, inbox, collector, watcher, killer, health)
     nursery.start_soon(schedule, instance, launcher)
     nursery.start_soon(retention.serve, instance)
+    nursery.start_soon(notifier.serve, instance)
     for service in (
         collector.serve,
         health.serve,

@@ -24,6 +24,7 @@ _LAST_ID = "tasks.last_id"
 _LAST_SEQ = "tasks.last_seq"
 _LAST_RUN = "runs.last_id"
 _LOOSE_SPEC = "specs.loose."
+_CURSOR = "notifications.cursor."
 _REACHABLE_DIGITS = 18
 """A number of more digits is beyond any counter."""
 
@@ -189,6 +190,24 @@ def last_seq(tx: Tx) -> int:
     """The newest event; 0 before the first."""
     last = tx[Events].find(order_by=(Events.seq.desc(),), limit=1)
     return last[0].seq if last else 0
+
+
+def cursor(tx: Tx, name: str) -> int:
+    """The last event that the notification was told of; a new one begins with what happens from now on."""
+    if tx[Settings].get(_CURSOR + name) is None:
+        set_cursor(tx, name, last_seq(tx))
+    return _counter(tx, _CURSOR + name)
+
+
+def set_cursor(tx: Tx, name: str, seq: int) -> None:
+    tx[Settings].save(Setting(_CURSOR + name, str(seq)))
+
+
+def drop_cursors(tx: Tx, names: Collection[str]) -> None:
+    """Forget the cursors of notifications other than these."""
+    for setting in tx[Settings].find(Settings.setting.glob(_CURSOR + "*")):
+        if setting.name.removeprefix(_CURSOR) not in names:
+            tx[Settings].delete(setting.name)
 
 
 def keep_spec(tx: Tx, spec: Spec) -> str:

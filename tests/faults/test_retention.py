@@ -27,7 +27,7 @@ def database(path: str) -> Iterator[sqlite3.Connection]:
 
 
 def age(host: Host, *, events: int = 0) -> None:
-    """Make everything that is over, and the first `events` events, years old; no daemon may live."""
+    """Make everything that is over, and the first `events` events, years old; nothing may be going on."""
     old = json.dumps(LONG_AGO)
     with database(host.paths.tasks_db) as db:
         db.execute(
@@ -131,9 +131,10 @@ def test_of_too_many_runs_the_oldest_go_and_never_those_of_work_that_is_not_fini
     host.start()
     waiting = host.submit("false", max_retries=1, retry_delay=1000)
     until(lambda: host.task(waiting)["retries"] == 1, "it waits for its retry")
-    tasks = [host.submit("false", max_retries=1, retry_delay=0.01), *(host.submit("true") for _ in range(3))]
-    for task_id in tasks:
-        host.finished(task_id)
+    tasks = []
+    for _ in range(4):
+        tasks.append(host.submit("false", max_retries=int(not tasks), retry_delay=0.01))
+        host.finished(tasks[-1])
     live = host.submit("sleep", "1000")
     host.running(live)
     collected = "SELECT count(*) FROM runs WHERE collected_at IS NOT NULL"
@@ -147,6 +148,23 @@ def test_of_too_many_runs_the_oldest_go_and_never_those_of_work_that_is_not_fini
     assert task_ids(host) == {waiting, live, tasks[-1]}
     assert {run["task_id"] for run in host.call("run.list")["runs"]} == {waiting, live, tasks[-1]}
     assert host.call("store.prune")["runs"] == 0
+
+
+def test_a_task_whose_run_is_not_collected_yet_stays(host: Host) -> None:
+    host.start()
+    task_id = host.submit("true")
+    host.finished(task_id)
+    collected = "SELECT count(*) FROM runs WHERE collected_at IS NOT NULL"
+    until(lambda: rows(host.paths.runs_db, collected) == [1], "it is collected")
+    age(host)
+    with database(host.paths.runs_db) as db:
+        db.execute("UPDATE runs SET collected_at = NULL")
+    done = host.call("store.prune")
+    assert (done["tasks"], done["runs"]) == (0, 0)
+    with database(host.paths.runs_db) as db:
+        db.execute("UPDATE runs SET collected_at = ended_at")
+    done = host.call("store.prune")
+    assert (done["tasks"], done["runs"]) == (1, 1)
 
 
 def test_what_a_killed_pass_left_is_found_by_the_next(host: Host) -> None:
