@@ -26,7 +26,7 @@ class Ending(Struct, frozen=True):
     signal: int | None = None
 
 
-def testify(wait_status: int) -> Ending | None:
+def ending_of(wait_status: int) -> Ending | None:
     """How the run ended, by the wait(2) status of its job's main process; None if that proves nothing."""
     code = os.waitstatus_to_exitcode(wait_status)
     if code in AMBIGUOUS:

@@ -26,7 +26,7 @@ import time
 import trio
 
 from polpod.model.runs import Run, RunStatus
-from polpod.rules.witness import Ending, testify
+from polpod.rules.witness import Ending, ending_of
 from polpod.runner import identity
 from polpod.services.bell import Bell
 from polpod.services.instance import Instance
@@ -89,7 +89,7 @@ class Witness:
             wait_status = await trio.to_thread.run_sync(_wait_status, pidfd)
         finally:
             os.close(pidfd)
-        return None if wait_status is None else testify(wait_status)
+        return None if wait_status is None else ending_of(wait_status)
 
     async def _look(self) -> None:
         awaited = list(self._awaited)

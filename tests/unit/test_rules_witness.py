@@ -8,7 +8,7 @@ import pytest
 
 from polpod.model.runs import Reason, RunStatus
 from polpod.rules.outcome import MEANING
-from polpod.rules.witness import Ending, testify
+from polpod.rules.witness import Ending, ending_of
 
 
 @pytest.mark.parametrize(
@@ -25,5 +25,5 @@ from polpod.rules.witness import Ending, testify
     ],
 )
 def test_only_what_cannot_come_of_the_runners_death_is_testimony(wait_status: int, ending: Ending | None) -> None:
-    assert testify(wait_status) == ending
+    assert ending_of(wait_status) == ending
     assert ending is None or (ending.status, ending.reason) in MEANING
