@@ -29,7 +29,7 @@ from polpod.rules.retention import Fate, fate_of, last_event_to_go, task_may_go
 from polpod.runner import contract
 from polpod.services import operations
 from polpod.services.instance import Instance, now
-from polpod.store import queries
+from polpod.store import quarantine, queries
 from polpod.store.records import Tx
 from polpod.store.runs import RunTx
 from polpod.store.tables import Events, Tasks
@@ -133,10 +133,11 @@ class _Pass:
                 return
 
     async def _fates(self, page: list[Run]) -> list[tuple[Run, Fate]]:
-        """Those that may go."""
+        """Those that may go; none of a task that is quarantined, of which nobody knows whether it is finished (F10)."""
         tasks = await self._instance.tasks.read(lambda tx: {r.task_id: tx[Tasks].get(r.task_id) for r in page})
         gone = dict.fromkeys(self._forgotten & tasks.keys())
-        fates = [(run, fate_of(run, (tasks | gone)[run.task_id])) for run in page]
+        unreadable = await self._instance.tasks.read(lambda tx: {i for i in tasks if quarantine.of_task(tx, i)})
+        fates = [(r, fate_of(r, (tasks | gone)[r.task_id])) for r in page if r.task_id not in unreadable]
         return [(run, fate) for run, fate in fates if fate is not Fate.KEEP]
 
     async def _forget_these(self, fates: Sequence[tuple[Run, Fate]]) -> None:
@@ -160,6 +161,8 @@ class _Pass:
             after = page[-1].seq
             unused -= {task.spec_id for task in page if task.id not in self._forgotten}
             await trio.sleep(PAUSE_OF_READS)
+        kept = await tasks.read(quarantine.of_tasks) if unused else []
+        unused = {spec_id for spec_id in unused if not any(str(spec_id) in row.doc for row in kept)}
         if self._dry_run:
             self._pruned.specs += len(unused)
             return

@@ -167,6 +167,20 @@ def test_a_task_whose_run_is_not_collected_yet_stays(host: Host) -> None:
     assert (done["tasks"], done["runs"]) == (1, 1)
 
 
+def test_what_a_task_that_cannot_be_read_stands_on_stays(host: Host) -> None:
+    host.start()
+    fields = {"shell": "true", "env": {"SECRET": CANARY}}
+    bad, twin = host.submit(**fields), host.submit(**fields)
+    host.finished(bad), host.finished(twin)
+    with database(host.paths.tasks_db) as db:
+        db.execute("UPDATE tasks SET doc = substr(doc, 1, length(doc) - 9) WHERE id = ?", (bad,))
+    host.call("task.list", all=True)
+    restart_aged(host)
+    until(lambda: {run["task_id"] for run in host.call("run.list")["runs"]} == {bad}, "the other's run is gone")
+    assert host.call("store.prune")["specs"] == 0
+    assert rows(host.paths.tasks_db, f"SELECT count(*) FROM specs WHERE doc LIKE '%{CANARY}%'") == [1]
+
+
 def test_what_a_killed_pass_left_is_found_by_the_next(host: Host) -> None:
     """Its steps are the task, the logs, the rows; after each of them it may have died."""
     host.start()

@@ -147,15 +147,15 @@ def test_what_the_job_left_is_ended_or_kept_as_configured(host: Host, leftovers:
 def test_a_run_costs_two_descriptors_and_none_when_it_is_over(host: Host) -> None:
     host.configure(maxConcurrency=8)
     host.start()
-    before = len(pidfds(host))
     tasks = [host.submit("sleep", "1000") for _ in range(8)]
-    for task_id in tasks:
-        witnessed(host, task_id)
-    assert len(pidfds(host)) == before + 16
+    runs = [witnessed(host, task_id) for task_id in tasks]
+    theirs = [run[name] for run in runs for name in ("pid", "job_pid")]
+    assert sorted(pid for pid in pidfds(host) if pid in theirs) == sorted(theirs)
     host.call("task.cancel", select={"ids": tasks})
     for task_id in tasks:
         host.finished(task_id)
-    until(lambda: len(pidfds(host)) == before, "their pidfds are closed")
+    until(lambda: not set(theirs) & set(pidfds(host)), "their pidfds are closed")
+    until(lambda: -1 not in pidfds(host), "nor any of a process that is gone")
 
 
 def test_where_descriptors_are_few_runners_come_before_witnesses(host: Host) -> None:
