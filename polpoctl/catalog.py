@@ -27,7 +27,7 @@ COMMANDS = {
     "events": "print what happened",
     "doctor": "find and explain what is wrong with polpod, its directory and this host",
     "backup": "copy the databases, beside a polpod that runs",
-    "store": "check, restore or salvage the databases",
+    "store": "check, restore or salvage the databases, or forget what is over",
     "rpc": "call a method of the socket",
     "config": "show, check and change polpo.json",
     "completion": "print a completion script for a shell",

@@ -17,7 +17,7 @@ from polpod.lock import Held, lock
 from polpod.paths import StateDirectory
 from polpod.runner import identity
 from polpod.runner.containment import choose_base
-from polpod.services import recovery, shutdown
+from polpod.services import notifier, recovery, retention, shutdown
 from polpod.services.ballast import LOOK_EVERY, ROOM, Ballast
 from polpod.services.collector import Collector
 from polpod.services.desk import Desk
@@ -32,6 +32,7 @@ from polpod.services.scheduler import schedule
 from polpod.services.socket import ListeningSocket, listen, require_utf8
 from polpod.services.spares import Spares
 from polpod.services.watcher import Watcher
+from polpod.services.witness import Witness
 from polpod.services.zygote import Zygote
 from polpod.store import queries, replace
 from polpod.store.check import refuse_half
@@ -146,17 +147,21 @@ def _is_full(path: str) -> bool:
 def assemble(instance: Instance, forks: Forks, nursery: trio.Nursery) -> Desk:
     """Start the services of an instance, recovery first of all; runners come from `forks`."""
     inbox = Inbox()
-    watcher = Watcher(instance.paths, nursery, inbox)
-    killer = Killer(instance, watcher, inbox, nursery)
+    witness = Witness(instance)
+    watcher = Watcher(instance.paths, nursery, inbox, witness)
+    killer = Killer(instance, watcher, witness, inbox, nursery)
     health = Health(instance, inbox, killer.request)
-    collector = Collector(instance, inbox, killer)
+    collector = Collector(instance, inbox, killer, witness)
     launcher = Launcher(instance, forks, watcher, health, inbox)
     nursery.start_soon(recovery.recover, instance, inbox, collector, watcher, killer, health)
     nursery.start_soon(schedule, instance, launcher)
+    nursery.start_soon(retention.serve, instance)
+    nursery.start_soon(notifier.serve, instance)
     for service in (
         collector.serve,
         health.serve,
         health.heartbeats,
+        witness.serve,
         instance.tasks.truncate_when_idle,
         instance.runs.truncate_when_idle,
     ):

@@ -9,11 +9,12 @@ Rules:
 
 1. "Empty" is said only of what was looked at: `populated 0`, or two scans in a row without a living process.
 2. Each process is signalled through a pidfd, after it was proven to be the one that was found.
-3. A cgroup that vanished is empty to us; `containment_of` then looks at the session instead (F44).
+3. A cgroup that vanished is empty to us: then the session is where to look (F44).
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -27,6 +28,9 @@ from polpod.runner.identity import Process
 
 LEAF = "polpod"
 """The daemon's own leaf below a delegated cgroup: cgroup v2 keeps processes out of inner nodes with controllers."""
+
+VANISHED = (errno.ENOENT, errno.ENODEV)
+"""A cgroup that is not there; one that was removed between the opening of its file and the use of it."""
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
@@ -100,8 +104,11 @@ class Cgroup:
         return True
 
     def kill(self) -> None:
-        with suppress(FileNotFoundError):
+        try:
             small_files.write(f"{self.path}/cgroup.kill", b"1")
+        except OSError as exc:
+            if exc.errno not in VANISHED:
+                raise
 
     def cpu_seconds(self) -> float | None:
         for line in self._lines("cpu.stat"):
@@ -144,8 +151,10 @@ class Cgroup:
     def _lines(self, name: str) -> list[bytes]:
         try:
             return small_files.read(f"{self.path}/{name}").splitlines()
-        except FileNotFoundError:
-            return []
+        except OSError as exc:
+            if exc.errno in VANISHED:
+                return []
+            raise
 
 
 class Session:
@@ -222,21 +231,6 @@ class Session:
                 return os.fstat(file.fileno()).st_uid == os.getuid() and all(mark in variables for mark in self._marks)
         except OSError:  # it is gone, or not ours
             return False
-
-
-def containment_of(
-    *,
-    cgroup: str | None,
-    run_id: int,
-    nonce: str,
-    log_path: str,
-    leaders: Mapping[int, int],
-    parent: int | None = None,
-) -> Cgroup | Session:
-    """How to find the processes of a run's job: by its cgroup, or without one, or where it vanished, by looking."""
-    if cgroup is not None and os.path.isdir(cgroup):
-        return Cgroup(cgroup)
-    return Session(run_id, nonce, log_path, leaders, parent)
 
 
 class RunCgroups(NamedTuple):

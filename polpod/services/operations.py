@@ -63,13 +63,19 @@ def retry(tx: Tx, task: Task, at: datetime, by: str) -> Done:
 def remove(tx: Tx, task: Task, at: datetime, by: str) -> Done:
     """Forget a task that does not run and that nothing waits for; its id is never used again."""
     _refuse_live(task)
-    if task.status is not TaskStatus.DONE and (waiting := queries.dependents_of(tx, task.id)):
-        raise Conflict(f"task {task.id} is what task {waiting[0].task_id} waits for: remove that first")
+    refuse_needed(tx, task)
     tx[Dependencies].delete_where(Dependencies.task_id.eq(task.id))
     tx[Dependencies].delete_where(Dependencies.on_id.eq(task.id))
     tx[Tasks].delete(task.id)
+    queries.let_go_of_spec(tx, task.spec_id)
     changes.note(tx, at, "task:removed", f"task/{task.id}", status=task.status, by=by)
     return Done(task.id, "removed")
+
+
+def refuse_needed(tx: Tx, task: Task) -> None:
+    """Raises Conflict for a task that another one waits for."""
+    if task.status is not TaskStatus.DONE and (waiting := queries.dependents_of(tx, task.id)):
+        raise Conflict(f"task {task.id} is what task {waiting[0].task_id} waits for: remove that first")
 
 
 def hold(tx: Tx, task: Task, at: datetime, by: str) -> Done:

@@ -7,6 +7,7 @@ itself; unknown run directories are listed, never killed.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -32,6 +33,9 @@ from polpod.store import quarantine, queries
 from polpod.store.records import Tx
 from polpod.store.runs import RunTx
 from polpod.store.tables import Tasks
+
+RUN_DIRECTORY = re.compile("run-([1-9][0-9]{0,17})")
+"""Those that a run may have: anybody may make others, of numbers that fit nowhere, or of digits that are none."""
 
 FIRST_PASS = 5.0
 """Seconds after which clients' writes are let in, whatever still goes on here."""
@@ -164,10 +168,10 @@ def _remove(instance: Instance, over: list[int], last: int, open_runs: set[int])
     if instance.base is None:
         return
     for name in os.listdir(instance.base.path):
-        number = name.removeprefix("run-")
-        if name != number and number.isdigit() and int(number) <= last and int(number) not in open_runs:
+        match = RUN_DIRECTORY.fullmatch(name)
+        if match and int(match[1]) <= last and int(match[1]) not in open_runs:
             with suppress(OSError):  # EBUSY: somebody lives there still
-                instance.base.run(int(number)).remove()
+                instance.base.run(int(match[1])).remove()
 
 
 def _last_used(instance: Instance) -> int:
@@ -177,5 +181,5 @@ def _last_used(instance: Instance) -> int:
 
 
 def _directories(instance: Instance) -> set[int]:
-    numbers = (name.removeprefix("run-") for name in os.listdir(instance.paths.run_directories))
-    return {int(n) for n in numbers if n.isdigit()}
+    found = (RUN_DIRECTORY.fullmatch(name) for name in os.listdir(instance.paths.run_directories))
+    return {int(match[1]) for match in found if match}

@@ -15,6 +15,7 @@ METHODS = (
     "run.list",
     "run.report",
     "store.backup",
+    "store.prune",
     "task.cancel",
     "task.get",
     "task.hold",

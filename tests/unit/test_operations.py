@@ -406,4 +406,4 @@ def test_an_answer_says_only_what_there_is_to_say() -> None:
 def test_what_waits_for_one_of_them_is_removed_with_it(store: Store) -> None:
     tasks = [store.put("1"), store.put("2", on=("1",)), store.put("3", on=("1", "2"))]
     done = store.group.write(lambda tx: each(tx, tasks, remove, WHO, refusal))
-    assert [(d.id, d.error) for d in done] == [("1", msgspec.UNSET), ("2", msgspec.UNSET), ("3", msgspec.UNSET)]
+    assert [(d.id, d.error) for d in done] == [("1", None), ("2", None), ("3", None)]

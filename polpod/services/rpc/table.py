@@ -19,13 +19,9 @@ async def discover(call: Call, params: Nothing) -> dict[str, Any]:
 
 DISCOVER = Method("rpc.discover", Nothing, dict, discover, "This document.", Right.RUN)
 
-METHODS = {
-    m.name: m
-    for m in (
-        *(*task.METHODS, *follow.METHODS, *run.METHODS, *queue.METHODS, *store.METHODS, *daemon.METHODS),
-        DISCOVER,
-    )
-}
+_NOUNS = (task, follow, run, queue, store, daemon)
+
+METHODS = {m.name: m for m in (*(m for noun in _NOUNS for m in noun.METHODS), DISCOVER)}
 
 
 @cache

@@ -1,4 +1,4 @@
-"""store.*: the databases of a daemon that runs."""
+"""store.*: copies of the databases of a daemon that runs, and what is kept in them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,28 @@ import trio
 from msgspec import Meta, Struct
 
 from polpod.errors import InvalidRequest, Unavailable
+from polpod.services import retention
 from polpod.services.instance import Instance
+from polpod.services.retention import Pruned
 from polpod.services.rpc.method import Call, Method, Right
 from polpod.store.backup import check_target, open_pair, write_backup
+
+LONGEST = 30.0
+"""Seconds of one call of `store.prune`: a client asks again where there is more."""
+
+
+class Prune(Struct, frozen=True, forbid_unknown_fields=True):
+    dry_run: bool = False
 
 
 class Backup(Struct, frozen=True, forbid_unknown_fields=True):
     path: Annotated[str, Meta(min_length=1, max_length=4096)]
     """The directory to make: absolute, and not there yet."""
+
+
+async def prune(call: Call, params: Prune) -> Pruned:
+    """What the hourly pass does, now."""
+    return await retention.prune(call.desk.instance, dry_run=params.dry_run, seconds=LONGEST)
 
 
 async def backup(call: Call, params: Backup) -> dict[str, object]:
@@ -50,6 +64,7 @@ def _reserve(instance: Instance, target: str) -> int:
 
 
 METHODS = (
+    Method("store.prune", Prune, Pruned, prune, "Forget what retention lets go.", Right.OWNER, writes=True, waits=True),
     Method(
         "store.backup",
         Backup,
