@@ -51,29 +51,45 @@ def runs_db(host: Host) -> Iterator[sqlite3.Connection]:
     7,
     "quick restarts, and a start that meets a stop",
     promise="The state directory is held to the very end: a start beside a stop is told the pid and exits 75, or takes over.",
-    injected="eight times: SIGTERM, and starts beside the stop until one takes over; a job runs meanwhile",
-    seen_failing="a daemon that lets go of its lock as it begins to stop",
+    injected="a start beside a stop that waits for its job; then eight times SIGTERM and starts until one takes over",
+    seen_failing="a daemon that lets go of its locks as it begins to stop",
 )
 def test_f07_a_start_that_meets_a_stop_waits_its_turn(host: Host) -> None:
-    host.configure(onShutdown="keep")
-    host.start()
+    host.configure(shutdownTimeout=120_000)
+    first = host.start()
     go = host.root / "go"
-    task_id = host.submit(shell=waits_for(go, "exit 7"))
-    before = host.running(task_id)
+    task_id = host.submit(shell=f"trap '' TERM; echo ready; {waits_for(go, 'exit 7')}", kill_grace=1000)
+    run = started(host, task_id)
+    first.send_signal(signal.SIGTERM)
+    until(lambda: host.call("daemon.status")["state"] == "stopping", "it is stopping")
+    second = host.command("--root", str(host.root), timeout=30)
+    assert (second.returncode, f"another polpod (pid {first.pid}) has" in second.stderr) == (75, True), second.stderr
+    go.touch()
+    until(lambda: not alive(run["job_pid"]), "what it waited for is over")
+    go.unlink()
+
+    host.configure(onShutdown="keep")
+    _starts_until_one_takes_over(host)
+    assert first.wait(10) == 0
+    before = until(lambda: host.runs(task_id)[1:], "it runs again") and host.running(task_id)
     for _ in range(8):
         assert host.daemon is not None
-        first = host.daemon
-        first.send_signal(signal.SIGTERM)
-        while not _takes_over(host):
-            assert host.daemon.returncode == 75
-            assert f"another polpod (pid {first.pid}) has this state directory" in host.log()
-        assert first.wait(10) == 0
+        stopping = host.daemon
+        stopping.send_signal(signal.SIGTERM)
+        _starts_until_one_takes_over(host)
+        assert stopping.wait(10) == 0
         run = host.running(task_id)
         assert {n: run[n] for n in ("id", "pid", "started_at")} == {n: before[n] for n in ("id", "pid", "started_at")}
     go.touch()
     assert host.finished(task_id)["result"]["exit_code"] == 7
-    assert len(host.runs(task_id)) == 1
+    assert [r["reason"] for r in host.runs(task_id)] == ["shutdown", "exited"]
     finish(host)
+
+
+def _starts_until_one_takes_over(host: Host) -> None:
+    while not _takes_over(host):
+        assert host.daemon is not None
+        assert host.daemon.returncode == 75
 
 
 def _takes_over(host: Host) -> bool:

@@ -80,7 +80,7 @@ def test_f18_a_job_that_ignores_sigterm_does_not_hold_up_a_stop(host: Host) -> N
     assert read_runs(host.paths)[run["id"]]["reason"] == "shutdown"
     Ledger(host.paths).settled()
 
-    host.configure(shutdownTimeout=120_000)
+    host.configure(shutdownTimeout=120_000, killGrace=60_000)
     daemon = host.start()
     until(lambda: host.runs(task_id)[1:], "it runs again")
     run = host.running(task_id)
