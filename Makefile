@@ -8,7 +8,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 SOURCES := polpod polpoctl tests bench docs
 TESTS := tests
 
-.PHONY: demo test check fmt bench docs clean
+.PHONY: demo test check soak fmt bench docs clean
 .DEFAULT_GOAL := test
 
 demo: $(INSTALLED)
@@ -23,6 +23,11 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy --strict polpod polpoctl
 	$(BIN)/pytest -q tests/architecture
+
+# New interleavings of everything that can happen, for as long as told: `make soak SECONDS=3600 SEED=1`.
+SECONDS := 3600
+soak: $(INSTALLED)
+	$(BIN)/python tests/soak.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 fmt: $(INSTALLED)
 	$(BIN)/ruff check --fix --exit-zero $(SOURCES)

@@ -65,16 +65,16 @@ def sockets(args: Namespace) -> list[str]:
     return paths.client_sockets(args.socket, args.root, os.environ, _working_directory())
 
 
-def connect(args: Namespace) -> Connection:
-    """A connection to the first socket that exists.  Raises Failure."""
+def connect(args: Namespace, patience: float = PATIENCE) -> Connection:
+    """A connection to the first socket that exists; `patience`: seconds to wait for an answer.  Raises Failure."""
     tried = sockets(args)
-    return Connection(next((path for path in tried if os.path.exists(path)), tried[0]), tried)
+    return Connection(next((path for path in tried if os.path.exists(path)), tried[0]), tried, patience)
 
 
 class Connection:
     """A connection to a polpod: calls, one after another or many under way."""
 
-    def __init__(self, path: str, tried: list[str] | None = None) -> None:
+    def __init__(self, path: str, tried: list[str] | None = None, patience: float = PATIENCE) -> None:
         """Connect.  Raises Failure (Unreachable; not allowed; a path that is too long)."""
         self.path = path
         self.tried = tried or [path]
@@ -91,7 +91,7 @@ class Connection:
         except OSError as exc:
             self._socket.close()
             raise Unreachable(path, _said(exc), self.tried) from None
-        self._socket.settimeout(PATIENCE)
+        self._socket.settimeout(patience)
         self._decoder = frames.Decoder()
         self._last_id = 0
         self._waiting: set[int] = set()

@@ -8,9 +8,12 @@ import os
 import sys
 
 from polpod import __version__
-from polpod.errors import NotFound, PolpodError, StartError
+from polpod.errors import DiskFull, NotFound, PolpodError, StartError, Unavailable
 from polpod.paths import daemon_root, daemon_socket
+from polpod.remedies import advice
 
+TRY_AGAIN = 75
+"""What polpoctl exits with, too (DESIGN §10)."""
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -39,21 +42,26 @@ def main() -> int:
         stream=sys.stderr, level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     root = daemon_root(options.root, os.environ, os.getcwd())
+    socket = daemon_socket(options.socket, os.environ, root)
     try:
         if options.maintenance is not None:
-            from polpod import maintenance
+            from polpod.maintenance import verbs
 
-            return maintenance.main(root, options.maintenance)
+            return verbs.main(root, socket, options.maintenance)
         if options.check_config:
-            from polpod import maintenance
+            from polpod.maintenance import verbs
 
-            return maintenance.main(root, ["config", "check"])
-        return _serve(root, daemon_socket(options.socket, os.environ, root))
+            return verbs.main(root, socket, ["config", "check"])
+        return _serve(root, socket)
     except StartError as exc:
         print(f"polpod: {exc}", file=sys.stderr)
         return exc.exit_code
     except PolpodError as exc:
         print(f"polpod: {exc}", file=sys.stderr)
+        for line in advice(exc, root):
+            print(f"polpod: {line}", file=sys.stderr)
+        if options.maintenance is not None and isinstance(exc, DiskFull | Unavailable):
+            return TRY_AGAIN
         return 3 if isinstance(exc, NotFound) else 1
 
 

@@ -10,6 +10,7 @@ import json
 import os
 from contextlib import suppress
 from typing import Annotated, Any, Literal, get_args, get_origin
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -23,6 +24,33 @@ Milliseconds = Annotated[int, Meta(ge=0)]
 class QueueSettings(Struct, frozen=True, rename="camel"):
     slots: Annotated[int, Meta(ge=0)] | None = None
     paused: bool = False
+
+
+class Retention(Struct, frozen=True, rename="camel"):
+    """What is kept of what is over: whatever is beyond one of these goes, the oldest first."""
+
+    days: Annotated[int, Meta(ge=1, le=36_500)] = 30
+    runs: Annotated[int, Meta(ge=1)] = 100_000
+    events: Annotated[int, Meta(ge=1)] = 1_000_000
+
+
+class Notification(Struct, frozen=True, rename="camel"):
+    """Somebody outside who is told of events: by an HTTP request, or by a command."""
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    """Its cursor and its log go by this name."""
+    kinds: tuple[str, ...] = ("*",)
+    """Patterns, such as `task:*`."""
+    url: Annotated[str, Meta(pattern=r"^https?://[^\s/?#@]+([/?][!-~]*)?$")] | None = None
+    command: Annotated[tuple[str, ...], Meta(min_length=1)] | None = None
+    timeout: Annotated[int, Meta(ge=1)] = 10_000
+    """Milliseconds that one attempt may take."""
+
+    def __post_init__(self) -> None:
+        if (self.url is None) == (self.command is None):
+            raise ValueError("give either url or command")
+        if self.url is not None:
+            _ = urlsplit(self.url).port  # raises ValueError for what is none
 
 
 class Settings(Struct, frozen=True, rename="camel"):
@@ -45,6 +73,8 @@ class Settings(Struct, frozen=True, rename="camel"):
     reserve: Annotated[int, Meta(ge=0)] = 64 * 2**20
     """Bytes of free space below which nothing starts and nothing is accepted."""
     leftovers: Literal["kill", "keep"] = "kill"
+    retention: Retention = field(default_factory=Retention)
+    notifications: tuple[Notification, ...] = ()
     containment: Literal["auto", "session"] = "auto"
     """`auto`: a cgroup for each run where that is possible."""
 
@@ -100,9 +130,13 @@ def parse(text: bytes, path: str) -> tuple[Config, list[str]]:
         config = msgspec.convert(document, Config)
     except (ValueError, RecursionError) as exc:  # msgspec.ValidationError and json.JSONDecodeError are ValueErrors
         raise StartError(f"{path}: {exc}", exit_code=2) from exc
-    names = [a.name for a in config.agents]
-    if twice := {n for n in names if names.count(n) > 1}:
-        raise StartError(f"{path}: agent named twice: {', '.join(sorted(twice))} - at `$.agents`", exit_code=2)
+    for what, place, named in (
+        ("agent", "$.agents", config.agents),
+        ("notification", "$.settings.notifications", config.settings.notifications),
+    ):
+        names = [n.name for n in named]
+        if twice := {n for n in names if names.count(n) > 1}:
+            raise StartError(f"{path}: {what} named twice: {', '.join(sorted(twice))} - at `{place}`", exit_code=2)
     return config, list(_unknown(document, Config, "$"))
 
 

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import resource
-import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
 
 import trio
 
-from polpod import __version__, config
+from polpod import __version__, config, filesystem
 from polpod.errors import DiskFull, StartError, StoreError
+from polpod.lock import Held, lock
 from polpod.paths import StateDirectory
 from polpod.runner import identity
 from polpod.runner.containment import choose_base
-from polpod.services import recovery, shutdown
+from polpod.services import notifier, recovery, retention, shutdown
 from polpod.services.ballast import LOOK_EVERY, ROOM, Ballast
 from polpod.services.collector import Collector
 from polpod.services.desk import Desk
@@ -30,11 +29,13 @@ from polpod.services.killer import Killer
 from polpod.services.launcher import Forks, Launcher
 from polpod.services.rpc import server
 from polpod.services.scheduler import schedule
-from polpod.services.socket import OTHER_DAEMON, ListeningSocket, listen, require_utf8
+from polpod.services.socket import ListeningSocket, listen, require_utf8
 from polpod.services.spares import Spares
 from polpod.services.watcher import Watcher
+from polpod.services.witness import Witness
 from polpod.services.zygote import Zygote
-from polpod.store import queries
+from polpod.store import queries, replace
+from polpod.store.check import refuse_half
 from polpod.store.databases import RUNS, TASKS
 from polpod.store.gate import Gate, open_gate
 from polpod.store.records import Tx
@@ -71,59 +72,6 @@ def prepare(root: str) -> StateDirectory:
     return paths
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
-    """The state directory, locked for this process: its lock file and, since that can be removed (F61), itself."""
-
-    path: str
-    directory: int
-    lock: int
-
-    def require(self) -> None:
-        """Raises StoreError when the path leads elsewhere: what would be acknowledged now, nobody would find again."""
-        try:
-            there = os.path.samestat(os.stat(self.path), os.fstat(self.directory))
-        except OSError as exc:
-            raise StoreError(f"{self.path}: {exc.strerror}") from exc
-        if not there:
-            raise StoreError(f"{self.path}: another directory was put in its place")
-
-    def close(self) -> None:
-        os.close(self.lock)
-        os.close(self.directory)
-
-
-def lock(paths: StateDirectory) -> Held:
-    """Take the state directory for this process; the lock ends with it.  Raises StartError (75) if another has it."""
-    try:
-        directory = os.open(paths.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        fd = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as exc:
-        raise StartError(f"{exc.filename}: {exc.strerror}") from exc
-    if not (_locked(directory) and _locked(fd)):
-        holder = os.pread(fd, 20, 0).decode(errors="replace").strip() or "unknown"
-        os.close(fd)
-        os.close(directory)
-        raise StartError(f"{paths.path}: another polpod (pid {holder}) has this state directory", OTHER_DAEMON)
-    text = f"{os.getpid()}\n".encode()
-    with suppress(OSError):  # for people to read; a full disk has room only for what is written in place (F49)
-        os.pwrite(fd, text, 0)
-        os.ftruncate(fd, len(text))
-    return Held(paths.path, directory, fd)
-
-
-def _locked(fd: int) -> bool:
-    # A runner without a daemon asks now and then, for a moment, whether there is one: that is no other daemon.
-    for _ in range(10):
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(0.02)
-        else:
-            return True
-    return False
-
-
 async def main(options: Options) -> None:
     """Run until a signal or `daemon.shutdown` asks to stop.  Raises StartError, StoreError, CommitInDoubt."""
     with shutdown.signals() as received:  # first of all, so that one that comes early is obeyed in order, too (F14)
@@ -136,7 +84,10 @@ async def _open(options: Options, received: AsyncIterator[int]) -> None:
     settings, unknown = config.load(paths.config)
     for path in unknown:
         log.warning("%s: %s means nothing to this version", paths.config, path)
+    filesystem.refuse_unfit(paths.path)
     held = lock(paths)
+    replace.finish(paths.path)
+    refuse_half(paths.path)
     _raise_descriptor_limit()
     ballast = Ballast(paths.ballast)
     tasks, runs = await _open_stores(paths, ballast)
@@ -196,17 +147,21 @@ def _is_full(path: str) -> bool:
 def assemble(instance: Instance, forks: Forks, nursery: trio.Nursery) -> Desk:
     """Start the services of an instance, recovery first of all; runners come from `forks`."""
     inbox = Inbox()
-    watcher = Watcher(instance.paths, nursery, inbox)
-    killer = Killer(instance, watcher, inbox, nursery)
+    witness = Witness(instance)
+    watcher = Watcher(instance.paths, nursery, inbox, witness)
+    killer = Killer(instance, watcher, witness, inbox, nursery)
     health = Health(instance, inbox, killer.request)
-    collector = Collector(instance, inbox, killer)
+    collector = Collector(instance, inbox, killer, witness)
     launcher = Launcher(instance, forks, watcher, health, inbox)
     nursery.start_soon(recovery.recover, instance, inbox, collector, watcher, killer, health)
     nursery.start_soon(schedule, instance, launcher)
+    nursery.start_soon(retention.serve, instance)
+    nursery.start_soon(notifier.serve, instance)
     for service in (
         collector.serve,
         health.serve,
         health.heartbeats,
+        witness.serve,
         instance.tasks.truncate_when_idle,
         instance.runs.truncate_when_idle,
     ):

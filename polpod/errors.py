@@ -15,6 +15,7 @@
     │   ├── BrokenReference     a record names another that is not there
     │   ├── Undecodable         records mean nothing; `table` and `keys` name them
     │   ├── SchemaTooNew        the database was written by a later polpod
+    │   ├── Damaged             the file is damaged, or no database at all
     │   └── CommitInDoubt       nobody knows whether the last group is durable: stop and recover
     └── StartError              polpod cannot start; `exit_code` says how to end
 
@@ -94,8 +95,16 @@ class SchemaTooNew(StoreError):
     pass
 
 
+class Damaged(StoreError):
+    pass
+
+
 class CommitInDoubt(StoreError):
     pass
+
+
+OTHER_DAEMON = 75
+"""Exit code: try again when the other one is gone (DESIGN §10)."""
 
 
 class StartError(PolpodError):

@@ -82,6 +82,9 @@ class StateDirectory:
         """A run directory that waits for another run."""
         return RunDirectory(os.path.join(self.run_directories, f"spare-{number}"))
 
+    def notification_log(self, name: str) -> str:
+        return os.path.join(self.logs, f"notification-{name}.log")
+
     def log(self, run_id: int) -> str:
         return os.path.join(self.logs, f"{run_id}.log")
 

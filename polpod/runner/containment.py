@@ -9,11 +9,12 @@ Rules:
 
 1. "Empty" is said only of what was looked at: `populated 0`, or two scans in a row without a living process.
 2. Each process is signalled through a pidfd, after it was proven to be the one that was found.
-3. A cgroup that vanished is empty to us; `containment_of` then looks at the session instead (F44).
+3. A cgroup that vanished is empty to us: then the session is where to look (F44).
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -27,6 +28,9 @@ from polpod.runner.identity import Process
 
 LEAF = "polpod"
 """The daemon's own leaf below a delegated cgroup: cgroup v2 keeps processes out of inner nodes with controllers."""
+
+VANISHED = (errno.ENOENT, errno.ENODEV)
+"""A cgroup that is not there; one that was removed between the opening of its file and the use of it."""
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
@@ -100,8 +104,11 @@ class Cgroup:
         return True
 
     def kill(self) -> None:
-        with suppress(FileNotFoundError):
+        try:
             small_files.write(f"{self.path}/cgroup.kill", b"1")
+        except OSError as exc:
+            if exc.errno not in VANISHED:
+                raise
 
     def cpu_seconds(self) -> float | None:
         for line in self._lines("cpu.stat"):
@@ -144,8 +151,10 @@ class Cgroup:
     def _lines(self, name: str) -> list[bytes]:
         try:
             return small_files.read(f"{self.path}/{name}").splitlines()
-        except FileNotFoundError:
-            return []
+        except OSError as exc:
+            if exc.errno in VANISHED:
+                return []
+            raise
 
 
 class Session:
@@ -224,21 +233,6 @@ class Session:
             return False
 
 
-def containment_of(
-    *,
-    cgroup: str | None,
-    run_id: int,
-    nonce: str,
-    log_path: str,
-    leaders: Mapping[int, int],
-    parent: int | None = None,
-) -> Cgroup | Session:
-    """How to find the processes of a run's job: by its cgroup, or without one, or where it vanished, by looking."""
-    if cgroup is not None and os.path.isdir(cgroup):
-        return Cgroup(cgroup)
-    return Session(run_id, nonce, log_path, leaders, parent)
-
-
 class RunCgroups(NamedTuple):
     """The cgroup below which the runs of one state directory have theirs."""
 
@@ -253,25 +247,52 @@ def choose_base(state_directory: str) -> RunCgroups | None:
 
     None: level `session` is what this host allows.
     """
-    import hashlib  # here, since a runner loads this module too and must not carry OpenSSL
-
     own = own_cgroup()
-    if own is None:
-        return None
-    mount, path = own
-    name = f"polpo-{hashlib.sha256(os.fsencode(os.path.realpath(state_directory))).hexdigest()[:8]}"
-    delegated = os.path.dirname(path) if os.path.basename(path) == LEAF else path
-    for parent in (delegated, mount):
-        base = RunCgroups(os.path.join(parent, name))
-        # To move a process, one must be allowed to write at the nearest common ancestor too (cgroups(7)).
-        if os.access(parent, os.W_OK | os.X_OK) and os.access(f"{parent}/cgroup.procs", os.W_OK) and _make(base.path):
+    for base in bases(state_directory, own):
+        parent = os.path.dirname(base.path)
+        if _may_make_below(parent) and _make(base.path):
             return base
     return None
 
 
-def own_cgroup() -> tuple[str, str] | None:
-    """Where cgroup2 is mounted, also on hybrid hosts, and the directory of our own cgroup in it; None without."""
-    with open("/proc/self/cgroup") as file:
+def bases(state_directory: str, own: tuple[str, str] | None = None) -> list[RunCgroups]:
+    """Where the base of a state directory would be, the best place first; `own` as of `own_cgroup`, ours by default."""
+    import hashlib  # here, since a runner loads this module too and must not carry OpenSSL
+
+    own = own or own_cgroup()
+    if own is None:
+        return []
+    mount, path = own
+    name = f"polpo-{hashlib.sha256(os.fsencode(os.path.realpath(state_directory))).hexdigest()[:8]}"
+    delegated = os.path.dirname(path) if os.path.basename(path) == LEAF else path
+    return [RunCgroups(os.path.join(parent, name)) for parent in dict.fromkeys((delegated, mount))]
+
+
+def why_no_cgroup(state_directory: str, pid: int) -> str | None:
+    """Why the process cannot give its runs cgroups; None: it can, as far as can be seen from here."""
+    own = own_cgroup(pid)
+    if own is None:
+        return "cgroup2 is not mounted here"
+    parents = [os.path.dirname(base.path) for base in bases(state_directory, own)]
+    if not any(map(_may_make_below, parents)):
+        return f"no cgroup is delegated to it: it may not write {' or '.join(f'{p}/cgroup.procs' for p in parents)}"
+    # The root has no cgroup.kill; every other cgroup has it, if this kernel knows it.
+    if not any(os.path.exists(f"{entry.path}/cgroup.kill") for entry in os.scandir(own[0]) if entry.is_dir()):
+        return "this kernel has no cgroup.kill (Linux 5.14)"
+    return None
+
+
+def _may_make_below(parent: str) -> bool:
+    # To move a process, one must be allowed to write at the nearest common ancestor too (cgroups(7)).
+    return os.access(parent, os.W_OK | os.X_OK) and os.access(f"{parent}/cgroup.procs", os.W_OK)
+
+
+def own_cgroup(process: int | str = "self") -> tuple[str, str] | None:
+    """Where cgroup2 is mounted, also on hybrid hosts, and the directory of our own cgroup in it; None without.
+
+    With a pid, of that process: as we see it.
+    """
+    with open(f"/proc/{process}/cgroup") as file:
         own = next((line[3:].rstrip("\n") for line in file if line.startswith("0::")), None)
     with open("/proc/self/mountinfo") as file:
         for line in file:

@@ -53,8 +53,10 @@ def read(pid: int) -> Process | None:
     """The process as it is now, zombies included; None if there is none."""
     try:
         data = small_files.read(f"/proc/{pid}/stat")
-    except (FileNotFoundError, ProcessLookupError):  # the second: it was reaped between open and read
-        return None
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return (
+            None  # the second: it was reaped between open and read; the third: not ours to see (/proc with hidepid=1)
+        )
     # The name, in parentheses, may contain anything, parentheses and blanks included.
     f = data[data.rindex(b")") + 2 :].split()
     cpu_ticks = int(f[11]) + int(f[12]) + int(f[13]) + int(f[14])

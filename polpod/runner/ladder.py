@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 
 from polpod.runner import contract
 from polpod.runner.job import Job
@@ -21,9 +22,8 @@ from polpod.runner.watch import Watch
 def climb(job: Job, watch: Watch, tree: Tree, grace: float) -> None:
     """End a job whose main process was not reaped yet: TERM to its group, `grace` seconds, KILL to all that is left."""
     until = time.monotonic() + grace
-    # By group number, the one exception to pidfds: its leader is our unreaped child, so the number is still its own.
-    os.killpg(job.pid, signal.SIGTERM)
-    os.killpg(job.pid, signal.SIGCONT)
+    for number in (signal.SIGTERM, signal.SIGCONT):
+        _signal(job, number)
     while watch.job_lives and time.monotonic() < until:
         watch.wait(until)
     if not watch.job_lives:
@@ -39,3 +39,14 @@ def end_leftovers(tree: Tree, until: float) -> int:
     tree.wait_gone(until)
     tree.kill()
     return count
+
+
+def _signal(job: Job, number: int) -> None:
+    # By number, the one exception to pidfds: it is our unreaped child, so its pid, and its group's, are still its own.
+    try:
+        os.killpg(job.pid, number)
+    except ProcessLookupError:  # it went over to a group of its children's
+        with suppress(PermissionError):
+            os.kill(job.pid, number)
+    except PermissionError:
+        pass  # it became another user, as sudo does: it ends by itself, or not at all

@@ -74,7 +74,10 @@ class Row:
         """The connection to the file that is at its place now.  Raises OSError beside sqlite3.Error."""
         status = os.stat(self._path)
         if self._file != (status.st_dev, status.st_ino):
-            self._connections.append(contract.connect(self._path))
+            try:
+                self._connections.append(contract.connect(self._path))
+            except RuntimeError as exc:  # a restored copy that no daemon has opened yet is not in WAL mode
+                raise sqlite3.OperationalError(str(exc)) from exc
             self._file = status.st_dev, status.st_ino
         return self._connections[-1]
 

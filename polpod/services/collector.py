@@ -28,6 +28,7 @@ from polpod.services.inbox import Inbox
 from polpod.services.insist import insist
 from polpod.services.instance import Instance, now
 from polpod.services.killer import Killer
+from polpod.services.witness import Witness
 from polpod.store.records import Tx
 from polpod.store.runs import RunTx
 from polpod.store.tables import Tasks
@@ -41,8 +42,8 @@ log = logging.getLogger(__name__)
 
 
 class Collector:
-    def __init__(self, instance: Instance, inbox: Inbox, killer: Killer) -> None:
-        self._instance, self._inbox, self._killer = instance, inbox, killer
+    def __init__(self, instance: Instance, inbox: Inbox, killer: Killer, witness: Witness) -> None:
+        self._instance, self._inbox, self._killer, self._witness = instance, inbox, killer, witness
         self._applied: list[Run] = []
 
     async def serve(self) -> None:
@@ -106,6 +107,8 @@ class Collector:
         await insist(self._instance.tasks, lambda tx: _apply(tx, terminal, rolls))
         crash.point("collect.applied")
         self._applied += terminal
+        for run in terminal:
+            self._witness.dismiss(run.id)
 
     async def tidy(self) -> None:
         """Remove what the runs that were applied no longer need, and then mark them as collected."""

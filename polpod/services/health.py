@@ -19,7 +19,7 @@ from polpod.services.facts import claim_deadline
 from polpod.services.inbox import Inbox
 from polpod.services.insist import insist
 from polpod.services.instance import Instance, now
-from polpod.services.killer import containment
+from polpod.services.killer import containments
 
 HEARTBEAT_EVERY = 30.0
 
@@ -70,13 +70,13 @@ class Health:
 
     async def _look(self, run_id: int) -> None:
         run = await self._instance.runs.read(lambda tx: tx.get(run_id))
-        if run is None or not run.live or run.kill_reason is not None:
+        vitals = self._vitals.get(run_id)  # none if it ended meanwhile, and `heartbeats` saw that first
+        if run is None or not run.live or run.kill_reason is not None or vitals is None:
             self.forget(run_id)
             return
         if run.status is RunStatus.STARTING and time.monotonic() >= claim_deadline(run):
             self._inbox.look(run_id)
             return
-        vitals = self._vitals[run_id]
         if run.started_mono is not None:
             vitals = msgspec.structs.replace(vitals, started=run.started_mono / 1e9)
         if vitals.stale_threshold:
@@ -124,4 +124,4 @@ def _signs(run: Run) -> tuple[int, float]:
         size = os.stat(run.log_path).st_size
     except OSError:
         size = 0
-    return size, containment(run).cpu_seconds() or 0.0
+    return size, containments(run)[0].cpu_seconds() or 0.0

@@ -13,17 +13,20 @@ import time
 from collections.abc import Mapping, Sequence
 
 import trio
+from msgspec import structs
 
 from polpod import crash
 from polpod.model.runs import Reason, Run, RunStatus
+from polpod.rules.witness import Ending
 from polpod.runner import contract, identity
-from polpod.runner.containment import Cgroup, Session, containment_of, terminate
+from polpod.runner.containment import Cgroup, Session, terminate
 from polpod.services import changes
 from polpod.services.facts import runner_pidfd
 from polpod.services.inbox import Inbox
 from polpod.services.insist import insist, insist_read
 from polpod.services.instance import Instance, now
 from polpod.services.watcher import Watcher
+from polpod.services.witness import Witness
 from polpod.store.runs import RunTx
 from polpod.store.tables import Tasks
 
@@ -36,8 +39,11 @@ AT_ONCE = 16
 
 
 class Killer:
-    def __init__(self, instance: Instance, watcher: Watcher, inbox: Inbox, nursery: trio.Nursery) -> None:
-        self._instance, self._watcher, self._inbox, self._nursery = instance, watcher, inbox, nursery
+    def __init__(
+        self, instance: Instance, watcher: Watcher, witness: Witness, inbox: Inbox, nursery: trio.Nursery
+    ) -> None:
+        self._instance, self._watcher, self._witness = instance, watcher, witness
+        self._inbox, self._nursery = inbox, nursery
         self._threads = trio.CapacityLimiter(AT_ONCE)
         self._ending: set[int] = set()
         self._stuck: set[int] = set()
@@ -113,14 +119,26 @@ class Killer:
             self._signal(current, signal.SIGKILL)
 
     async def _end(self, run: Run) -> None:
-        if run.boot_id == self._instance.boot_id:
+        ending = await self._testimony(run)
+        if run.boot_id == self._instance.boot_id and not (ending and self._leftovers_stay()):
             await self._prove_gone(run, contract.LEFTOVER_GRACE if run.kill_grace is None else run.kill_grace)
-        await insist(self._instance.runs, lambda tx: _record(tx, run), durable=False)
+        await insist(self._instance.runs, lambda tx: _record(tx, run, ending), durable=False)
         self._ending.discard(run.id)
         self._inbox.look(run.id)
 
+    async def _testimony(self, run: Run) -> Ending | None:
+        """How the job ended by itself; None where nobody knows, or where it was asked to end."""
+        current = await self._instance.runs.read(lambda tx: tx.get(run.id))
+        if current is None or not current.live or current.kill_reason is not None:
+            return None
+        return await self._witness.testimony(run.id)
+
+    def _leftovers_stay(self) -> bool:
+        return self._instance.config.settings.leftovers == "keep"
+
     async def _prove_gone(self, run: Run, grace: float) -> None:
-        while not await trio.to_thread.run_sync(_end_tree, run, grace, limiter=self._threads):
+        # Abandoned when the daemon stops: a grace may be longer than a shutdown (invariant 11), and the next start ends it.
+        while not await trio.to_thread.run_sync(_end_tree, run, grace, limiter=self._threads, abandon_on_cancel=True):
             if run.id not in self._stuck:
                 self._stuck.add(run.id)
                 await insist(
@@ -131,37 +149,41 @@ class Killer:
         self._stuck.discard(run.id)
 
 
-def containment(run: Run, parent: int | None = None) -> Cgroup | Session:
-    """Where to find the processes of the run's job; `parent`: its runner, where that lives."""
-    return containment_of(
-        cgroup=run.cgroup, run_id=run.id, nonce=run.nonce, log_path=run.log_path, leaders=_leaders(run), parent=parent
-    )
+def containments(run: Run) -> list[Cgroup | Session]:
+    """Where to find the processes of the run's job, the surest place first.
+
+    Root's processes may leave a cgroup (`sudo` and `su` do, by way of a login session): the session finds those.
+    """
+    runner = _runner(run)
+    session = Session(run.id, run.nonce, run.log_path, _leaders(run, runner), runner)
+    return [session] if run.cgroup is None or not os.path.isdir(run.cgroup) else [Cgroup(run.cgroup), session]
 
 
-def _leaders(run: Run) -> dict[int, int]:
+def _runner(run: Run) -> int | None:
+    """The pid of the run's runner while that is proven to live."""
+    pidfd = runner_pidfd(run)
+    if pidfd is None:
+        return None
+    os.close(pidfd)
+    return run.pid
+
+
+def _leaders(run: Run, runner: int | None) -> dict[int, int]:
     """Start ticks of runner and job by pid, as far as these pids are theirs: none of another pid namespace."""
     if run.pid_ns != identity.pid_namespace():
         return {}
     marks = {run.job_pid: run.job_start_ticks}
-    if not _is_stranger(run):
-        marks[run.pid] = run.start_ticks
+    if runner is not None:
+        marks[runner] = run.start_ticks
     return {pid: ticks for pid, ticks in marks.items() if pid is not None and ticks is not None}
-
-
-def _is_stranger(run: Run) -> bool:
-    """Whether the pid of the run's runner is that of another process now."""
-    if run.pid is None or identity.read(run.pid) is None:
-        return False
-    pidfd = runner_pidfd(run)
-    if pidfd is None:
-        return True
-    os.close(pidfd)
-    return False
 
 
 def _end_tree(run: Run, grace: float) -> bool:
     """TERM, grace, KILL, proof.  Blocking.  False: something is still alive."""
-    tree = containment(run)
+    return all(_end(tree, grace) for tree in containments(run))
+
+
+def _end(tree: Cgroup | Session, grace: float) -> bool:
     if tree.empty():
         return True
     if grace > 0:
@@ -172,21 +194,19 @@ def _end_tree(run: Run, grace: float) -> bool:
     return tree.wait_empty(PROOF)
 
 
-def _record(tx: RunTx, run: Run) -> None:
-    """Nothing is left: what was asked for is what happened; if nothing was, nobody knows the outcome."""
+def _record(tx: RunTx, run: Run, ending: Ending | None) -> None:
+    """How it ended, if the second witness says; else what was asked for is what happened, or nobody knows the outcome."""
     current = tx.get(run.id)
     if current is None or not current.live:
         return
     reason = current.kill_reason
-    if reason is None:
+    if ending is None and reason is None:
         tx.lost(run.id, "its runner died; what was left of the job was ended", contract.timestamp())
         return
-    outcome = dict.fromkeys(contract.OUTCOME) | {
-        "id": run.id,
-        "nonce": run.nonce,
-        "status": contract.STATUS_OF_KILL[reason],
-        "reason": reason,
-        "error": "its runner did not live to tell how it ended",
-        "ended_at": contract.timestamp(),
-    }
+    outcome = dict.fromkeys(contract.OUTCOME) | {"id": run.id, "nonce": run.nonce, "ended_at": contract.timestamp()}
+    if ending is not None:
+        outcome |= structs.asdict(ending) | {"error": "its runner did not live to record it: known from the kernel"}
+    elif reason is not None:
+        outcome |= {"status": contract.STATUS_OF_KILL[reason], "reason": reason}
+        outcome |= {"error": "its runner did not live to tell how it ended"}
     tx.finish(outcome)

@@ -63,13 +63,19 @@ def retry(tx: Tx, task: Task, at: datetime, by: str) -> Done:
 def remove(tx: Tx, task: Task, at: datetime, by: str) -> Done:
     """Forget a task that does not run and that nothing waits for; its id is never used again."""
     _refuse_live(task)
-    if task.status is not TaskStatus.DONE and (waiting := queries.dependents_of(tx, task.id)):
-        raise Conflict(f"task {task.id} is what task {waiting[0].task_id} waits for: remove that first")
+    refuse_needed(tx, task)
     tx[Dependencies].delete_where(Dependencies.task_id.eq(task.id))
     tx[Dependencies].delete_where(Dependencies.on_id.eq(task.id))
     tx[Tasks].delete(task.id)
+    queries.let_go_of_spec(tx, task.spec_id)
     changes.note(tx, at, "task:removed", f"task/{task.id}", status=task.status, by=by)
     return Done(task.id, "removed")
+
+
+def refuse_needed(tx: Tx, task: Task) -> None:
+    """Raises Conflict for a task that another one waits for."""
+    if task.status is not TaskStatus.DONE and (waiting := queries.dependents_of(tx, task.id)):
+        raise Conflict(f"task {task.id} is what task {waiting[0].task_id} waits for: remove that first")
 
 
 def hold(tx: Tx, task: Task, at: datetime, by: str) -> Done:
@@ -87,12 +93,12 @@ def each(
 ) -> list[Done]:
     """Carry out the operation on each task; one that is refused does not keep the others from it."""
     done = []
-    for task in tasks:
+    for task in reversed(tasks):  # as a rule, what waits for another is younger, and has to be removed before it
         try:
             done.append(operation(tx, task, now(), by))
         except RequestError as exc:
             done.append(Done(task.id, task.status, error=refuse(exc)))
-    return done
+    return done[::-1]
 
 
 def edit(tx: Tx, wanted: Edit, config: Config, by: str) -> Task:

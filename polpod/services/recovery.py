@@ -7,6 +7,7 @@ itself; unknown run directories are listed, never killed.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -33,6 +34,9 @@ from polpod.store.records import Tx
 from polpod.store.runs import RunTx
 from polpod.store.tables import Tasks
 
+RUN_DIRECTORY = re.compile("run-([1-9][0-9]{0,17})")
+"""Those that a run may have: anybody may make others, of numbers that fit nowhere, or of digits that are none."""
+
 FIRST_PASS = 5.0
 """Seconds after which clients' writes are let in, whatever still goes on here."""
 
@@ -43,7 +47,9 @@ async def recover(
     """Judge every run that is live or uncollected, then every task that is in progress without one."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_let_writes_in, instance)
-        newest = await insist_read(instance.tasks, queries.last_run_id)
+        newest = max(
+            await insist_read(instance.tasks, queries.last_run_id), await trio.to_thread.run_sync(_last_used, instance)
+        )
         await insist(instance.runs, lambda tx: tx.never_below(newest))
         terminal, live, bad, last = await instance.runs.read(_open_runs)
         crash.point("recover.planned")
@@ -162,12 +168,18 @@ def _remove(instance: Instance, over: list[int], last: int, open_runs: set[int])
     if instance.base is None:
         return
     for name in os.listdir(instance.base.path):
-        number = name.removeprefix("run-")
-        if name != number and number.isdigit() and int(number) <= last and int(number) not in open_runs:
+        match = RUN_DIRECTORY.fullmatch(name)
+        if match and int(match[1]) <= last and int(match[1]) not in open_runs:
             with suppress(OSError):  # EBUSY: somebody lives there still
-                instance.base.run(int(number)).remove()
+                instance.base.run(int(match[1])).remove()
+
+
+def _last_used(instance: Instance) -> int:
+    """The last run that has a log or a directory here, whatever the databases know: they may be an older backup (F54)."""
+    logs = (name.removesuffix(".log") for name in os.listdir(instance.paths.logs))
+    return max([0, *(int(name) for name in logs if name.isdigit()), *_directories(instance)])
 
 
 def _directories(instance: Instance) -> set[int]:
-    numbers = (name.removeprefix("run-") for name in os.listdir(instance.paths.run_directories))
-    return {int(n) for n in numbers if n.isdigit()}
+    found = (RUN_DIRECTORY.fullmatch(name) for name in os.listdir(instance.paths.run_directories))
+    return {int(match[1]) for match in found if match}

@@ -7,12 +7,10 @@ import socket
 import stat
 from dataclasses import dataclass
 
-from polpod.errors import StartError
+from polpod.errors import OTHER_DAEMON, StartError
 from polpod.paths import SUN_PATH_MAX
 
 BACKLOG = 512
-OTHER_DAEMON = 75
-"""Exit code: try again when the other one is gone (DESIGN §10)."""
 
 
 @dataclass(slots=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections import deque
-from contextlib import suppress
 from itertools import count
 
 from polpod.paths import RunDirectory, StateDirectory
@@ -20,10 +20,9 @@ class Spares:
         self._paths = paths
         self._kept: deque[RunDirectory] = deque()
         self._numbers = count(1)
-        with suppress(FileNotFoundError):
-            for name in os.listdir(paths.run_directories):
-                if name.startswith("spare-"):
-                    directory.remove(RunDirectory(os.path.join(paths.run_directories, name)))
+        for name in os.listdir(paths.run_directories):
+            if name.startswith("spare-"):  # with whatever else its job made there
+                shutil.rmtree(os.path.join(paths.run_directories, name), ignore_errors=True)
 
     def keep(self, run: RunDirectory) -> None:
         """Keep the directory of a run whose runner ended in order, or remove it where enough are kept.  Raises OSError."""

@@ -89,7 +89,7 @@ def specify(submission: Submission, config: Config, default_cwd: str) -> Spec:
         raise InvalidRequest(f"cwd {cwd}: not an absolute path", "$.cwd")
     if submission.stdin is not None and not os.path.isabs(submission.stdin):
         raise InvalidRequest(f"stdin {submission.stdin}: not an absolute path", "$.stdin")
-    env = dict(_clean_environment() if submission.env is None else submission.env) | (agent.env if agent else {})
+    env = dict(clean_environment() if submission.env is None else submission.env) | (agent.env if agent else {})
     for name, value in env.items():
         if not name or "=" in name:
             raise InvalidRequest(f"env: {name!r} is not a name", "$.env")
@@ -235,6 +235,7 @@ def _refuse_nul(text: str, path: str) -> None:
         raise InvalidRequest("a NUL character cannot be handed to a program", path)
 
 
-def _clean_environment() -> dict[str, str]:
+def clean_environment() -> dict[str, str]:
+    """What of our own environment is no secret, and what any program expects (`--clean-env`)."""
     names = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ")
     return {name: os.environ[name] for name in names if name in os.environ}

@@ -13,13 +13,14 @@ import trio
 from polpod.paths import StateDirectory
 from polpod.runner import directory
 from polpod.services.inbox import Inbox
+from polpod.services.witness import Witness
 
 LOCK_PROBE_EVERY = 2.0
 
 
 class Watcher:
-    def __init__(self, paths: StateDirectory, nursery: trio.Nursery, inbox: Inbox) -> None:
-        self._paths, self._nursery, self._inbox = paths, nursery, inbox
+    def __init__(self, paths: StateDirectory, nursery: trio.Nursery, inbox: Inbox, witness: Witness) -> None:
+        self._paths, self._nursery, self._inbox, self._witness = paths, nursery, inbox, witness
         self._pidfds: dict[int, int] = {}
 
     def watch(self, run_id: int, pidfd: int | None) -> None:
@@ -28,6 +29,7 @@ class Watcher:
             self._nursery.start_soon(self._probe, run_id)
         else:
             self._pidfds[run_id] = pidfd
+            self._witness.expect(run_id)
             self._nursery.start_soon(self._wait, run_id, pidfd)
 
     def pidfd(self, run_id: int) -> int | None:

@@ -1,12 +1,14 @@
 """The daemon's end of the zygote: one request, one reply, and another zygote when one dies (DESIGN §3).
 
-Rule: the zygote has no state, so nothing is lost with it; who waited for a reply is told that none will come.
+Rule: the zygote has no state, so nothing is lost with it; who waited for a reply is told that none will come, and one
+that does not answer is replaced.
 """
 
 from __future__ import annotations
 
 import array
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -17,6 +19,12 @@ import trio
 
 REPLY_TIMEOUT = 5.0
 MESSAGE_SIZE = 4096
+
+RESTART_EVERY = 1.0
+"""Seconds from one start of a zygote to the next, at least: where none can live (an upgrade took its modules away, the host
+has no process left) they would follow each other at full speed."""
+
+log = logging.getLogger(__name__)
 
 
 class NotForked(Exception):
@@ -38,23 +46,38 @@ class Forked:
 @dataclass(slots=True, eq=False)
 class _Request:
     answered: trio.Event = field(default_factory=trio.Event)
-    reply: Forked | NotForked = field(default_factory=lambda: ZygoteDied("the zygote died"))
+    reply: Forked | NotForked | None = None
 
 
 class Zygote:
     def __init__(self) -> None:
         self._waiting: dict[int, _Request] = {}
         self._socket: trio.socket.SocketType | None = None
+        self._process: trio.Process | None = None
         self._ready = trio.Event()
         self._sending = trio.Lock()
 
     async def serve(self) -> None:
         """Keep a zygote alive until cancelled; the one that is left ends when our end of its socket closes."""
         while True:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+            started = trio.current_time()
+            problem: NotForked = ZygoteDied("the zygote died")
+            try:
+                if (status := await self._live()) > 0:
+                    problem = NotForked(f"the zygote ended by itself, with exit status {status}")
+            except OSError as exc:
+                problem = NotForked(f"no zygote can be started: {exc.strerror}")
+            log.warning("%s", problem)
+            self._abandon(problem)
+            await trio.sleep_until(started + RESTART_EVERY)
+
+    async def _live(self) -> int:
+        """The life of one zygote; how it ended, as in `Popen.returncode`.  Raises OSError where none can be started."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        with trio.socket.from_stdlib_socket(ours) as self._socket:
             with theirs:
                 # In a session of its own: a Ctrl-C at the terminal is for the daemon, which decides about its runners.
-                process = await trio.lowlevel.open_process(
+                self._process = await trio.lowlevel.open_process(
                     [sys.executable, "-I", "-m", "polpod.runner.zygote", str(theirs.fileno())],
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
@@ -62,13 +85,13 @@ class Zygote:
                     cwd="/",
                     env=_environment(),
                 )
-            with trio.socket.from_stdlib_socket(ours) as self._socket:
-                self._ready.set()
+            self._ready.set()
+            try:
                 await self._receive(self._socket)
+            finally:
                 self._ready = trio.Event()
-            self._abandon()
-            process.kill()
-            await process.wait()
+        self._process.kill()
+        return await self._process.wait()
 
     async def fork(self, run_id: int, directory: str, go: int) -> Forked:
         """Ask for a runner of this run directory that waits for a byte on the pipe `go`, which is closed here.
@@ -83,7 +106,9 @@ class Zygote:
         finally:
             os.close(go)
             del self._waiting[run_id]
-        if not request.answered.is_set():
+        if request.reply is None:
+            if self._process is not None:
+                self._process.kill()
             raise NotForked(f"the zygote did not answer within {REPLY_TIMEOUT:g} s")
         if isinstance(request.reply, NotForked):
             raise request.reply
@@ -123,8 +148,9 @@ class Zygote:
             request.reply = NotForked(str(reply.get("error", "no descriptor is free for its runner's pidfd")))
         request.answered.set()
 
-    def _abandon(self) -> None:
+    def _abandon(self, because: NotForked) -> None:
         for request in self._waiting.values():
+            request.reply = request.reply or because
             request.answered.set()
 
 

@@ -49,6 +49,11 @@ def of_task(tx: Tx, task_id: str) -> Quarantined | None:
     return found[0] if found else None
 
 
+def of_tasks(tx: Tx) -> list[Quarantined]:
+    """The rows of all tasks that were set aside."""
+    return tx[Quarantine].find(Quarantine.subject.glob(f"{Tasks.noun}/*"))
+
+
 def by_idempotency_key(tx: Tx, created_by: int, key: str) -> Quarantined | None:
     """The row of the task that this user submitted under this key, where it was set aside."""
     found = tx[Quarantine].find(Quarantine.idempotency_key.eq(key))

@@ -23,6 +23,8 @@ LATELY = 100
 _LAST_ID = "tasks.last_id"
 _LAST_SEQ = "tasks.last_seq"
 _LAST_RUN = "runs.last_id"
+_LOOSE_SPEC = "specs.loose."
+_CURSOR = "notifications.cursor."
 _REACHABLE_DIGITS = 18
 """A number of more digits is beyond any counter."""
 
@@ -151,6 +153,16 @@ def _merged(
     return [found[seq] for seq in sorted(found)[:limit]]
 
 
+def tasks_after(tx: Tx, after: int, limit: int) -> list[Task]:
+    """Tasks of every owner past the `seq` `after`, in its order."""
+    return tx[Tasks].find(Tasks.seq.gt(after), limit=limit)
+
+
+def finished_before(tx: Tx, before: datetime, after: int, limit: int) -> list[Task]:
+    """Our tasks past the `seq` `after` that finished at this time or earlier, in its order; looks through all of them."""
+    return tx[Tasks].find(Tasks.finished_at.le(before), Tasks.seq.gt(after), limit=limit)
+
+
 def page_of_journal(
     tx: Tx, *, after: int | None = None, kinds: Collection[str] = (), subject: str | None = None, limit: int = 100
 ) -> list[Event]:
@@ -180,12 +192,52 @@ def last_seq(tx: Tx) -> int:
     return last[0].seq if last else 0
 
 
+def cursor(tx: Tx, name: str) -> int:
+    """The last event that the notification was told of; a new one begins with what happens from now on."""
+    if tx[Settings].get(_CURSOR + name) is None:
+        set_cursor(tx, name, last_seq(tx))
+    return _counter(tx, _CURSOR + name)
+
+
+def set_cursor(tx: Tx, name: str, seq: int) -> None:
+    tx[Settings].save(Setting(_CURSOR + name, str(seq)))
+
+
+def drop_cursors(tx: Tx, names: Collection[str]) -> None:
+    """Forget the cursors of notifications other than these."""
+    for setting in tx[Settings].find(Settings.setting.glob(_CURSOR + "*")):
+        if setting.name.removeprefix(_CURSOR) not in names:
+            tx[Settings].delete(setting.name)
+
+
 def keep_spec(tx: Tx, spec: Spec) -> str:
     """Store the spec unless an equal one is there; its id."""
     stored = stored_spec(spec)
     if tx[Specs].get(stored.id) is None:
         tx[Specs].add(stored)
     return stored.id
+
+
+def let_go_of_spec(tx: Tx, spec_id: str | None) -> None:
+    """A task that had this spec is gone: perhaps it was the last one (`drop_specs`)."""
+    if spec_id is not None:
+        tx[Settings].save(Setting(_LOOSE_SPEC + spec_id, ""))
+
+
+def loose_specs(tx: Tx) -> set[str]:
+    """The specs that a task let go of, perhaps the last one."""
+    return {s.name.removeprefix(_LOOSE_SPEC) for s in tx[Settings].find(Settings.setting.glob(_LOOSE_SPEC + "*"))}
+
+
+def drop_specs(tx: Tx, loose: Iterable[str], unused: Collection[str | None], after: int) -> int:
+    """Settle these loose specs: remove those of them that are unused, as no task up to the `seq` `after` has them.
+
+    One that a later task has stays.  Returns how many went.
+    """
+    taken = {task.spec_id for task in tx[Tasks].find(Tasks.seq.gt(after))}
+    for spec_id in loose:
+        tx[Settings].delete(_LOOSE_SPEC + spec_id)
+    return sum(tx[Specs].delete(spec_id) for spec_id in loose if spec_id in unused and spec_id not in taken)
 
 
 def next_task_id(tx: Tx) -> str:
@@ -214,6 +266,23 @@ def note_client_id(tx: Tx, task_id: str) -> None:
     if task_id.isascii() and task_id.isdigit() and len(task_id) <= _REACHABLE_DIGITS:
         number = max(_counter(tx, _LAST_ID), int(task_id))
         tx[Settings].save(Setting(_LAST_ID, str(number)))
+
+
+def note_task_seq(tx: Tx, seq: int) -> None:
+    """This place in the order of submission was taken: others go on above it."""
+    tx[Settings].save(Setting(_LAST_SEQ, str(max(seq, _counter(tx, _LAST_SEQ)))))
+
+
+def counters(tx: Tx) -> tuple[str, int, int]:
+    """The last task id and task seq that the store gave, and the last run id that it knows of."""
+    return str(_counter(tx, _LAST_ID)), _counter(tx, _LAST_SEQ), _counter(tx, _LAST_RUN)
+
+
+def raise_counters(tx: Tx, task_id: str, seq: int, run_id: int) -> None:
+    """Give nothing again up to these."""
+    note_client_id(tx, task_id)
+    note_task_seq(tx, seq)
+    note_run_id(tx, run_id)
 
 
 def note_run_id(tx: Tx, run_id: int) -> None:

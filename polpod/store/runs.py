@@ -146,6 +146,26 @@ class RunTx:
         where = f"WHERE {' AND '.join(terms)} " if terms else ""
         return self._list(f"{where}ORDER BY id DESC LIMIT :limit", values)
 
+    def count(self) -> int:
+        (number,) = self._execute("SELECT count(*) FROM runs").fetchone()
+        return int(number)
+
+    def collected_after(self, after: int, limit: int) -> list[Run]:
+        """Runs that are over and applied, past the id `after`, oldest first."""
+        rest = "WHERE id > :after AND collected_at IS NOT NULL ORDER BY id LIMIT :limit"
+        return self._list(rest, {"after": after, "limit": limit})
+
+    def with_open_runs(self, task_ids: Iterable[str]) -> set[str]:
+        """Those of the tasks that have a run which is live, or whose outcome is not applied."""
+        query = "SELECT task_id FROM runs WHERE task_id IN (SELECT value FROM json_each(:ids)) AND collected_at IS NULL"
+        return {task_id for (task_id,) in self._execute(query, {"ids": json.dumps(list(task_ids))})}
+
+    def forget(self, run_ids: Iterable[int]) -> Counter[str]:
+        """Remove rows of runs that are collected.  Returns how many went, by status."""
+        statement = f"DELETE FROM runs WHERE {_IN} AND collected_at IS NOT NULL RETURNING status"
+        rows = self._execute(statement, {"ids": json.dumps(list(run_ids))}).fetchall()
+        return Counter(status for (status,) in rows)
+
     def count_collected(self) -> Counter[str]:
         """Runs that are over and applied, by status.  Reads the whole table: for the start of the daemon."""
         query = "SELECT status, count(*) FROM runs WHERE collected_at IS NOT NULL GROUP BY status"

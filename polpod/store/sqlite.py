@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from polpod.errors import AlreadyExists, BrokenReference, DiskFull, PolpodError, StoreError, Unavailable
+from polpod.errors import AlreadyExists, BrokenReference, Damaged, DiskFull, PolpodError, StoreError, Unavailable
 from polpod.store import sql
 from polpod.store.migrate import Schema, check, migrate
 from polpod.store.table import AnyTable, Query, Row, Where
@@ -59,7 +59,7 @@ def translate(error: sqlite3.Error, path: str) -> PolpodError:
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return Unavailable(f"{path}: locked by another process")
         case damage if damage in _DAMAGED:
-            return StoreError(f"{path}: damaged, or not a database: {error}; it was left as it is")
+            return Damaged(f"{path}: damaged, or not a database: {error}; it was left as it is")
     return StoreError(f"{path}: {error}")
 
 

@@ -14,6 +14,8 @@ METHODS = (
     "run.get",
     "run.list",
     "run.report",
+    "store.backup",
+    "store.prune",
     "task.cancel",
     "task.get",
     "task.hold",

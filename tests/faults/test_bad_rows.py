@@ -25,8 +25,8 @@ def used(host: Host) -> None:
     assert host.stop() == 0
 
 
-def refused(host: Host, path: Path, why: str) -> None:
-    """No daemon starts on this file, which stays as it is."""
+def refused(host: Host, path: Path, why: str, *commands: str) -> None:
+    """No daemon starts on this file, which stays as it is; it is told which commands help."""
     before = path.read_bytes()
     status, output = polpod("--root", str(host.root))
     assert (status, "Traceback" in output) == (1, False), output
@@ -34,6 +34,8 @@ def refused(host: Host, path: Path, why: str) -> None:
     assert why in output, output
     assert path.read_bytes() == before
     assert not Path(host.socket).exists()
+    for words in commands:
+        assert f"polpoctl --root {host.root} {words} " in output
 
 
 # Files
@@ -52,7 +54,7 @@ def test_a_damaged_database_is_refused_by_name_and_left_as_it_is(host: Host, nam
         good[:5000],
     ):
         path.write_bytes(damaged)
-        refused(host, path, "")
+        refused(host, path, "", "store check", "store restore BACKUP", "store salvage")
     path.write_bytes(good)
     host.start()
     assert len(host.call("task.list", select={"status": ["pending"]})["tasks"]) == 20
@@ -66,7 +68,7 @@ def test_a_database_of_a_later_version_is_refused(host: Host, name: str) -> None
         (version,) = db.execute("PRAGMA user_version").fetchone()
         db.execute(f"PRAGMA user_version = {version + 1}")
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    refused(host, path, "later polpod")
+    refused(host, path, "later polpod", "store check", "store restore BACKUP")
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute(f"PRAGMA user_version = {version}")
     host.start()
@@ -78,7 +80,24 @@ def test_a_database_of_another_program_is_refused(host: Host, name: str) -> None
     with closing(sqlite3.connect(path)) as db:
         db.execute("CREATE TABLE precious (x)")
         db.commit()
-    refused(host, path, "not a")
+    refused(host, path, "not a", "store check")
+
+
+@pytest.mark.parametrize("name", DATABASES)
+@pytest.mark.parametrize("empty", [False, True], ids=["gone", "empty"])
+def test_a_database_that_is_gone_is_not_made_anew_beside_the_other(host: Host, name: str, empty: bool) -> None:
+    used(host)
+    path = Path(host.paths.path, name)
+    good = path.read_bytes()
+    path.unlink()
+    if empty:
+        path.touch()
+    status, output = polpod("--root", str(host.root))
+    assert (status, "Traceback" in output) == (1, False), output
+    assert f"polpoctl --root {host.root} store restore BACKUP " in output
+    assert (path.read_bytes() == b"") if empty else not path.exists()
+    path.write_bytes(good)
+    host.start()
 
 
 # Rows of runs.db

@@ -76,7 +76,9 @@ class Work:
         assert {n: t["retries"] for n, t in tasks.items() if t["retries"]} == {"third-time": 2, "never": 1}
         codes = {n: t["result"]["exit_code"] for n, t in tasks.items() if t["status"] in ("done", "failed")}
         assert codes == dict.fromkeys(codes, 0) | {"fails": 3, "never": 4, "long": 5}
-        assert sum(task["recoveries"] for task in tasks.values()) == (point in LOST)
+        recoveries = sum(task["recoveries"] for task in tasks.values())
+        # A job that went on for long enough has a second witness of its end (polpod/services/witness.py).
+        assert recoveries == (point in LOST) or (recoveries == 0 and point in EXECUTED_BUT_UNKNOWN)
         assert all(
             self._host.runs(i)[-1]["reason"] == "cancelled" for i in map(self.ids.__getitem__, ("stubborn", "unneeded"))
         )

@@ -287,7 +287,7 @@ def test_f13_a_hanging_database_does_not_hold_up_the_loop(host: Host) -> None:
     "jobs fill the memory, and the daemon is killed for it",
     promise="Jobs have a higher OOM score than polpod and their runners, so it is they whom the kernel kills; and should "
     "it be the daemon, that is F1.",
-    injected="daemon, runner and job in a memory cgroup of 384 MiB, which the job fills by processes smaller than the daemon",
+    injected="daemon, runner and job in a memory cgroup of 384 MiB, filled by forty processes smaller than the daemon",
     seen_failing="jobs with the OOM score of the daemon",
 )
 def test_f15_for_want_of_memory_the_jobs_are_killed(host: Host) -> None:

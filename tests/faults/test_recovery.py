@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from kit.fault import fault
 from kit.host import Host
@@ -20,8 +21,10 @@ from kit.jobs import STUBBORN, waits_for
 from kit.processes import alive, holders, state, zygote
 from kit.waiting import until
 
+from polpod.model.runs import Run
 from polpod.runner import contract, directory, identity
-from polpod.services.killer import GRACE
+from polpod.runner.containment import own_cgroup
+from polpod.services.killer import GRACE, containments
 from polpod.services.launcher import PROBE_EVERY
 
 
@@ -258,6 +261,15 @@ def test_what_a_run_left_behind_is_swept_and_what_nobody_knows_is_listed(host: H
     directory.remove(host.paths.run(999))
 
 
+def test_what_anybody_puts_beside_run_directories_keeps_no_daemon_from_starting(host: Host) -> None:
+    for name in ("run-\u00b2", "run-", f"run-{10**30}", "run-007", "spare-1/by-a-job"):
+        os.makedirs(os.path.join(host.paths.run_directories, name))
+    host.start()
+    assert host.finished(host.submit("true"))["status"] == "done"
+    kept = {n for n in os.listdir(host.paths.run_directories) if n.startswith("run-")}
+    assert kept == {"run-\u00b2", "run-", f"run-{10**30}", "run-007"}
+
+
 # Kills
 
 
@@ -294,6 +306,36 @@ def test_f06_a_kill_is_climbed_on_after_a_restart_in_its_grace(host: Host, runne
     assert not alive(run["job_pid"])
     until(lambda: not alive(run["pid"]), "the runner is gone, too")
     finish(host)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["dead", "stopped"])
+def test_what_left_its_cgroup_is_gone_before_its_run_is_over(host: Host, number: signal.Signals) -> None:
+    """Root's processes may, and `su` and `sudo` do; here with a runner that does not see them as its children any more."""
+    host.start()
+    everybody = f"{own_cgroup()[0]}/cgroup.procs"
+    leave = f"sh -c 'echo $$ > {everybody}; echo $$; exec sleep 100' & wait"
+    task_id = host.submit(shell=leave, kill_grace=0.1)
+    run = started(host, task_id)
+    escaped = int(Path(run["log_path"]).read_text())
+    os.kill(run["pid"], number)
+    host.call("task.cancel", select={"ids": [task_id]})
+    until(lambda: host.runs(task_id)[0]["status"] != "running", "its run is over")
+    assert not alive(escaped)
+    assert host.finished(task_id)["status"] == "cancelled"
+    finish(host)
+
+
+@pytest.mark.parametrize("containment", ["auto", "session"])
+def test_a_runner_that_lives_is_no_part_of_its_job(host: Host, containment: str) -> None:
+    """Its own CPU time would be a sign of activity of a job that hangs, and it is not ended with the job."""
+    host.configure(containment=containment)
+    host.start()
+    run = started(host, host.submit(shell="echo up; exec sleep 1000"))
+    row = msgspec.convert(read_runs(host.paths)[run["id"]], Run)
+    assert [{p.pid for p in place.processes()} for place in containments(row)] == [{run["job_pid"]}] * (
+        2 if row.containment == "cgroup" else 1
+    )
 
 
 def test_strangers_are_never_signalled(host: Host) -> None:
@@ -381,7 +423,8 @@ def test_a_zygote_that_died_does_not_pause_the_launcher(host: Host) -> None:
     daemon = host.start()
     pid = until(lambda: zygote(daemon.pid), "there is a zygote")
     os.kill(pid, signal.SIGSTOP)
-    ids = [host.submit("true") for _ in range(6)]
+    batch = host.call("task.submit_many", defaults={"cwd": "/"}, tasks=[{"command": ["true"]}] * 6)
+    ids = [result["id"] for result in batch["results"]]
     until(lambda: len(read_runs(host.paths)) == 6, "six runs wait for the zygote")
     os.kill(pid, signal.SIGKILL)
     for task_id in ids:

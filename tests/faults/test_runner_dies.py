@@ -64,8 +64,8 @@ def test_f20_a_runner_and_its_job_killed_together_are_lost_at_once(host: Host) -
     "a runner writes to the socket or the output of a dead daemon",
     promise="Runners have no output but files of their own, ignore SIGPIPE, and a report that nobody takes means only "
     "that the record will do.",
-    injected="SIGKILL to the daemon; a listener in its place that lets go of whoever reports; results that only the report could carry",
-    seen_failing="a runner that does not survive the failure of its report; output that goes where the daemon's goes",
+    injected="SIGKILL to the daemon, the run store out of reach, and a listener in its place that lets go of whoever reports",
+    seen_failing="runners that keep the daemon's standard error; SIGPIPE left at its default",
 )
 def test_f23_a_report_that_nobody_takes_costs_nothing(host: Host) -> None:
     host.configure(maxConcurrency=16)
@@ -106,8 +106,8 @@ def ignored(pid: int) -> set[int]:
     "a runner spins after an error on a descriptor",
     promise="Whatever goes away at its other ends, a runner uses less than a hundredth of a CPU, also while it cannot "
     "record how its job ended.",
-    injected="SIGKILL to daemon and zygote; then both places for the result gone as the job ends",
-    seen_failing="a runner that polls its job's pipe; one that tries to record without a pause",
+    injected="SIGKILL to the daemon; then both places for the result out of reach as the job ends",
+    seen_failing="a runner that looks instead of sleeping; one that tries to record without a pause",
 )
 def test_f24_a_runner_without_its_ends_rests(host: Host) -> None:
     host.start()

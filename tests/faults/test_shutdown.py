@@ -237,3 +237,19 @@ def finish(host: Host) -> None:
     """Stop in order, and see that everything is."""
     assert host.stop() == 0
     Ledger(host.paths).settled()
+
+
+def test_a_long_grace_of_a_dead_runner_does_not_keep_the_daemon(host: Host) -> None:
+    """The daemon climbs for it, and stopping takes no longer for that; the next start goes on (invariant 11)."""
+    host.configure(shutdownTimeout=2000)
+    host.start()
+    told = "trap 'echo told' TERM; echo ready; while :; do sleep 0.02; done"
+    task_id = host.submit(shell=told, kill_grace=3600)
+    run = host.running(task_id)
+    until(lambda: spoke(run), "it heeds TERM no more than that")
+    host.call("task.cancel", select={"ids": [task_id]})
+    until(lambda: Path(run["log_path"]).read_text().count("told") == 1, "the runner climbs")
+    os.kill(run["pid"], signal.SIGKILL)
+    until(lambda: Path(run["log_path"]).read_text().count("told") == 2, "the daemon climbs")
+    assert host.stop(bound=15.0) == 0
+    assert read_runs(host.paths)[run["id"]]["status"] == "running"

@@ -99,6 +99,10 @@ class Host:
         argv = [sys.executable, "-m", "polpod", *arguments]
         return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, **options)
 
+    def maintain(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """`polpod --maintenance` on this state directory."""
+        return self.command("--root", str(self.root), "--maintenance", *words)
+
     def client(self) -> Client:
         return Client(self.socket)
 

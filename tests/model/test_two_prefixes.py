@@ -38,6 +38,7 @@ from polpod.services.operations import release
 from polpod.services.spares import Spares
 from polpod.services.submission import specify, store
 from polpod.services.watcher import Watcher
+from polpod.services.witness import Witness
 from polpod.services.zygote import Forked
 from polpod.store import queries
 from polpod.store.databases import RUNS, TASKS
@@ -337,7 +338,7 @@ def test_a_task_that_fell_back_behind_its_run_waits_until_that_is_applied(tmp_pa
         assert task is not None
         async with trio.open_nursery() as nursery:
             inbox = Inbox()
-            watcher = Watcher(instance.paths, nursery, inbox)
+            watcher = Watcher(instance.paths, nursery, inbox, Witness(instance))
             runners = PlayedRunners(World(), instance.paths, {task.id: "good"})
             launcher = Launcher(instance, runners, watcher, Health(instance, inbox, _nobody_is_killed), inbox)
             lost = NewRun(

@@ -25,7 +25,7 @@ from kit.waiting import until
 
 from polpod.paths import RunDirectory, StateDirectory
 from polpod.runner import contract, directory, identity
-from polpod.runner.containment import Cgroup, Session, choose_base, containment_of
+from polpod.runner.containment import Cgroup, Session, choose_base
 
 PATIENCE = 20.0
 LEVELS = (pytest.param("cgroup", marks=pytest.mark.root), "session")
@@ -169,9 +169,9 @@ class Run:
         """As the daemon finds it from the row alone."""
         row = self.row
         leaders = {row["pid"]: row["start_ticks"], row["job_pid"]: row["job_start_ticks"]} if row["job_pid"] else {}
-        return containment_of(
-            cgroup=row["cgroup"], run_id=self.id, nonce=row["nonce"], log_path=row["log_path"], leaders=leaders
-        )
+        if self.cgroup is not None and os.path.isdir(self.cgroup.path):
+            return self.cgroup
+        return Session(self.id, row["nonce"], row["log_path"], leaders, None)
 
     def close(self) -> None:
         if self.go >= 0:

@@ -111,6 +111,11 @@ ECHO = '#!/bin/sh\necho "$@"\nexit 3\n'
         (("config", "get", "maxConcurrency", "--root", "/r"), "--root /r --maintenance config get maxConcurrency"),
         (("config", "set", "--json", "k", "v"), "--maintenance --json config set k v"),
         (("config", "check"), "--maintenance config check"),
+        (("doctor", "--json", "--root", "/r"), "--root /r --maintenance --json doctor"),
+        (("store", "check", "--root", "/r"), "--root /r --maintenance check"),
+        (("store", "restore", "b", "--root", "/r"), "--root /r --maintenance restore {cwd}/b"),
+        (("store", "salvage", "--root", "/r"), "--root /r --maintenance salvage"),
+        (("backup", "b", "--root", "/nowhere"), "--root /nowhere --maintenance backup {cwd}/b"),
     ],
 )
 def test_offline_commands_become_polpod_itself(tmp_path: Path, argv: tuple[str, ...], told: str) -> None:

@@ -194,3 +194,37 @@ def test_cpu_time_of_a_living_job(state: State, level: str) -> None:
     found = run.containment()
     assert found.level == level
     until(lambda: (found.cpu_seconds() or 0) > 0.2, "it used some time")
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("look", ["cpu_seconds", "kill", "empty", "processes"])
+def test_a_cgroup_that_vanishes_between_opening_and_reading_is_empty(
+    state: State, monkeypatch: pytest.MonkeyPatch, look: str
+) -> None:
+    """The kernel says ENODEV then: one service looks while another, the run being over, removes it."""
+    assert state.base is not None
+    cgroup = state.base.run(1)
+    cgroup.make()
+    opened = os.open
+
+    def open_and_remove(path: str, flags: int, mode: int = 0o777) -> int:
+        fd = opened(path, flags, mode)
+        monkeypatch.undo()
+        cgroup.remove()
+        return fd
+
+    monkeypatch.setattr(os, "open", open_and_remove)
+    assert getattr(cgroup, look)() in (None, 0, True, [])
+    assert not os.path.exists(cgroup.path)
+
+
+@pytest.mark.root
+def test_processes_that_we_may_not_see_are_left_out() -> None:
+    """Under `hidepid=1` they are listed in /proc, and that is all."""
+    look = (
+        "import os; from polpod.runner import identity; os.setgroups([]); os.setgid(65534); os.setuid(65534); "
+        "print(os.getpid() in {p.pid for p in identity.read_all()}, identity.read(1))"
+    )
+    mounted = f"mount -t proc -o hidepid=1 proc /proc && exec {sys.executable} -c '{look}'"
+    ended = subprocess.run(["unshare", "--mount", "sh", "-c", mounted], capture_output=True, text=True, check=False)
+    assert (ended.stdout, ended.stderr) == ("True None\n", "")

@@ -102,6 +102,27 @@ def test_what_survives_its_main_process_gets_its_term_too(state: State, tmp_path
     assert b"told" in run.log
 
 
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_job_that_left_its_process_group_gets_its_term(state: State, level: str) -> None:
+    script = """if 1:
+        import os, signal
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(7))
+        child = os.fork()
+        if child == 0:
+            os.setpgid(0, 0)
+        else:
+            os.setpgid(child, child)
+            os.setpgid(0, child)
+            print("up", flush=True)
+        while True:
+            signal.pause()"""
+    run = state.add(sys.executable, "-I", "-S", "-c", script, level=level).start().said(b"up")
+    run.kill_row("cancelled", 30)
+    run.terminate()
+    row = run.finish()
+    assert (row["status"], row["exit_code"]) == ("killed", 7)
+
+
 def test_a_job_that_still_waits_for_its_input_obeys(state: State) -> None:
     run = state.shell("exit 0", stdin=_fifo(state)).start().running()
     job = run.row["job_pid"]

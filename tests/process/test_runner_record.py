@@ -195,6 +195,22 @@ def test_an_older_runs_db_in_place_of_ours_gets_no_outcome_but_exit_json(state: 
         os.rename(tmp_path / f"newer{suffix}", state.paths.runs_db + suffix)
 
 
+def test_a_restored_runs_db_that_is_not_in_wal_mode_leaves_exit_json(state: State, tmp_path: Path) -> None:
+    """As VACUUM INTO makes it, and no daemon has opened it yet."""
+    go = tmp_path / "go"
+    run = state.shell(f"while [ ! -e {go} ]; do sleep 0.01; done; exit 7").start().running()
+    copy = tmp_path / "copy.db"
+    state.db.execute("VACUUM INTO ?", (str(copy),))
+    state.db.close()
+    for old in (state.paths.runs_db, f"{state.paths.runs_db}-wal", f"{state.paths.runs_db}-shm"):
+        os.unlink(old)
+    copy.rename(state.paths.runs_db)
+    go.touch()
+    assert ended(run.pidfd)
+    assert run.recorded["exit_code"] == 7
+    state.open()
+
+
 def test_a_runner_makes_no_checkpoint_even_as_the_last_to_leave(state: State) -> None:
     run = state.shell("echo up; read line", stdin=_fifo(state)).start()
     with open(_fifo(state), "w"):

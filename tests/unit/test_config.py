@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from polpod.config import DEFAULT_TEXT, Config, Settings, load, parse
+from polpod.config import DEFAULT_TEXT, Config, Retention, Settings, load, parse
 from polpod.errors import StartError
 from polpod.model.agents import Agent, Queue
 
@@ -35,6 +35,7 @@ def test_defaults() -> None:
     assert (settings.max_retries, settings.task_timeout, settings.stale_threshold) == (None, None, None)
     assert (settings.kill_grace, settings.shutdown_timeout, settings.on_shutdown) == (10_000, 30_000, "stop")
     assert (settings.log_limit, settings.reserve) == (64 * 2**20, 64 * 2**20)
+    assert (settings.retention, settings.notifications) == (Retention(30, 100_000, 1_000_000), ())
     assert (settings.storage, settings.leftovers, settings.containment) == ("sqlite", "kill", "auto")
 
 
@@ -74,6 +75,16 @@ def test_unknown_keys_are_reported_with_their_paths_and_otherwise_ignored() -> N
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"settings": {"retention": {"days": 0}}}, "$.settings.retention.days"),
+    ({"settings": {"notifications": [{"name": "a/b", "url": "http://h/"}]}}, "$.settings.notifications[0].name"),
+    ({"settings": {"notifications": [{"name": "a"}]}}, "$.settings.notifications[0]"),
+    (
+        {"settings": {"notifications": [{"name": "both", "url": "http://h/", "command": ["c"]}]}},
+        "$.settings.notifications[0]",
+    ),
+    ({"settings": {"notifications": [{"name": "a", "url": "http://h:99999/"}]}}, "$.settings.notifications[0]"),
+    ({"settings": {"notifications": [{"name": "a", "url": "http://u@h/"}]}}, "$.settings.notifications[0].url"),
+    ({"settings": {"notifications": [{"name": "a", "url": "http://h/"}] * 2}}, "$.settings.notifications"),
     ({"settings": {"maxConcurrency": 0}}, "$.settings.maxConcurrency"),
     ({"settings": {"maxConcurrency": "4"}}, "$.settings.maxConcurrency"),
     ({"settings": {"storage": "paper"}}, "$.settings.storage"),

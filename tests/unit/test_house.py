@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 import polpod
 from polpoctl import exits
 from polpoctl.catalog import COMMANDS
-from polpod.config import Config, QueueSettings, Settings
+from polpod.config import Config, Notification, QueueSettings, Retention, Settings
 from polpod.model.agents import Agent
 from polpod.rules.waiting import State
 from polpod.services.rpc.table import METHODS
@@ -70,14 +70,17 @@ def test_the_lock_holds_every_dependency_in_its_range() -> None:
     assert [w for w in map(Requirement, wanted) if not w.specifier.contains(locked.get(w.name.lower(), "0"))] == []
 
 
-@pytest.mark.parametrize("kind", [Settings, QueueSettings, Agent])
+DOCUMENTED = (Settings, QueueSettings, Retention, Notification, Agent)
+
+
+@pytest.mark.parametrize("kind", DOCUMENTED)
 def test_every_setting_is_documented(kind: type[msgspec.Struct]) -> None:
     named = {field.encode_name for field in msgspec.structs.fields(kind)}
     assert named - rows("docs/configuration.md") == set()
 
 
 def test_only_settings_that_exist_are_documented() -> None:
-    known = {f.encode_name for kind in (Config, Settings, QueueSettings, Agent) for f in msgspec.structs.fields(kind)}
+    known = {f.encode_name for kind in (Config, *DOCUMENTED) for f in msgspec.structs.fields(kind)}
     assert rows("docs/configuration.md") - known - {"key", "---"} == set()
 
 

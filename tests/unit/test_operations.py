@@ -401,3 +401,9 @@ def test_one_that_is_refused_does_not_keep_the_others_from_it(store: Store) -> N
 
 def test_an_answer_says_only_what_there_is_to_say() -> None:
     assert msgspec.to_builtins(Done("1", "cancelled")) == {"id": "1", "status": "cancelled"}
+
+
+def test_what_waits_for_one_of_them_is_removed_with_it(store: Store) -> None:
+    tasks = [store.put("1"), store.put("2", on=("1",)), store.put("3", on=("1", "2"))]
+    done = store.group.write(lambda tx: each(tx, tasks, remove, WHO, refusal))
+    assert [(d.id, d.error) for d in done] == [("1", None), ("2", None), ("3", None)]

@@ -257,6 +257,21 @@ def test_equal_specs_are_stored_once(store: GroupCommit[Tx]) -> None:
     assert store.write(lambda tx: tx[Specs].get(kept[0])) == stored_spec(one)
 
 
+def test_a_spec_that_a_later_task_took_up_is_not_dropped(store: GroupCommit[Tx]) -> None:
+    specs = [Spec(command=(name,), cwd="/") for name in ("taken", "unused", "used")]
+    taken, unused, used = (store.write(lambda tx: queries.keep_spec(tx, spec)) for spec in specs)
+
+    def body(tx: Tx) -> int:
+        for spec_id in (taken, unused, used):
+            queries.let_go_of_spec(tx, spec_id)
+        tx[Tasks].add(task(8, spec_id=taken))
+        return queries.drop_specs(tx, queries.loose_specs(tx), {taken, unused}, after=7)
+
+    assert store.write(body) == 1
+    assert {s.id for s in store.write(lambda tx: tx[Specs].find())} == {taken, used}
+    assert store.write(queries.loose_specs) == set()
+
+
 def test_a_record_that_does_not_decode_is_named(store: GroupCommit[Tx], db: Watched) -> None:
     """F10: never read as something else, never silently left out."""
     fill(store, task(1))

@@ -1,8 +1,7 @@
-"""What polpoctl does to a state directory without a daemon: `polpod --maintenance init|config …` (DESIGN §4)."""
+"""polpo.json without a daemon: make it, show it, check it, change one setting (`polpoctl init`, `polpoctl config`)."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shlex
@@ -16,35 +15,8 @@ from polpod.errors import NotFound, StartError
 from polpod.paths import StateDirectory
 
 
-def main(root: str, argv: list[str]) -> int:
-    """Carry out one verb; returns the exit status.  Raises StartError, NotFound."""
-    p = argparse.ArgumentParser(prog="polpod --maintenance")
-    p.add_argument("--json", action="store_true")
-    verbs = p.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("init").add_argument("directory", nargs="?")
-    settings = verbs.add_parser("config").add_subparsers(dest="action", required=True)
-    settings.add_parser("show")
-    settings.add_parser("check")
-    settings.add_parser("get").add_argument("key")
-    change = settings.add_parser("set")
-    change.add_argument("key")
-    change.add_argument("value")
-    options = p.parse_args(argv)
-    if options.verb == "init":
-        return _init(os.path.abspath(options.directory or os.getcwd()), options.json)
-    path = StateDirectory(root).config
-    match options.action:
-        case "show":
-            return _show(path)
-        case "get":
-            return _get(path, options.key, options.json)
-        case "set":
-            return _set(path, options.key, options.value, options.json)
-        case _:
-            return _check(path, options.json)
-
-
-def _init(directory: str, as_json: bool) -> int:
+def init(directory: str, as_json: bool) -> int:
+    """Make `.polpo` with a polpo.json in `directory`.  Raises StartError."""
     paths = StateDirectory(directory)
     try:
         os.makedirs(paths.path, mode=0o700, exist_ok=True)
@@ -61,8 +33,8 @@ def _init(directory: str, as_json: bool) -> int:
     return 0
 
 
-def _show(path: str) -> int:
-    """The configuration in force, with the defaults that the file does not mention."""
+def show(path: str) -> int:
+    """Print the configuration in force, with the defaults that the file does not mention.  Raises StartError."""
     loaded, unknown = config.load(path)
     document = msgspec.to_builtins(loaded)
     _warn(path, unknown)
@@ -70,14 +42,16 @@ def _show(path: str) -> int:
     return 0
 
 
-def _check(path: str, as_json: bool) -> int:
+def check(path: str, as_json: bool) -> int:
+    """Say whether the file is good.  Raises StartError if it is not."""
     _, unknown = config.load(path)
     _warn(path, unknown)
     print(json.dumps({"path": path, "good": True, "unknown": unknown}) if as_json else f"{path}: good")
     return 0
 
 
-def _get(path: str, key: str, as_json: bool) -> int:
+def get(path: str, key: str, as_json: bool) -> int:
+    """Print one setting.  Raises StartError, NotFound."""
     loaded, _ = config.load(path)
     value: Any = msgspec.to_builtins(loaded.settings)
     for part in key.removeprefix("settings.").split("."):
@@ -88,8 +62,11 @@ def _get(path: str, key: str, as_json: bool) -> int:
     return 0
 
 
-def _set(path: str, key: str, value: str, as_json: bool) -> int:
-    """Change one setting in the file, which is replaced in one step and only if what comes out is good."""
+def set_(path: str, key: str, value: str, as_json: bool) -> int:
+    """Change one setting in the file, which is replaced in one step and only if what comes out is good.
+
+    Raises StartError, NotFound.
+    """
     try:
         with open(path, "rb") as file:
             text = file.read()

@@ -1,0 +1,58 @@
+"""Both databases, quickly: `polpoctl store check` looks at every row."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+
+from polpod import remedies
+from polpod.doctor.checkup import Diagnosis, Patient, ok, problem, warning
+from polpod.errors import Damaged, SchemaTooNew, StoreError
+from polpod.store import migrate
+from polpod.store.backup import RUNS_NAME, TASKS_NAME
+from polpod.store.databases import RUNS, TASKS
+from polpod.store.sqlite import JOURNAL_SIZE_LIMIT, open_reader, translate, translated
+
+
+def databases(patient: Patient) -> Iterator[Diagnosis]:
+    """SQLite's quick_check, the schema, and a WAL that somebody keeps from being emptied (F53, F56, F59)."""
+    root = patient.paths.root
+    there = [name for name in (TASKS_NAME, RUNS_NAME) if os.path.exists(os.path.join(patient.paths.path, name))]
+    if not there:
+        yield warning("databases", "none yet", remedies.command(root, "start"))
+        return
+    for name, schema in ((TASKS_NAME, TASKS.schema), (RUNS_NAME, RUNS.schema)):
+        path = os.path.join(patient.paths.path, name)
+        try:
+            said = _quick_check(path, schema)
+        except SchemaTooNew as error:
+            yield problem(name, str(error), f"install that polpod, or {remedies.restore(root)}")
+        except StoreError as error:
+            yield problem(name, str(error), remedies.check(root))
+        else:
+            yield ok(name, said)
+        wal = f"{path}-wal"
+        if os.path.exists(wal) and os.path.getsize(wal) > 2 * JOURNAL_SIZE_LIMIT:
+            yield warning(
+                name,
+                f"its WAL has {os.path.getsize(wal) >> 20} MiB: somebody has been reading for long",
+                f"fuser -v {wal}",
+            )
+
+
+def _quick_check(path: str, schema: migrate.Schema) -> str:
+    """Raises Damaged, SchemaTooNew, StoreError."""
+    if not os.path.exists(path) or os.path.getsize(path) == 0:
+        raise Damaged(f"{path}: empty, or not there, and the other database is")
+    with closing(open_reader(path)) as db:
+        try:
+            with translated(path):
+                migrate.check(db, path, schema)
+            found = [str(text) for (text,) in db.execute("PRAGMA quick_check(3)")]
+        except sqlite3.Error as error:
+            raise translate(error, path) from error
+        if found != ["ok"]:
+            raise Damaged(f"{path}: {'; '.join(line for text in found for line in text.splitlines())}")
+        return f"{os.path.getsize(path) >> 10} KiB, schema {migrate.version_of(db)}, quick_check finds nothing"

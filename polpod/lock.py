@@ -1,0 +1,86 @@
+"""The state directory belongs to one process at a time: a daemon, or what repairs its files without one."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+
+from polpod.errors import OTHER_DAEMON, StartError, StoreError
+from polpod.paths import StateDirectory
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The state directory, locked for this process: its lock file and, since that can be removed (F61), itself."""
+
+    path: str
+    directory: int
+    lock: int
+
+    def require(self) -> None:
+        """Raises StoreError when the path leads elsewhere: what would be acknowledged now, nobody would find again."""
+        try:
+            there = os.path.samestat(os.stat(self.path), os.fstat(self.directory))
+        except OSError as exc:
+            raise StoreError(f"{self.path}: {exc.strerror}") from exc
+        if not there:
+            raise StoreError(f"{self.path}: another directory was put in its place")
+
+    def close(self) -> None:
+        os.close(self.lock)
+        os.close(self.directory)
+
+
+def lock(paths: StateDirectory) -> Held:
+    """Take the state directory for this process; the lock ends with it.  Raises StartError (75) if another has it."""
+    try:
+        directory = os.open(paths.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise StartError(f"{exc.filename}: {exc.strerror}") from exc
+    if not (_locked(directory) and _locked(fd)):
+        pid = _signed(fd) or "unknown"
+        os.close(fd)
+        os.close(directory)
+        raise StartError(f"{paths.path}: another polpod (pid {pid}) has this state directory", OTHER_DAEMON)
+    text = f"{os.getpid()}\n".encode()
+    with suppress(OSError):  # for people to read; a full disk has room only for what is written in place (F49)
+        os.pwrite(fd, text, 0)
+        os.ftruncate(fd, len(text))
+    return Held(paths.path, directory, fd)
+
+
+def holder(paths: StateDirectory) -> int | None:
+    """The pid of the process that has the state directory; None: nobody has it.  0: somebody who did not say who."""
+    for path in (paths.lock, paths.path):
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            said = "" if path == paths.path else _signed(fd)
+            return int(said) if said.isdecimal() else 0
+        finally:
+            os.close(fd)
+    return None
+
+
+def _signed(fd: int) -> str:
+    return os.pread(fd, 20, 0).decode(errors="replace").strip()
+
+
+def _locked(fd: int) -> bool:
+    # A runner without a daemon asks now and then, for a moment, whether there is one: that is no other daemon.
+    for _ in range(10):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.02)
+        else:
+            return True
+    return False

@@ -1,0 +1,1 @@
+"""What polpoctl does to a state directory without a daemon, or beside one: `polpod --maintenance VERB` (DESIGN §4)."""

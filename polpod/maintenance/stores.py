@@ -1,0 +1,227 @@
+"""`polpoctl backup` without a daemon, and `polpoctl store check|restore|salvage`: the databases as files.
+
+Rules:
+
+1. `check` reads alone.  The others hold the state directory's lock, so no daemon runs or starts meanwhile; runners may.
+2. Nothing is deleted and nothing overwritten: what is replaced lies aside, and says where (store/replace.py).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+
+import msgspec
+
+from polpod import remedies
+from polpod.config import load
+from polpod.errors import NotFound, StartError
+from polpod.lock import holder, lock
+from polpod.maintenance import survivors
+from polpod.paths import StateDirectory
+from polpod.store import replace
+from polpod.store.backup import CONFIG_NAME, RUNS_NAME, TASKS_NAME, open_pair, write_backup
+from polpod.store.check import Checked, damaged
+from polpod.store.check import check as check_databases
+from polpod.store.findings import Finding
+from polpod.store.restore import adapt_runs, adapt_tasks, counters, live_runs, occupying
+from polpod.store.salvage import Saved, salvage_runs, salvage_tasks
+
+_NAMES = (TASKS_NAME, RUNS_NAME)
+
+
+def backup(paths: StateDirectory, target: str, as_json: bool) -> int:
+    """Copy the databases of a state directory that has no daemon.  Raises StartError (75: it has one), RequestError."""
+    _there(paths)
+    with _locked(paths), closing(open_pair(paths.path)) as pair:
+        pair.pin()
+        size = write_backup(pair, target)
+    _say({"path": target, "bytes": size}, f"{target}: {size} bytes, without a daemon", as_json)
+    return 0
+
+
+def check(paths: StateDirectory, as_json: bool) -> int:
+    """Say what is wrong with the databases, and what to do next; 0 if nothing is."""
+    _there(paths)
+    checked = check_databases(paths.path, served=holder(paths) is not None)
+    if as_json:
+        print(json.dumps(checked.as_json()))
+    else:
+        print("\n".join(_told(checked, paths)))
+    return 0 if checked.good else 1
+
+
+def restore(paths: StateDirectory, directory: str, as_json: bool) -> int:
+    """Put a backup in the place of what is there.  Raises StartError (75: a daemon runs), NotFound, StoreError."""
+    if not os.path.isdir(directory):
+        raise NotFound(f"there is no directory {directory}")
+    os.makedirs(paths.path, mode=0o700, exist_ok=True)
+    with _locked(paths), _prepared(paths) as prepared:
+        _copy(directory, prepared)
+        checked = check_databases(prepared)
+        if not checked.good:
+            for line in _sentences(checked.findings):
+                print(f"polpod: {line.replace(prepared, directory)}", file=sys.stderr)
+            raise StartError(f"{directory}: not restored, since it is not in order itself; nothing was changed")
+        if os.path.exists(os.path.join(prepared, CONFIG_NAME)):
+            load(os.path.join(prepared, CONFIG_NAME))
+        were_live = live_runs(os.path.join(prepared, RUNS_NAME))
+        living = {run_id: facts for run_id in were_live if (facts := survivors.living(paths, run_id))}
+        given = [c for c in (counters(paths.tasks_db),) if c is not None]
+        last_run = max([survivors.last_run(paths), *(run_id for _, _, run_id in given)])
+        known = survivors.known_runs(os.path.join(prepared, RUNS_NAME))
+        accepted = occupying(os.path.join(prepared, TASKS_NAME))
+        adapt_runs(os.path.join(prepared, RUNS_NAME), living, accepted, last_run)
+        adapt_tasks(os.path.join(prepared, TASKS_NAME), [*given, ("0", 0, last_run)])
+        aside = replace.commit(paths.path, prepared)
+        foreign = [run_id for run_id in survivors.directories(paths) if run_id not in known]
+    _say(
+        {"restored": directory, "aside": aside, "adopted": sorted(living), "foreign": foreign, "rows": checked.rows},
+        _restored(paths, directory, aside, checked, len(living), len(were_live) - len(living), foreign),
+        as_json,
+    )
+    return 0
+
+
+def salvage(paths: StateDirectory, as_json: bool) -> int:
+    """Save what can be read of each damaged database; 0 if what comes out is in order.  Raises StartError, StoreError."""
+    _there(paths)
+    with _locked(paths):
+        bad = [name for name in _NAMES if damaged(os.path.join(paths.path, name))]
+        if not bad:
+            checked = check_databases(paths.path)
+            _say(
+                {"salvaged": [], "ok": checked.good},
+                "\n".join(["nothing to salvage", *_told(checked, paths)]),
+                as_json,
+            )
+            return 0 if checked.good else 1
+        if not os.path.exists(paths.tasks_db):
+            raise NotFound(
+                f"{paths.tasks_db} is not there, so there is nothing to salvage: {remedies.restore(paths.root)}"
+            )
+        with _prepared(paths) as prepared:
+            saved = [one for name in bad for one in _salvaged(paths, name, prepared)]
+            aside = replace.commit(paths.path, prepared)
+        checked = check_databases(paths.path)
+    value = {"salvaged": msgspec.to_builtins(saved), "aside": aside, "check": checked.as_json()}
+    _say(value, "\n".join([*_saved(saved, aside), *_told(checked, paths)]), as_json)
+    return 0 if checked.good else 1
+
+
+def _salvaged(paths: StateDirectory, name: str, prepared: str) -> list[Saved]:
+    """Into `prepared`, from a copy of the file and its WAL, so that the originals are left alone."""
+    with tempfile.TemporaryDirectory(prefix="salvage-", dir=paths.path) as scratch:
+        _copy(paths.path, scratch)
+        copy = os.path.join(scratch, name)
+        target = os.path.join(prepared, name)
+        if name == TASKS_NAME:
+            return salvage_tasks(copy, target, datetime.now(UTC))
+        given = counters(os.path.join(prepared, TASKS_NAME)) or counters(paths.tasks_db) or ("", 0, 0)
+        last_run = max(survivors.last_run(paths), given[2])
+        return salvage_runs(copy, target, survivors.rows(paths), last_run)
+
+
+def _copy(source: str, target: str) -> None:
+    """The databases with their WALs, and polpo.json: as files, so that nothing is written beside the originals."""
+    for name in (*(f"{name}{companion}" for name in _NAMES for companion in ("", "-wal")), CONFIG_NAME):
+        if os.path.exists(os.path.join(source, name)):
+            shutil.copyfile(os.path.join(source, name), os.path.join(target, name))
+            os.chmod(os.path.join(target, name), 0o600)
+
+
+def _there(paths: StateDirectory) -> None:
+    if not os.path.isdir(paths.path):
+        raise NotFound(f"there is no {paths.path}; where is the state directory? polpoctl --root DIR …")
+
+
+@contextmanager
+def _locked(paths: StateDirectory) -> Iterator[None]:
+    held = lock(paths)
+    try:
+        replace.finish(paths.path)
+        yield
+    finally:
+        held.close()
+
+
+@contextmanager
+def _prepared(paths: StateDirectory) -> Iterator[str]:
+    """A directory beside the databases for what is to take their place; gone in the end, unless it was put in place."""
+    prepared = tempfile.mkdtemp(prefix="prepared-", dir=paths.path)
+    try:
+        yield prepared
+    finally:
+        shutil.rmtree(prepared, ignore_errors=True)
+
+
+def _say(value: object, text: str, as_json: bool) -> None:
+    print(json.dumps(value) if as_json else text)
+
+
+def _told(checked: Checked, paths: StateDirectory) -> list[str]:
+    counted = ", ".join(f"{n} {name}" for name, n in checked.rows.items())
+    if not checked.findings:
+        return [f"{paths.path} is in order: {counted}"]
+    lines = _sentences(checked.findings)
+    if counted:
+        lines.append(f"read: {counted}")
+    return [*lines, *_next(checked.findings, paths.root)]
+
+
+def _sentences(findings: list[Finding]) -> list[str]:
+    return [f"{finding.level}: {finding.says}" for finding in findings]
+
+
+def _next(findings: list[Finding], root: str) -> list[str]:
+    """The exact commands, each once, in the order in which they make sense."""
+    wanted = {finding.remedy for finding in findings}
+    lines = [
+        f"next: {remedies.command(root, 'remove', f.task_id)}" for f in findings if f.remedy == "remove" and f.task_id
+    ]
+    if wanted & {"repair", "restore", "upgrade"}:
+        lines.append(f"next: {remedies.command(root, 'stop')}, if a daemon runs there; then")
+        if "upgrade" in wanted:
+            lines.append("next: install the polpod that wrote it, or")
+        lines.append(f"next: {remedies.restore(root)}, with the directory of a backup")
+    if "repair" in wanted:
+        lines.append(f"next: {remedies.salvage(root)}, if there is none: it saves what can be read, and keeps the rest")
+    if "restart" in wanted:
+        lines.append(f"next: {remedies.command(root, 'stop')} and {remedies.command(root, 'start')}")
+    if wanted == {"start"}:
+        lines.append(f"next: {remedies.command(root, 'start')}")
+    return lines
+
+
+def _restored(
+    paths: StateDirectory, directory: str, aside: str, checked: Checked, adopted: int, lost: int, foreign: list[int]
+) -> str:
+    lines = [
+        f"{paths.path} is now as {directory} was: {', '.join(f'{n} {name}' for name, n in checked.rows.items())}",
+        f"what was there is in {aside}; to take it back: {remedies.command(paths.root, 'store', 'restore', aside)}",
+    ]
+    if adopted:
+        lines.append(f"{adopted} runs of the backup live here still; the daemon will adopt them")
+    if lost:
+        lines.append(
+            f"{lost} runs were live in the backup and are not here: they count as lost, and nothing is signalled"
+        )
+    if foreign:
+        lines.append(f"runs that the backup does not know are left alone: {', '.join(map(str, foreign))}")
+    return "\n".join([*lines, f"next: {remedies.command(paths.root, 'start')}"])
+
+
+def _saved(saved: list[Saved], aside: str) -> list[str]:
+    lines = []
+    for one in saved:
+        lost = f"{'' if one.sure else 'at least '}{len(one.lost)} lost"
+        some = f" ({', '.join(one.lost[:20])}{', …' if len(one.lost) > 20 else ''})" if one.lost else ""
+        adopted = f", {one.adopted} taken from run directories" if one.adopted else ""
+        lines.append(f"{one.table}: {one.kept} kept, {lost}{some}{adopted}")
+    return [*lines, f"the damaged files are in {aside}"]

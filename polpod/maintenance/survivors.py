@@ -1,0 +1,81 @@
+"""What the state directory says of runs without its databases: run directories, their locks, and logs (F53, F54)."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+from polpod.paths import StateDirectory
+from polpod.runner import contract, directory
+from polpod.store.sqlite import open_reader, translated
+
+
+def directories(paths: StateDirectory) -> list[int]:
+    """The runs that have a run directory."""
+    return sorted(_numbers(paths.run_directories, r"run-(\d+)"))
+
+
+def last_run(paths: StateDirectory) -> int:
+    """The largest run id that has a run directory or a log: no new run may be given it."""
+    return max([*_numbers(paths.run_directories, r"run-(\d+)"), *_numbers(paths.logs, r"(\d+)\.log"), 0])
+
+
+def known_runs(path: str) -> set[int]:
+    """The runs that have a row in this runs.db.  Raises StoreError."""
+    with closing(open_reader(path)) as db, translated(path):
+        return {run_id for (run_id,) in db.execute("SELECT id FROM runs")}
+
+
+def living(paths: StateDirectory, run_id: int) -> dict[str, Any] | None:
+    """What the lock of the run's runner says of it, if a living process holds it; None: it does not live here."""
+    lock = paths.run(run_id).lock
+    return _signature(lock) if directory.held(lock) else None
+
+
+def rows(paths: StateDirectory) -> Iterator[dict[str, Any]]:
+    """The columns of each run whose runner lives, or left an outcome that no row took, as far as they can be known."""
+    for run_id in directories(paths):
+        run = paths.run(run_id)
+        signed = _signature(run.lock)
+        record = _record(run.exit)
+        if signed is None or signed.get("run_id") != run_id or not (record or directory.held(run.lock)):
+            continue
+        yield {
+            **{name: signed.get(name) for name in contract.IDENTITY},
+            **{name: signed[name] for name in ("task_id", "attempt", "log_path", "containment", "cgroup", "boot_id")},
+            # Nobody but the runner knows the nonce, unless it left its outcome; with another, its word counts as lost.
+            "nonce": record["nonce"] if record else f"salvaged-{run_id}",
+            "id": run_id,
+            "status": "running",
+            "queue": "default",
+            "token_hash": "",
+            "claim_until_mono": 0,
+            "created_at": signed["started_at"],
+        }
+
+
+def _signature(lock: str) -> dict[str, Any] | None:
+    try:
+        return directory.read_lock(lock)
+    except (FileNotFoundError, ValueError):  # not there, or not signed yet
+        return None
+
+
+def _record(path: str) -> dict[str, Any] | None:
+    try:
+        return directory.read_exit(path)
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _numbers(path: str, pattern: str) -> Iterator[int]:
+    try:
+        names = os.listdir(path)
+    except FileNotFoundError:
+        return
+    for name in names:
+        if match := re.fullmatch(pattern, name):
+            yield int(match[1])

@@ -1,0 +1,59 @@
+"""What of the past may go: tasks, runs and events (DESIGN §8, F60).
+
+Rules:
+
+1. A finished task goes as a whole, with its runs and their logs; while it is kept, so is its newest run.
+2. Nothing goes that is live, that is not collected yet, or that belongs to a task that is not finished.
+3. The journal loses its oldest events only, one after another, so that a gap is seen from its first `seq`; the newest
+   event stays, since the next one is numbered after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import Enum, auto
+
+from polpod.model.events import Event
+from polpod.model.runs import Run
+from polpod.model.tasks import Task
+
+OWNER = "polpod"
+
+
+class Fate(Enum):
+    KEEP = auto()
+    GO = auto()
+    GO_WITH_TASK = auto()
+    """It is the newest of a finished task: it goes if that goes."""
+
+
+def task_may_go(task: Task) -> bool:
+    """Whether a task may be forgotten when its time has come; one of a mission goes with its mission."""
+    return task.owner == OWNER and task.finished and task.mission_id is None
+
+
+def fate_of(run: Run, task: Task | None) -> Fate:
+    """What may become of a run that is too old, or one too many; `task` is None where it is gone."""
+    if run.live or run.collected_at is None:
+        return Fate.KEEP
+    if task is None:
+        return Fate.GO
+    if not task.finished:
+        return Fate.KEEP
+    if run.id >= (task.run_id or 0):
+        return Fate.GO_WITH_TASK if task_may_go(task) else Fate.KEEP
+    return Fate.GO
+
+
+def last_event_to_go(oldest: Sequence[Event], newest: int, before: datetime, most: int) -> int | None:
+    """The `seq` up to which the journal goes: events from before `before`, and those beyond `most`; None: none goes.
+
+    `oldest` are the journal's first events, or some that follow those that go anyway; `newest` is the last `seq`.
+    """
+    last = None
+    for event in oldest:
+        if event.seq >= newest or (event.at > before and newest - event.seq < most):
+            break
+        last = event.seq
+    return last

@@ -1,0 +1,228 @@
+"""Forgets what is over for long enough: tasks with their runs and logs, specs, and the journal's beginning (DESIGN §8).
+
+Rules:
+
+1. What may go is decided by polpod/rules/retention.py, and once more in the transaction that removes it.
+2. Small batches with a pause between them: nobody waits longer than one of them takes (DESIGN §14.14).
+3. The order is what makes it safe to die anywhere: the task, durably; then the logs of its runs; then their rows.  What
+   is left half done is found again by the next pass.
+4. A dry run reads what a pass would, and counts.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from functools import partial
+
+import trio
+from msgspec import Struct
+
+from polpod.errors import Conflict, PolpodError
+from polpod.model.events import Event
+from polpod.model.runs import Run
+from polpod.model.tasks import Task
+from polpod.rules.retention import Fate, fate_of, last_event_to_go, task_may_go
+from polpod.runner import contract
+from polpod.services import operations
+from polpod.services.instance import Instance, now
+from polpod.store import quarantine, queries
+from polpod.store.records import Tx
+from polpod.store.runs import RunTx
+from polpod.store.tables import Events, Tasks
+
+EVERY = 3600.0
+BATCH = 50
+"""Entries that one transaction is about; removing that many takes some 15 ms."""
+SCAN = 500
+"""Tasks that are looked through at once."""
+PAUSE = 0.02
+PAUSE_OF_READS = 0.005
+
+BY = "retention"
+
+log = logging.getLogger(__name__)
+
+
+class Pruned(Struct):
+    """What went, or would go in a dry run.  `log_bytes`: what the logs took on disk."""
+
+    tasks: int = 0
+    runs: int = 0
+    log_bytes: int = 0
+    specs: int = 0
+    events: int = 0
+    more: bool = False
+    """The time was over before the pass was."""
+
+
+async def serve(instance: Instance) -> None:
+    """A pass every hour.  One that fails stops nothing: there is another."""
+    await instance.recovered.wait()
+    while True:
+        try:
+            pruned = await prune(instance)
+            if any((pruned.tasks, pruned.runs, pruned.specs, pruned.events)):
+                log.info("retention: %s", pruned)
+        except (PolpodError, OSError) as exc:
+            log.warning("retention: %s; trying again in an hour", exc)
+        await trio.sleep(EVERY)
+
+
+async def prune(instance: Instance, *, dry_run: bool = False, seconds: float = math.inf) -> Pruned:
+    """One pass, or as much of it as fits into that time.  Raises PolpodError, OSError: what went until then is gone."""
+    return await _Pass(instance, dry_run, trio.current_time() + seconds).carry_out()
+
+
+class _Pass:
+    def __init__(self, instance: Instance, dry_run: bool, until: float) -> None:
+        self._instance, self._dry_run, self._until = instance, dry_run, until
+        self._limits = instance.config.settings.retention
+        self._before = now() - timedelta(days=self._limits.days)
+        self._pruned = Pruned()
+        self._forgotten: set[str] = set()
+        """Tasks that went, or would."""
+        self._let_go: set[str | None] = set()
+        """Specs of these tasks."""
+
+    async def carry_out(self) -> Pruned:
+        await self._forget_old_tasks()
+        await self._forget_runs()
+        await self._forget_specs()
+        await self._forget_events()
+        return self._pruned
+
+    async def _forget_old_tasks(self) -> None:
+        after, tasks = 0, self._instance.tasks
+        while page := await tasks.read(lambda tx: queries.finished_before(tx, self._before, after, BATCH)):
+            after = page[-1].seq
+            await self._forget_tasks([task.id for task in page], self._before)
+            if not await self._goes_on():
+                return
+
+    async def _forget_tasks(self, ids: Sequence[str], before: datetime | None) -> None:
+        """Those of the tasks that may go; with `before`, only if they finished until then."""
+        kept = await self._instance.runs.read(lambda tx: tx.with_open_runs(ids))
+        ids = [task_id for task_id in ids if task_id not in kept]
+        if self._dry_run:
+            gone = await self._instance.tasks.read(lambda tx: _due(tx, ids, before))
+        else:
+            gone = await self._instance.tasks.write(lambda tx: _remove(tx, _due(tx, ids, before)))
+        self._pruned.tasks += len(gone)
+        self._forgotten.update(task.id for task in gone)
+        self._let_go.update(task.spec_id for task in gone)
+
+    async def _forget_runs(self) -> None:
+        after, runs = 0, self._instance.runs
+        surplus = await runs.read(RunTx.count) - self._limits.runs
+        before = contract.timestamp(self._before.timestamp())
+        while page := await runs.read(lambda tx: tx.collected_after(after, BATCH)):
+            after = page[-1].id
+            if page[0].created_at > before and surplus <= self._pruned.runs:
+                return
+            fates = await self._fates(page)
+            while fates and (excess := surplus - self._pruned.runs) > 0:
+                await self._forget_these(fates[:excess])
+                fates = fates[excess:]
+            too_old = [(run, fate) for run, fate in fates if fate is Fate.GO and (run.ended_at or "") <= before]
+            await self._forget_these(too_old)
+            if not await self._goes_on():
+                return
+
+    async def _fates(self, page: list[Run]) -> list[tuple[Run, Fate]]:
+        """Those that may go; none of a task that is quarantined, of which nobody knows whether it is finished (F10)."""
+        tasks = await self._instance.tasks.read(lambda tx: {r.task_id: tx[Tasks].get(r.task_id) for r in page})
+        gone = dict.fromkeys(self._forgotten & tasks.keys())
+        unreadable = await self._instance.tasks.read(lambda tx: {i for i in tasks if quarantine.of_task(tx, i)})
+        fates = [(r, fate_of(r, (tasks | gone)[r.task_id])) for r in page if r.task_id not in unreadable]
+        return [(run, fate) for run, fate in fates if fate is not Fate.KEEP]
+
+    async def _forget_these(self, fates: Sequence[tuple[Run, Fate]]) -> None:
+        if with_task := [run.task_id for run, fate in fates if fate is Fate.GO_WITH_TASK]:
+            await self._forget_tasks(with_task, None)
+        going = [run for run, fate in fates if fate is Fate.GO or run.task_id in self._forgotten]
+        self._pruned.log_bytes += await trio.to_thread.run_sync(_logs, going, self._dry_run)
+        if self._dry_run:
+            self._pruned.runs += len(going)
+        elif going:
+            gone = await self._instance.runs.write(lambda tx: tx.forget([run.id for run in going]), durable=False)
+            self._instance.ended -= gone
+            self._pruned.runs += gone.total()
+
+    async def _forget_specs(self) -> None:
+        """Specs hold environment values: those that no task has any more go."""
+        tasks = self._instance.tasks
+        noted = sorted(await tasks.read(queries.loose_specs))
+        unused, after = self._let_go.union(noted) - {None}, 0
+        while unused and (page := await tasks.read(lambda tx: queries.tasks_after(tx, after, SCAN))):
+            after = page[-1].seq
+            unused -= {task.spec_id for task in page if task.id not in self._forgotten}
+            await trio.sleep(PAUSE_OF_READS)
+        kept = await tasks.read(quarantine.of_tasks) if unused else []
+        unused = {spec_id for spec_id in unused if not any(str(spec_id) in row.doc for row in kept)}
+        if self._dry_run:
+            self._pruned.specs += len(unused)
+            return
+        for start in range(0, len(noted), BATCH):
+            drop = partial(queries.drop_specs, loose=noted[start : start + BATCH], unused=unused, after=after)
+            self._pruned.specs += await tasks.write(drop)
+            if not await self._goes_on():
+                return
+
+    async def _forget_events(self) -> None:
+        after, tasks = 0, self._instance.tasks
+        while True:
+            page, newest = await tasks.read(lambda tx: _oldest(tx, after))
+            last = last_event_to_go(page, newest, self._before, self._limits.events)
+            if last is None:
+                return
+            self._pruned.events += sum(event.seq <= last for event in page)
+            if not self._dry_run:
+                await tasks.write(lambda tx: tx[Events].delete_where(Events.seq.le(last)), durable=False)
+            after = last
+            if not await self._goes_on():
+                return
+
+    async def _goes_on(self) -> bool:
+        await trio.sleep(PAUSE_OF_READS if self._dry_run else PAUSE)
+        self._pruned.more = trio.current_time() >= self._until
+        return not self._pruned.more
+
+
+def _due(tx: Tx, ids: Sequence[str], before: datetime | None) -> list[Task]:
+    found = [task for task in map(tx[Tasks].get, ids) if task is not None and task_may_go(task)]
+    return [t for t in found if not _needed(tx, t) and (before is None or (t.finished_at or now()) <= before)]
+
+
+def _needed(tx: Tx, task: Task) -> bool:
+    try:
+        operations.refuse_needed(tx, task)
+    except Conflict:
+        return True
+    return False
+
+
+def _remove(tx: Tx, tasks: list[Task]) -> list[Task]:
+    for task in tasks:
+        operations.remove(tx, task, now(), BY)
+    return tasks
+
+
+def _oldest(tx: Tx, after: int) -> tuple[list[Event], int]:
+    return queries.page_of_journal(tx, after=after, limit=BATCH), queries.last_seq(tx)
+
+
+def _logs(runs: Sequence[Run], dry_run: bool) -> int:
+    """Remove the logs of these runs; the bytes that they take on disk."""
+    size = 0
+    for run in runs:
+        try:
+            size += os.stat(run.log_path).st_blocks * 512
+            if not dry_run:
+                os.unlink(run.log_path)
+        except FileNotFoundError:
+            pass
+    return size

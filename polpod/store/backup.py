@@ -1,0 +1,161 @@
+"""Copies of both databases that belong together, made beside whoever writes them.
+
+Rules:
+
+1. The two snapshots are taken while nothing can be committed to the task store, so the pair is one that a kill at that
+   moment would have left: recovery knows what to do with it (DESIGN §8, the two-prefix test).
+2. Copying reads the snapshots alone.  It blocks no writer; for as long as it takes, the WALs grow (F56).
+3. A backup appears under its name when it is whole and on disk, and replaces nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable
+from contextlib import closing
+
+from polpod.errors import Conflict, DiskFull, NotFound, RequestError
+from polpod.store.sqlite import Connection, open_reader, translated
+
+TASKS_NAME = "state.db"
+RUNS_NAME = "runs.db"
+CONFIG_NAME = "polpo.json"
+
+STEP = 4096
+"""Pages that are copied at a time; in between, the copying may be called off."""
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+class Pair:
+    """Both databases of the state directory at `path`, open for reading; whoever makes it closes it."""
+
+    def __init__(self, path: str, tasks: Connection, runs: Connection) -> None:
+        self.path = path
+        self.tasks = tasks
+        self.runs = runs
+
+    def pin(self) -> None:
+        """From here on both are read as they are now; call it while nothing is committed to the task store (rule 1)."""
+        for db in (self.tasks, self.runs):
+            pin(db)
+
+    def pin_beside(self, tries: int = 1000) -> bool:
+        """As `pin`, beside a daemon of another process: again, until nothing was committed in between.
+
+        False: it was too busy for that many tries, and the two may be of different moments.
+        """
+        with translated(self.path), closing(open_reader(self.tasks.path)) as watch:
+            for _ in range(tries):
+                before = watch.execute("PRAGMA data_version").fetchone()
+                self.pin()
+                if watch.execute("PRAGMA data_version").fetchone() == before:
+                    return True
+        return False
+
+    def size(self) -> int:
+        """Bytes of both as they are pinned."""
+        return sum(_number(db, "page_count") * _number(db, "page_size") for db in (self.tasks, self.runs))
+
+    def close(self) -> None:
+        self.tasks.close()
+        self.runs.close()
+
+
+def open_pair(path: str) -> Pair:
+    """Raises Damaged, StoreError, Unavailable."""
+    tasks = open_reader(os.path.join(path, TASKS_NAME))
+    try:
+        return Pair(path, tasks, open_reader(os.path.join(path, RUNS_NAME)))
+    except BaseException:
+        tasks.close()
+        raise
+
+
+def pin(db: Connection) -> None:
+    """Take a snapshot anew: a transaction sees the database as it was at its first read."""
+    with translated(db.path):
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        db.execute("BEGIN")
+        db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+
+
+def check_target(target: str) -> None:
+    """Raises Conflict for a target that exists, NotFound for one in a directory that does not."""
+    if os.path.lexists(target):
+        raise Conflict(f"{target} is there already; a backup replaces nothing")
+    if not os.path.isdir(os.path.dirname(target)):
+        raise NotFound(f"there is no directory {os.path.dirname(target)}")
+
+
+def write_backup(pair: Pair, target: str, *, leave: int = 0, go_on: Callable[[], None] = lambda: None) -> int:
+    """Copy the pinned pair, and polpo.json where there is one, to the new directory `target`; returns its bytes.
+
+    `leave`: bytes that must stay free beside it.  `go_on` is called now and then, and raises to call it off.
+    Raises Conflict, NotFound, DiskFull, RequestError (naming the path), StoreError.
+    """
+    check_target(target)
+    parent, name = os.path.split(target)
+    try:
+        free = os.statvfs(parent)
+        if leave and free.f_bavail * free.f_frsize < pair.size() + leave:
+            raise DiskFull(
+                f"{parent}: a backup of {pair.size() >> 20} MiB would leave less than {leave >> 20} MiB free"
+            )
+        partial = tempfile.mkdtemp(prefix=f".{name}.", suffix=".partial", dir=parent)
+        try:
+            for db, to in ((pair.tasks, TASKS_NAME), (pair.runs, RUNS_NAME)):
+                copy_database(db, os.path.join(partial, to), go_on)
+            copy_file(os.path.join(pair.path, CONFIG_NAME), os.path.join(partial, CONFIG_NAME))
+            size = sum(entry.stat().st_size for entry in os.scandir(partial))
+            sync(partial)
+            check_target(target)
+            os.rename(partial, target)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        sync(parent)
+    except OSError as exc:
+        if exc.errno in _FULL:
+            raise DiskFull(f"{exc.filename or target}: no space left") from exc
+        raise RequestError(f"{exc.filename or target}: {exc.strerror}") from exc
+    return size
+
+
+def copy_database(source: Connection, target: str, go_on: Callable[[], None] = lambda: None) -> None:
+    """A copy of the source's snapshot as one file of its own, on disk.  Raises DiskFull, StoreError, OSError."""
+    os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    with translated(target), closing(sqlite3.connect(target, isolation_level=None)) as copy:
+        source.backup(copy, pages=STEP, progress=lambda status, left, total: go_on())
+    sync(target)
+
+
+def copy_file(source: str, target: str) -> None:
+    """A copy on disk of a small file; none of one that is not there.  Raises OSError."""
+    try:
+        with open(source, "rb") as file:
+            data = file.read()
+    except FileNotFoundError:
+        return
+    with open(target, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+        file.write(data)
+    sync(target)
+
+
+def sync(path: str) -> None:
+    """Make a file, or the names in a directory, durable.  Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _number(db: Connection, pragma: str) -> int:
+    (value,) = db.execute(f"PRAGMA {pragma}").fetchone()
+    return int(value)

@@ -1,0 +1,85 @@
+"""Putting other databases in the place of those that are there: all of them, or, after a kill in between, all at the next
+opportunity; and what was there is kept.
+
+    incoming-<time>/   the files that are to be put in place: whole and on disk once it has this name
+    aside-<time>/      what was there before: a directory that `polpoctl store restore` takes back
+
+Rules:
+
+1. Nothing is deleted and nothing overwritten (F53).
+2. Whoever takes the state directory's lock calls `finish` before it opens a database: so nobody sees half of it.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+from polpod.errors import StoreError
+from polpod.store.backup import CONFIG_NAME, RUNS_NAME, TASKS_NAME, sync
+from polpod.store.sqlite import translated
+
+_NAMES = (TASKS_NAME, RUNS_NAME, CONFIG_NAME)
+_COMPANIONS = ("", "-wal", "-shm")
+"""A database and the files that SQLite keeps beside it: a WAL without its own database would be replayed into another."""
+
+
+def commit(state: str, prepared: str) -> str:
+    """Put the files in the directory `prepared`, which lies in the state directory, in place of those with their names.
+
+    Returns the directory in which those are now.  Raises StoreError.
+    """
+    stamp = _unused(state)
+    for name in (TASKS_NAME, RUNS_NAME):
+        _make_one_file(os.path.join(prepared, name))
+    sync(prepared)
+    os.rename(prepared, os.path.join(state, f"incoming-{stamp}"))
+    sync(state)
+    finish(state)
+    return os.path.join(state, f"aside-{stamp}")
+
+
+def _make_one_file(path: str) -> None:
+    """Without a WAL beside it, and on disk."""
+    if os.path.exists(path):
+        with translated(path), closing(sqlite3.connect(path, isolation_level=None)) as db:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        sync(path)
+
+
+def finish(state: str) -> None:
+    """Carry to its end what a kill or a power cut interrupted.  Raises StoreError, naming the path."""
+    try:
+        for incoming in sorted(Path(state).glob("incoming-*")):
+            _exchange(Path(state), incoming, Path(state, incoming.name.replace("incoming", "aside", 1)))
+    except OSError as exc:
+        raise StoreError(f"{exc.filename}: {exc.strerror}") from exc
+
+
+def _exchange(state: Path, incoming: Path, aside: Path) -> None:
+    aside.mkdir(mode=0o700, exist_ok=True)
+    sync(str(state))
+    for name in _NAMES:
+        if not (incoming / name).exists():
+            continue  # not to be replaced, or replaced already
+        for companion in _COMPANIONS:
+            if (state / f"{name}{companion}").exists():
+                (state / f"{name}{companion}").rename(aside / f"{name}{companion}")
+        sync(str(aside))
+        (incoming / name).rename(state / name)
+        sync(str(state))
+    incoming.rmdir()
+    sync(str(state))
+
+
+def _unused(state: str) -> str:
+    """The time in UTC, with a number behind it where a directory has its name already."""
+    now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    stamp, number = now, 1
+    while any(os.path.lexists(os.path.join(state, f"{kind}-{stamp}")) for kind in ("aside", "incoming")):
+        number += 1
+        stamp = f"{now}-{number}"
+    return stamp

@@ -1,0 +1,144 @@
+"""Reading a damaged database row by row: what SQLite cannot give is passed over, not what lies behind it.
+
+It works on a copy, which it may change.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from polpod.store.migrate import Schema
+from polpod.store.sqlite import open_writer
+
+Row = tuple[int, tuple[object, ...]]
+"""A row id, and the values of the columns that were asked for; texts are bytes, since they may be no texts any more."""
+
+PAGE = 4096
+"""Bytes of a page of every database that polpod made."""
+
+_LARGEST = 2**36
+"""Bytes of a file that is believed to have been that long."""
+
+REACH = 2**16
+"""How far behind the first row that cannot be read others are looked for, where no index says how many there are."""
+
+
+def open_damaged(copy: str, schema: Schema) -> sqlite3.Connection:
+    """A connection that shows the tables of `schema` as far as they are there.  Raises sqlite3.Error, OSError."""
+    _extend(copy)
+    db = _connect(copy)
+    try:
+        (objects,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except sqlite3.DatabaseError:
+        objects = 0
+    if objects == 0 and Path(copy).stat().st_size > PAGE:
+        db.close()
+        _graft(copy, schema)
+        db = _connect(copy)
+    return db
+
+
+def rows(db: sqlite3.Connection, table: str, columns: tuple[str, ...]) -> Iterator[Row]:
+    """Every row that can be read, in the order of row ids."""
+    listed = ", ".join(f'"{column}"' for column in columns)
+    query = f'SELECT rowid, {listed} FROM "{table}" WHERE rowid BETWEEN ? AND ? ORDER BY rowid'
+    todo = [(-(2**63), 2**63 - 1)] if _has(db, table) else []
+    top: int | None = None
+    while todo:
+        low, high = todo.pop()
+        last = low - 1
+        try:
+            for row_id, *values in db.execute(query, (low, high)):
+                last = row_id
+                yield row_id, tuple(values)
+        except sqlite3.DatabaseError:
+            if top is None:
+                top = _top(db, table, max(last, 0))
+            low, high = max(last + 1, 0), min(high, top)
+            if low < high:
+                middle = (low + high) // 2
+                todo += [(middle + 1, high), (low, middle)]
+
+
+def known(db: sqlite3.Connection, table: str) -> tuple[dict[int, str], bool]:
+    """Row ids that the indexes name, with the key of each where an index has it: what there was, readable or not.
+
+    True beside them: an index could be read to its end, so there was nothing else.
+    """
+    found: dict[int, str] = {}
+    whole = False
+    for index, origin in _indexes(db, table):
+        try:
+            columns = [name.decode() for _, _, name in db.execute(f'PRAGMA index_info("{index}")')]
+            listed = ", ".join(f'"{column}"' for column in columns)
+            for row_id, *values in db.execute(f'SELECT rowid, {listed} FROM "{table}" INDEXED BY "{index}"'):
+                key = "/".join(_text(value) for value in values) if origin == "pk" else str(row_id)
+                if origin == "pk" or row_id not in found:
+                    found[row_id] = key
+            whole = True
+        except (sqlite3.DatabaseError, UnicodeDecodeError):
+            continue  # this index is damaged too: what was read of it counts
+    return found, whole
+
+
+def _indexes(db: sqlite3.Connection, table: str) -> list[tuple[str, str]]:
+    """Those that name every row of the table."""
+    listed = db.execute(f'PRAGMA index_list("{table}")').fetchall()
+    return [(name.decode(), origin.decode()) for _, name, _, origin, partial in listed if not partial]
+
+
+def _top(db: sqlite3.Connection, table: str, last: int) -> int:
+    """No row id is above this, as far as anybody can say."""
+    tops = [max(known(db, table)[0], default=0)]
+    try:
+        tops += [row_id for (row_id,) in db.execute(f'SELECT rowid FROM "{table}" ORDER BY rowid DESC LIMIT 1')]
+    except sqlite3.DatabaseError:
+        pass
+    return max(tops) or last + REACH
+
+
+def _has(db: sqlite3.Connection, table: str) -> bool:
+    return db.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", (table,)).fetchone() is not None
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None)
+    db.text_factory = bytes
+    db.execute("PRAGMA cell_size_check = ON")
+    return db
+
+
+def _extend(copy: str) -> None:
+    """Make a file that was cut short as long as it says that it is: with pages missing, SQLite shows none of the others."""
+    with open(copy, "rb") as file:
+        header = file.read(32)
+    said = int.from_bytes(header[28:32], "big")
+    if header.startswith(b"SQLite format 3\0") and os.path.getsize(copy) < said * PAGE <= _LARGEST:
+        os.truncate(copy, said * PAGE)
+
+
+def _graft(copy: str, schema: Schema) -> None:
+    """Give the file the first page of a new database of this schema, where the tables begin on the same pages.
+
+    Its own first page, which says what the file is and where its tables are, cannot be read.
+    """
+    fresh = Path(f"{copy}.fresh")
+    with closing(open_writer(str(fresh), schema)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    first, fresh_size = bytearray(fresh.read_bytes()[:PAGE]), fresh.stat().st_size
+    fresh.unlink()
+    pages = max(Path(copy).stat().st_size, fresh_size) // PAGE
+    first[28:32] = pages.to_bytes(4, "big")
+    first[32:40] = bytes(8)  # no free pages are known (sqlite.org/fileformat2.html, "The Database Header")
+    first[92:96] = first[24:28]
+    with open(copy, "r+b") as file:
+        file.write(first)
+    os.truncate(copy, pages * PAGE)
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

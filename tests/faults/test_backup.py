@@ -1,0 +1,285 @@
+"""Backups of running instances, and what comes of them: another directory, or the same one a day later (F53, F54)."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from kit.client import Refused
+from kit.fault import fault
+from kit.host import Host
+from kit.invariants import Ledger
+from kit.other_user import NOBODY, call_as, let_in
+from kit.processes import alive
+from kit.waiting import until
+
+TASKS = 200
+MIB = 2**20
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Path]:
+    """A directory for backups, which is not the state directory."""
+    with tempfile.TemporaryDirectory(prefix="backups-") as directory:
+        yield Path(directory)
+
+
+def restored(host: Host, backup: Path) -> str:
+    done = host.maintain("restore", str(backup))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def all_over(host: Host) -> bool:
+    counts = host.call("daemon.status")
+    return (
+        not {"pending", "in_progress", "assigned", "review"} & counts["tasks"].keys()
+        and not {
+            "starting",
+            "running",
+        }
+        & counts["runs"].keys()
+    )
+
+
+def test_backups_of_a_busy_instance_are_what_a_power_cut_would_leave(host: Host, elsewhere: Path) -> None:
+    host.configure(maxConcurrency=8)
+    host.start()
+    backups = []
+    with host.client() as client:
+        for number in range(TASKS):
+            after = [str(number)] if number % 5 == 4 else []
+            client.call("task.submit", command=["true"], cwd="/", depends_on=after)
+            if number % 25 == 0:
+                backups.append(elsewhere / str(number))
+                assert client.call("store.backup", path=str(backups[-1]))["bytes"] > 0
+    acknowledged = [number for number in range(TASKS) if number % 25 == 0]
+    until(lambda: all_over(host), "everything is done", 60)
+    assert host.stop() == 0
+    in_the_middle = 0
+    for backup, before in zip(backups, acknowledged, strict=True):
+        with Host(maxConcurrency=8) as other:
+            restored(other, backup)
+            ledger = Ledger(other.paths)
+            in_the_middle += any(row["status"] in ("starting", "running") for row in ledger.look().values())
+            other.start()
+            until(lambda host=other: all_over(host), "everything of the backup is done", 60)  # type: ignore[misc]
+            counts = other.call("daemon.status")["tasks"]
+            assert counts == {"done": before + 1}
+            assert other.stop() == 0
+            ledger.settled()
+            assert "Traceback" not in other.log(), other.log()
+    assert in_the_middle, "no backup was taken while anything ran"
+
+
+TRAP = "trap 'touch {mark}' TERM; touch {up}; while [ ! -e {go} ]; do sleep 0.05; done"
+
+
+def started(host: Host, name: str) -> tuple[str, dict[str, int]]:
+    """A task that leaves a mark when it is sent SIGTERM, and its run, once it is up."""
+    up = host.root / f"{name}.up"
+    script = TRAP.format(mark=host.root / f"{name}.signalled", up=up, go=host.root / f"{name}.go")
+    task_id = host.submit(shell=script)
+    run = host.running(task_id)
+    until(up.exists, "the job is up")
+    return task_id, run
+
+
+@fault(
+    54,
+    "a database is restored from an older backup while runs of today live",
+    promise="Runs that the backup knows are adopted if their runners live here; others are listed as foreign and left "
+    "alone, their ids and logs are not used again, and nothing is signalled.",
+    injected="a backup, more work, SIGKILL to the daemon, `store restore`, a new start",
+    seen_failing="ids above those of run directories and logs (recovery and restore)",
+)
+def test_f54_yesterdays_backup_while_todays_runs_live(host: Host, elsewhere: Path) -> None:
+    host.start()
+    old, adopted = started(host, "old")
+    host.call("store.backup", path=str(elsewhere / "b"))
+    _, foreign = started(host, "today")
+    host.kill()
+    said = restored(host, elsewhere / "b")
+    assert "1 runs of the backup live here still" in said
+    assert f"left alone: {foreign['id']}" in said
+
+    host.start()
+    until(lambda: host.call("daemon.status")["state"] == "running", "it has recovered")
+    (event,) = host.call("event.list", after=0, kinds=["daemon:started"])["events"][-1:]
+    assert event["body"]["foreign"] == [foreign["id"]]
+    assert host.runs(old)[-1]["pid"] == adopted["pid"]
+    fresh = host.submit("true")
+    assert host.finished(fresh)["status"] == "done"
+    assert host.runs(fresh)[0]["id"] > foreign["id"]
+    assert fresh == "3", "the id of the task that the backup does not know is not given again"
+    assert alive(foreign["pid"])
+    assert alive(adopted["pid"])
+    (host.root / "old.go").touch()
+    assert host.finished(old)["status"] == "done"
+    assert host.stop() == 0
+    assert alive(foreign["pid"])
+    assert not list(host.root.glob("*.signalled"))
+    (host.root / "today.go").touch()
+    until(lambda: not alive(foreign["pid"]), "today's run ends by itself")
+
+
+def test_the_backup_of_a_living_instance_elsewhere_hurts_the_original_not(host: Host, elsewhere: Path) -> None:
+    host.start()
+    task_id, run = started(host, "here")
+    host.call("store.backup", path=str(elsewhere / "b"))
+    with Host() as other:
+        assert "1 runs were live in the backup and are not here" in restored(other, elsewhere / "b")
+        other.start()
+        until(lambda: len(other.runs(task_id)) == 2, "its lost run was tried again")
+        assert other.runs(task_id)[0]["status"] == "lost"
+        other.call("task.cancel", select={"ids": [task_id]})
+        assert other.finished(task_id)["status"] == "cancelled"
+        assert other.stop() == 0
+    assert alive(run["pid"])
+    assert host.running(task_id)["pid"] == run["pid"]
+
+
+def test_a_run_that_claimed_after_the_backup_is_adopted(host: Host, elsewhere: Path) -> None:
+    """In the backup it is about to start; here its runner has long claimed it, in the database that is replaced."""
+    host.start()
+    task_id, run = started(host, "late")
+    host.call("store.backup", path=str(elsewhere / "b"))
+    with closing(sqlite3.connect(elsewhere / "b" / "runs.db", isolation_level=None)) as db:
+        db.execute("UPDATE runs SET status = 'starting', pid = NULL, start_ticks = NULL, claim_until_mono = 0")
+    host.kill()
+    restored(host, elsewhere / "b")
+    host.start()
+    assert host.running(task_id)["pid"] == run["pid"]
+    (host.root / "late.go").touch()
+    assert host.finished(task_id)["status"] == "done"
+    assert len(host.runs(task_id)) == 1
+    assert not list(host.root.glob("*.signalled"))
+
+
+def test_what_was_there_is_kept_and_can_be_taken_back(host: Host, elsewhere: Path) -> None:
+    host.start()
+    host.submit("true", hold=True)
+    host.call("store.backup", path=str(elsewhere / "b"))
+    host.submit("true", hold=True)
+    host.kill()
+    done = host.maintain("--json", "restore", str(elsewhere / "b"))
+    assert done.returncode == 0, done.stderr
+    aside = json.loads(done.stdout)["aside"]
+    assert {"state.db", "state.db-wal", "runs.db", "polpo.json"} <= set(os.listdir(aside))
+    host.start()
+    assert len(host.call("task.list")["tasks"]) == 1
+    host.kill()
+    restored(host, Path(aside))
+    host.start()
+    assert len(host.call("task.list")["tasks"]) == 2
+
+
+# Refusals
+
+
+def test_a_target_that_cannot_be_is_refused(host: Host, elsewhere: Path) -> None:
+    host.start()
+    host.call("store.backup", path=str(elsewhere / "b"))
+    before = {p.name: p.read_bytes() for p in (elsewhere / "b").iterdir()}
+    with host.client() as client:
+        for path, word in (
+            (elsewhere / "b", "conflict"),
+            (elsewhere / "no" / "b", "not_found"),
+            (Path("relative"), "invalid"),
+            (Path("/proc/b"), "refused"),
+        ):
+            assert client.error("store.backup", path=str(path)) == word
+    assert {p.name: p.read_bytes() for p in (elsewhere / "b").iterdir()} == before
+    assert os.listdir(elsewhere) == ["b"]
+
+
+def test_without_a_daemon_the_files_are_copied_and_beside_one_they_are_not(host: Host, elsewhere: Path) -> None:
+    host.start()
+    held = host.submit("true", hold=True)
+    done = host.maintain("backup", str(elsewhere / "b"))
+    assert (done.returncode, "another polpod" in done.stderr) == (75, True)
+    done = host.maintain("restore", str(elsewhere))
+    assert done.returncode == 75
+    host.kill()
+    done = host.maintain("backup", str(elsewhere / "b"))
+    assert (done.returncode, done.stderr) == (0, "")
+    with Host() as other:
+        restored(other, elsewhere / "b")
+        other.start()
+        assert [t["id"] for t in other.call("task.list")["tasks"]] == [held]
+
+
+def test_a_backup_that_is_not_in_order_is_not_restored(host: Host, elsewhere: Path) -> None:
+    host.start()
+    host.submit("true", hold=True)
+    host.call("store.backup", path=str(elsewhere / "b"))
+    assert host.stop() == 0
+    state = elsewhere / "b" / "state.db"
+    state.write_bytes(state.read_bytes()[:8192])
+    before = {name: Path(host.paths.path, name).read_bytes() for name in ("state.db", "runs.db")}
+    done = host.maintain("restore", str(elsewhere / "b"))
+    assert done.returncode == 1
+    assert "not restored" in done.stderr
+    assert str(state) in done.stderr
+    assert {name: Path(host.paths.path, name).read_bytes() for name in before} == before
+    assert not list(Path(host.paths.path).glob("[aip]*-*"))
+
+
+if os.geteuid() == 0:
+
+    @pytest.fixture
+    def small(elsewhere: Path) -> Iterator[Path]:
+        """A disk of 64 KiB."""
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "polpod-test", str(elsewhere)], check=True)
+        try:
+            yield elsewhere
+        finally:
+            subprocess.run(["umount", "--lazy", str(elsewhere)], check=True)
+
+    def test_a_full_disk_is_told_and_nothing_is_left_on_it(host: Host, small: Path) -> None:
+        host.start()
+        with pytest.raises(Refused, match="no space left") as refused:
+            host.call("store.backup", path=str(small / "b"))
+        assert refused.value.word == "disk_full"
+        assert os.listdir(small) == []
+        assert host.finished(host.submit("true"))["status"] == "done"
+        assert host.stop() == 0
+        done = host.maintain("backup", str(small / "b"))
+        assert (done.returncode, os.listdir(small)) == (75, [])
+
+    def test_only_the_owner_may(host: Host, elsewhere: Path) -> None:
+        host.start()
+        host.root.chmod(0o755)
+        let_in(host.paths.path, host.socket)
+        (answer,) = call_as(NOBODY, host.socket, [("store.backup", {"path": str(elsewhere / "b")})])
+        assert answer["error"]["data"]["type"] == "permission_denied"
+
+
+def test_the_reserve_is_left_free(host: Host) -> None:
+    host.configure(reserve=2**52)
+    host.start()
+    with host.client() as client:
+        assert client.error("store.backup", path=str(host.root / "b")) == "disk_full"
+    assert not (host.root / "b").exists()
+
+
+def test_a_stop_does_not_wait_for_a_backup_and_leaves_no_half_of_one(host: Host, elsewhere: Path) -> None:
+    host.start()
+    with closing(sqlite3.connect(host.paths.tasks_db, isolation_level=None)) as db:
+        db.execute("CREATE TABLE ballast (x)")
+        for _ in range(8):
+            db.execute("INSERT INTO ballast VALUES (zeroblob(?))", (32 * MIB,))
+    with host.client() as client:
+        client.send("store.backup", path=str(elsewhere / "b"))
+        until(lambda: os.listdir(elsewhere), "the copying has begun")
+        assert host.stop(signal.SIGTERM, bound=30) == 0
+    left = os.listdir(elsewhere)
+    assert left in ([], ["b"]), left

@@ -1,0 +1,237 @@
+"""What is over for long enough is forgotten, and nothing else; who reads the journal slowly is told of the gap (F60)."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kit.host import Host
+from kit.waiting import until
+
+LONG_AGO = "2020-01-02T03:04:05.000000Z"
+CANARY = "canary-5d1f"
+
+
+@contextmanager
+def database(path: str) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(path)) as db, db:
+        yield db
+
+
+def age(host: Host, *, events: int = 0) -> None:
+    """Make everything that is over, and the first `events` events, years old; nothing may be going on."""
+    old = json.dumps(LONG_AGO)
+    with database(host.paths.tasks_db) as db:
+        db.execute(
+            "UPDATE tasks SET finished_at = ?, doc = json_set(doc, '$.finished_at', json(?)) "
+            "WHERE finished_at IS NOT NULL",
+            (LONG_AGO, old),
+        )
+        db.execute(
+            "UPDATE events SET at = ?, doc = json_set(doc, '$.at', json(?)) WHERE seq <= ?", (LONG_AGO, old, events)
+        )
+    with database(host.paths.runs_db) as db:
+        (trigger,) = db.execute("SELECT sql FROM sqlite_schema WHERE type = 'trigger'").fetchone()
+        db.execute("DROP TRIGGER runs_outcome_is_final")
+        db.execute("UPDATE runs SET created_at = ?, ended_at = ? WHERE ended_at IS NOT NULL", (LONG_AGO, LONG_AGO))
+        db.execute(trigger)
+
+
+def restart_aged(host: Host, **options: Any) -> None:
+    assert host.stop() == 0
+    age(host, **options)
+    host.start()
+
+
+def rows(path: str, query: str) -> list[Any]:
+    with database(path) as db:
+        return [value for (value,) in db.execute(query)]
+
+
+def task_ids(host: Host) -> set[str]:
+    return {task["id"] for task in host.call("task.list", all=True, limit=1000)["tasks"]}
+
+
+def run_ids(host: Host) -> set[int]:
+    return {run["id"] for run in host.call("run.list", limit=1000)["runs"]}
+
+
+def polpoctl(host: Host, *argv: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "polpoctl", argv[0], "--socket", host.socket, *argv[1:]]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+
+
+@pytest.fixture
+def aged(host: Host) -> dict[str, str]:
+    """Tasks of every kind by name, all of them years old, under a daemon that has had its first pass of retention."""
+    host.start()
+    ids = {
+        "done": host.submit(shell=f"echo {CANARY}", env={"SECRET": CANARY}),
+        "failed": host.submit("false", max_retries=1, retry_delay=0.01),
+        "needed": host.submit("false"),
+        "needed-in-the-end": host.submit("false"),
+        "held": host.submit("true", hold=True),
+        "cancelled": host.submit("true", hold=True),
+    }
+    for name in ("done", "failed", "needed", "needed-in-the-end"):
+        host.finished(ids[name])
+    ids["waiting"] = host.submit("true", depends_on=[ids["needed"]])
+    ids["given-up"] = host.submit("true", depends_on=[ids["needed-in-the-end"]])
+    host.call("task.cancel", select={"ids": [ids["cancelled"], ids["given-up"]]})
+    restart_aged(host)
+    until(lambda: ids["given-up"] not in task_ids(host), "the first pass is over")
+    return ids
+
+
+def test_finished_tasks_go_whole_and_what_somebody_waits_for_stays(host: Host, aged: dict[str, str]) -> None:
+    kept = {aged[name] for name in ("needed", "held", "waiting")}
+    late = aged["needed-in-the-end"]  # it had to stay until the one that waited for it was gone
+    assert task_ids(host) - {late} == kept
+    host.call("store.prune")
+    assert task_ids(host) == kept
+    until(lambda: {run["task_id"] for run in host.call("run.list")["runs"]} == {aged["needed"]}, "their runs are gone")
+    (run,) = host.runs(aged["needed"])
+    assert {path.name for path in Path(host.paths.logs).glob("*.log")} == {f"{run['id']}.log"}
+    assert host.call("daemon.status")["tasks"] == {"failed": 1, "pending": 2}
+    assert host.call("daemon.status")["runs"] == {"failed": 1}
+    # A number is never given twice.
+    assert int(host.submit("true")) > max(map(int, aged.values()))
+
+
+def test_a_spec_goes_with_the_last_task_that_has_it(host: Host) -> None:
+    host.start()
+    fields = {"shell": "true", "env": {"SECRET": CANARY}}
+    first, second = host.submit(**fields), host.submit(**fields)
+    host.finished(first), host.finished(second)
+    specs = f"SELECT count(*) FROM specs WHERE doc LIKE '%{CANARY}%'"
+
+    host.call("task.remove", select={"ids": [first]})
+    assert host.call("store.prune")["specs"] == 0
+    assert rows(host.paths.tasks_db, specs) == [1]
+
+    host.call("task.remove", select={"ids": [second]})
+    assert host.call("store.prune", dry_run=True)["specs"] == 1
+    assert rows(host.paths.tasks_db, specs) == [1]
+    assert host.call("store.prune")["specs"] == 1
+    assert rows(host.paths.tasks_db, specs) == [0]
+    third = host.submit(**fields)
+    assert host.finished(third)["status"] == "done"
+
+
+def test_of_too_many_runs_the_oldest_go_and_never_those_of_work_that_is_not_finished(host: Host) -> None:
+    host.configure(retention={"runs": 3})
+    host.start()
+    waiting = host.submit("false", max_retries=1, retry_delay=1000)
+    until(lambda: host.task(waiting)["retries"] == 1, "it waits for its retry")
+    tasks = []
+    for _ in range(4):
+        tasks.append(host.submit("false", max_retries=int(not tasks), retry_delay=0.01))
+        host.finished(tasks[-1])
+    live = host.submit("sleep", "1000")
+    host.running(live)
+    collected = "SELECT count(*) FROM runs WHERE collected_at IS NOT NULL"
+    until(lambda: rows(host.paths.runs_db, collected) == [6], "all that ended is collected")
+
+    would = host.call("store.prune", dry_run=True)
+    assert (would["tasks"], would["runs"]) == (3, 4)
+    assert task_ids(host) == {waiting, live, *tasks}
+    done = host.call("store.prune")
+    assert done | {"events": 0} == would | {"events": 0}
+    assert task_ids(host) == {waiting, live, tasks[-1]}
+    assert {run["task_id"] for run in host.call("run.list")["runs"]} == {waiting, live, tasks[-1]}
+    assert host.call("store.prune")["runs"] == 0
+
+
+def test_a_task_whose_run_is_not_collected_yet_stays(host: Host) -> None:
+    host.start()
+    task_id = host.submit("true")
+    host.finished(task_id)
+    collected = "SELECT count(*) FROM runs WHERE collected_at IS NOT NULL"
+    until(lambda: rows(host.paths.runs_db, collected) == [1], "it is collected")
+    age(host)
+    with database(host.paths.runs_db) as db:
+        db.execute("UPDATE runs SET collected_at = NULL")
+    done = host.call("store.prune")
+    assert (done["tasks"], done["runs"]) == (0, 0)
+    with database(host.paths.runs_db) as db:
+        db.execute("UPDATE runs SET collected_at = ended_at")
+    done = host.call("store.prune")
+    assert (done["tasks"], done["runs"]) == (1, 1)
+
+
+def test_what_a_task_that_cannot_be_read_stands_on_stays(host: Host) -> None:
+    host.start()
+    fields = {"shell": "true", "env": {"SECRET": CANARY}}
+    bad, twin = host.submit(**fields), host.submit(**fields)
+    host.finished(bad), host.finished(twin)
+    with database(host.paths.tasks_db) as db:
+        db.execute("UPDATE tasks SET doc = substr(doc, 1, length(doc) - 9) WHERE id = ?", (bad,))
+    host.call("task.list", all=True)
+    restart_aged(host)
+    until(lambda: {run["task_id"] for run in host.call("run.list")["runs"]} == {bad}, "the other's run is gone")
+    assert host.call("store.prune")["specs"] == 0
+    assert rows(host.paths.tasks_db, f"SELECT count(*) FROM specs WHERE doc LIKE '%{CANARY}%'") == [1]
+
+
+def test_what_a_killed_pass_left_is_found_by_the_next(host: Host) -> None:
+    """Its steps are the task, the logs, the rows; after each of them it may have died."""
+    host.start()
+    half, most = host.submit("true"), host.submit("true")
+    for task_id in (half, most):
+        host.finished(task_id)
+    os.unlink(host.runs(most)[0]["log_path"])
+    host.call("task.remove", select={"ids": [half, most]})
+    restart_aged(host)
+    until(lambda: run_ids(host) == set(), "the runs are gone")
+    assert list(Path(host.paths.logs).glob("[0-9]*.log")) == []
+
+
+def test_a_dry_run_counts_and_changes_nothing(host: Host) -> None:
+    host.configure(retention={"runs": 1, "events": 5})
+    host.start()
+    for task_id in [host.submit(shell="echo 1", title=str(n), cwd="/", umask=n) for n in range(3)]:
+        host.finished(task_id)
+    until(lambda: rows(host.paths.runs_db, "SELECT count(*) FROM runs WHERE collected_at IS NULL") == [0], "collected")
+    before = task_ids(host), run_ids(host), host.call("event.list", after=0)["events"]
+    told = json.loads(polpoctl(host, "store", "prune", "--dry-run", "--json").stdout)
+    assert (task_ids(host), run_ids(host), host.call("event.list", after=0)["events"]) == before
+    assert (told["tasks"], told["runs"], told["specs"]) == (2, 2, 2)
+    assert told["log_bytes"] > 0
+    assert told["events"] == len(before[2]) - 5
+    done = json.loads(polpoctl(host, "store", "prune", "--json").stdout)
+    assert done == told | {"events": told["events"] + told["tasks"]}  # what went is in the journal
+    assert "0" in polpoctl(host, "store", "prune").stdout
+
+
+def test_the_journal_is_shortened_and_a_slow_reader_is_told(host: Host) -> None:
+    host.configure(retention={"events": 4})
+    host.start()
+    for task_id in [host.submit("true") for _ in range(3)]:
+        host.finished(task_id)
+    newest = host.call("event.list")["next"]
+    host.call("store.prune")
+    page = host.call("event.list", after=2)
+    assert [event["seq"] for event in page["events"]] == list(range(newest - 3, newest + 1))
+    assert page["first"] == newest - 3
+    seen = polpoctl(host, "events", "--after", "2", "--json")
+    assert seen.stderr == f"polpoctl: events 3 to {newest - 4} are not kept any more\n"
+    assert len(seen.stdout.splitlines()) == 4
+
+
+def test_the_newest_event_stays_however_old_so_that_numbers_never_fall_back(host: Host) -> None:
+    host.configure(retention={"events": 1})
+    host.start()
+    host.finished(host.submit("true"))
+    newest = host.call("event.list")["next"]
+    restart_aged(host, events=10_000)
+    until(lambda: host.call("event.list")["first"] >= newest, "the first pass is over")
+    host.submit("true", hold=True)
+    assert host.call("event.list")["next"] > newest

@@ -1,0 +1,256 @@
+"""`polpoctl store salvage`: real databases with real damage, and what is saved of them (F53)."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kit.fault import fault
+from kit.host import Host
+from kit.processes import alive
+from kit.starting import polpod
+from kit.waiting import until
+
+PAGE = 4096
+TASKS = 300
+
+
+def filled(host: Host) -> set[str]:
+    """Many tasks, some of which are done; the daemon has stopped.  Returns their ids."""
+    host.start()
+    done = host.submit("true")
+    assert host.finished(done)["status"] == "done"
+    batch = [{"command": ["echo", str(n)], "cwd": "/", "hold": True, "title": f"title {n}"} for n in range(TASKS)]
+    results = host.call("task.submit_many", tasks=batch)["results"]
+    assert host.stop() == 0
+    return {done, *(r["id"] for r in results)}
+
+
+def pages_of(path: str, name: str) -> list[int]:
+    """The leaf pages of a table or an index, by the pages that SQLite reads for it."""
+    data = Path(path).read_bytes()
+    with closing(sqlite3.connect(path)) as db:
+        (root,) = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (name,)).fetchone()
+    todo, leaves = [root], []
+    while todo:
+        number = todo.pop()
+        page = data[(number - 1) * PAGE : number * PAGE]
+        if page[0] not in (2, 5):  # https://www.sqlite.org/fileformat2.html, "B-tree Pages"
+            leaves.append(number)
+            continue
+        cells = int.from_bytes(page[3:5], "big")
+        pointers = [int.from_bytes(page[12 + 2 * n : 14 + 2 * n], "big") for n in range(cells)]
+        todo += [int.from_bytes(page[p : p + 4], "big") for p in pointers] + [int.from_bytes(page[8:12], "big")]
+    return sorted(leaves)
+
+
+def overwrite(path: str, page: int, data: bytes = bytes(PAGE)) -> None:
+    with open(path, "r+b") as file:
+        file.seek((page - 1) * PAGE)
+        file.write(data)
+
+
+def salvaged(host: Host) -> dict[str, Any]:
+    done = host.maintain("--json", "salvage")
+    assert done.returncode == 0, done.stdout + done.stderr
+    told: dict[str, Any] = json.loads(done.stdout)
+    assert told["check"]["ok"]
+    return told
+
+
+def of(told: dict[str, Any], table: str) -> dict[str, Any]:
+    (one,) = (one for one in told["salvaged"] if one["table"] == table)
+    return dict(one)
+
+
+def listed(host: Host) -> set[str]:
+    host.start()
+    page = host.call("task.list", all=True, limit=1000)
+    assert page["next"] is None
+    return {t["id"] for t in page["tasks"]}
+
+
+@fault(
+    53,
+    "the database is corrupt",
+    promise="It is refused and left as it is; `store salvage` saves every row that can be read, keeps the damaged file, and "
+    "says which tasks are lost; nothing that depended on them starts.",
+    injected="zeros and noise in pages of tables and indexes of a real state.db, then `store salvage` and a new start",
+    seen_failing="going on behind the first row that cannot be read (store/scan.py)",
+)
+@pytest.mark.parametrize("noise", [False, True], ids=["zeros", "noise"])
+def test_f53_a_damaged_page_costs_the_tasks_on_it_and_no_others(host: Host, noise: bool) -> None:
+    ids = filled(host)
+    leaves = pages_of(host.paths.tasks_db, "tasks")
+    assert len(leaves) > 10
+    bad = (leaves[3], leaves[7], leaves[-1])
+    for page in bad:
+        overwrite(host.paths.tasks_db, page, random.Random(page).randbytes(PAGE) if noise else bytes(PAGE))
+    damaged = Path(host.paths.tasks_db).read_bytes()
+    assert host.maintain("check").returncode == 1
+
+    told = salvaged(host)
+    tasks = of(told, "tasks")
+    lost = set(tasks["lost"])
+    assert tasks["sure"]
+    assert tasks["kept"] + len(lost) == len(ids)
+    assert 0 < len(lost) < len(bad) * PAGE / 300
+    assert all(of(told, table)["lost"] == [] for table in ("specs", "events", "settings"))
+    assert Path(told["aside"], "state.db").read_bytes() == damaged
+    assert listed(host) == ids - lost
+    assert host.submit("true", hold=True) not in ids
+    with host.client() as client:
+        assert client.error("task.get", id=min(lost)) is not None
+    (event,) = host.call("event.list", after=0, kinds=["store:salvaged"])["events"]
+    assert event["body"]["tasks"] == {"kept": tasks["kept"], "lost": len(lost)}
+    assert host.maintain("check").returncode == 0
+
+
+def test_what_depends_on_a_lost_task_is_held_up(host: Host) -> None:
+    host.start()
+    first = [host.submit("true", hold=True, description="x" * 3000) for _ in range(20)]
+    waiting = [host.submit("true", depends_on=[i], description="x" * 3000) for i in first]
+    assert host.stop() == 0
+    overwrite(host.paths.tasks_db, pages_of(host.paths.tasks_db, "tasks")[2])
+    lost = set(of(salvaged(host), "tasks")["lost"])
+    assert lost & set(first)
+    assert listed(host) == set(first + waiting) - lost
+    for before, after in zip(first, waiting, strict=True):
+        if after not in lost:
+            assert host.task(after)["state"] in ("waiting", "blocked"), f"task {after} waits for task {before}"
+
+
+def test_the_first_page_is_made_anew(host: Host) -> None:
+    ids = filled(host)
+    overwrite(host.paths.tasks_db, 1)
+    status, output = polpod("--root", str(host.root))
+    assert status == 1, output
+    told = salvaged(host)
+    assert [one["table"] for one in told["salvaged"] if one["lost"]] == []
+    assert listed(host) == ids
+
+
+@pytest.mark.parametrize("index", ["tasks_status_seq", "sqlite_autoindex_tasks_1", "events_subject_seq"])
+def test_damage_to_an_index_costs_nothing(host: Host, index: str) -> None:
+    ids = filled(host)
+    for page in pages_of(host.paths.tasks_db, index):
+        overwrite(host.paths.tasks_db, page)
+    told = salvaged(host)
+    assert [one["table"] for one in told["salvaged"] if one["lost"]] == []
+    assert listed(host) == ids
+
+
+def test_lost_events_leave_their_places_in_the_journal(host: Host) -> None:
+    filled(host)
+    leaves = pages_of(host.paths.tasks_db, "events")
+    for page in (leaves[2], leaves[-1]):
+        overwrite(host.paths.tasks_db, page)
+    lost = [int(seq) for seq in of(salvaged(host), "events")["lost"]]
+    host.start()
+    events = host.call("event.list", after=0, limit=1000)["events"]
+    assert [e["seq"] for e in events] == list(range(1, len(events) + 1))
+    assert [e["seq"] for e in events if e["kind"] == "store:lost"] == lost
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(random.Random(1).randbytes(path.stat().st_size)),
+        lambda path: path.write_bytes(path.read_bytes()[: 2 * PAGE]),
+        lambda path: path.write_bytes(b""),
+    ],
+    ids=["noise", "cut", "empty"],
+)
+def test_a_hopeless_file_is_kept_and_said_to_be_hopeless(host: Host, damage: Callable[[Path], object]) -> None:
+    filled(host)
+    path = Path(host.paths.tasks_db)
+    damage(path)
+    before = path.read_bytes()
+    status, output = polpod("--root", str(host.root))
+    assert (status, "Traceback" in output) == (1, False), output
+    assert path.read_bytes() == before
+    done = host.maintain("--json", "salvage")
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(done.stdout)
+    assert of(told, "tasks")["kept"] == 0
+    assert Path(told["aside"], "state.db").read_bytes() == before
+    host.start()
+    assert int(host.submit("true")) >= 1
+
+
+def test_runs_that_live_are_taken_from_their_directories(host: Host) -> None:
+    """runs.db is damaged while a run lives: its row is gone, and the run is not."""
+    host.start()
+    go = host.root / "go"
+    task_id = host.submit(shell=f"while [ ! -e {go} ]; do sleep 0.05; done")
+    run = host.running(task_id)
+    host.kill()
+    for companion in ("-wal", "-shm"):
+        Path(f"{host.paths.runs_db}{companion}").unlink(missing_ok=True)
+    Path(host.paths.runs_db).write_bytes(random.Random(2).randbytes(8 * PAGE))
+    told = salvaged(host)
+    assert of(told, "runs")["adopted"] == 1
+    host.start()
+    until(lambda: host.call("daemon.status")["state"] == "running", "it has recovered")
+    assert host.runs(task_id)[-1]["pid"] == run["pid"]
+    assert alive(run["pid"])
+    go.touch()
+    # Nobody knows its nonce, so nobody can believe what it says: the outcome is unknown, and the task runs again.
+    assert host.finished(task_id)["status"] == "done"
+    assert [(r["id"], r["status"]) for r in host.runs(task_id)] == [(run["id"], "lost"), (run["id"] + 1, "completed")]
+
+
+def test_an_outcome_that_no_row_took_is_taken_from_its_directory(host: Host) -> None:
+    host.start()
+    go = host.root / "go"
+    task_id = host.submit(shell=f"while [ ! -e {go} ]; do sleep 0.05; done; exit 7")
+    pid = host.running(task_id)["pid"]
+    host.kill()
+    for companion in ("-wal", "-shm"):
+        Path(f"{host.paths.runs_db}{companion}").unlink(missing_ok=True)
+    os.rename(host.paths.runs_db, f"{host.paths.runs_db}.old")
+    Path(host.paths.runs_db).write_bytes(random.Random(3).randbytes(8 * PAGE))
+    go.touch()
+    until(lambda: not alive(pid), "its runner has ended, and could not write its row")
+    assert of(salvaged(host), "runs")["adopted"] == 1
+    host.start()
+    assert host.finished(task_id)["result"]["exit_code"] == 7
+    assert len(host.runs(task_id)) == 1
+
+
+def test_a_damaged_row_of_runs_costs_no_other(host: Host) -> None:
+    host.configure(maxConcurrency=8)
+    host.start()
+    ids = [host.submit("true") for _ in range(60)]
+    for task_id in ids:
+        host.finished(task_id)
+    last = max(r["id"] for i in ids for r in host.runs(i))
+    assert host.stop() == 0
+    leaves = pages_of(host.paths.runs_db, "runs")
+    overwrite(host.paths.runs_db, leaves[1])
+    runs = of(salvaged(host), "runs")
+    assert runs["kept"] + len(runs["lost"]) == 60
+    assert runs["lost"]
+    assert listed(host) == set(ids)
+    fresh = host.submit("true")
+    assert host.finished(fresh)["status"] == "done"
+    assert host.runs(fresh)[0]["id"] > last
+
+
+def test_what_is_in_order_is_left_alone(host: Host) -> None:
+    filled(host)
+    before = {p.name: p.read_bytes() for p in Path(host.paths.path).glob("*.db")}
+    done = host.maintain("salvage")
+    assert (done.returncode, done.stdout.startswith("nothing to salvage")) == (0, True)
+    assert {p.name: p.read_bytes() for p in Path(host.paths.path).glob("*.db")} == before
+    with closing(sqlite3.connect(host.paths.tasks_db, isolation_level=None)) as db:
+        db.execute("PRAGMA user_version = 99")
+    done = host.maintain("salvage")
+    assert (done.returncode, "later polpod" in done.stderr) == (1, True)
