@@ -294,14 +294,14 @@ def test_f28_a_run_ends_with_its_main_process(host: Host, containment: str, left
     assert host.stop() == 0
 
 
-MANY = 1000
+MANY = 500
 
 
 @fault(
     29,
     "a job ends before anybody watches it",
     promise="No end is missed, however early: every task is done, and whoever waits for it is answered.",
-    injected="a thousand times `true`, sixteen at a time, and one connection that waits for all of them",
+    injected="five hundred times `true`, sixteen at a time, and one connection that waits for all of them",
     seen_failing="a runner that waits for the signal of its job's end without having blocked it before the fork",
 )
 def test_f29_a_job_that_ends_at_once_is_not_missed(host: Host) -> None:
