@@ -54,7 +54,7 @@ def runs_db(host: Host) -> Iterator[sqlite3.Connection]:
     7,
     "quick restarts, and a start that meets a stop",
     promise="The state directory is held to the very end: a start beside a stop is told the pid and exits 75, or takes over.",
-    injected="a start beside a stop that waits for its job; then eight times SIGTERM and starts until one takes over",
+    injected="a start beside a stop that waits for its job; then five times SIGTERM and starts until one takes over",
     seen_failing="a daemon that lets go of its locks as it begins to stop",
 )
 def test_f07_a_start_that_meets_a_stop_waits_its_turn(host: Host) -> None:
@@ -75,7 +75,7 @@ def test_f07_a_start_that_meets_a_stop_waits_its_turn(host: Host) -> None:
     _starts_until_one_takes_over(host)
     assert first.wait(10) == 0
     before = until(lambda: host.runs(task_id)[1:], "it runs again") and host.running(task_id)
-    for _ in range(8):
+    for _ in range(5):
         assert host.daemon is not None
         stopping = host.daemon
         stopping.send_signal(signal.SIGTERM)
@@ -170,11 +170,11 @@ def test_f11_a_stopped_runner_holds_up_nobody(host: Host) -> None:
     os.kill(run["pid"], signal.SIGSTOP)
     until(lambda: state(run["pid"]) == "T", "the runner is stopped")
     host.kill()
-    before = time.monotonic()
     host.start()
-    other = host.submit("true")
-    assert host.finished(other)["status"] == "done"
-    assert time.monotonic() - before < 5  # the first pass did not wait for it
+    # Written once all is judged, with the runner stopped: nobody waited for it.
+    until(lambda: len(host.call("event.list", after=0, kinds=["daemon:started"])["events"]) == 2, "recovery is over")
+    assert host.finished(host.submit("true"))["status"] == "done"
+    assert state(run["pid"]) == "T"
     assert host.running(task_id)["id"] == run["id"]
     os.kill(run["pid"], signal.SIGCONT)
     go.touch()
