@@ -88,6 +88,10 @@ class StateDirectory:
     def log(self, run_id: int) -> str:
         return os.path.join(self.logs, f"{run_id}.log")
 
+    def damaged_exit(self, run_id: int) -> str:
+        """Where an exit.json that nobody can read is kept: its run directory is removed."""
+        return os.path.join(self.logs, f"{run_id}.exit.json")
+
 
 class RunDirectory:
     """The files by which one run's runner and the daemon meet, beside its row."""

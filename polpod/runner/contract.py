@@ -255,8 +255,8 @@ def decode_exit(data: bytes) -> dict[str, Any]:
     """The payload of exit.json.  Raises ValueError if it is empty, cut short or altered (F25)."""
     envelope = json.loads(data)
     if not isinstance(envelope, dict) or zlib.crc32(str(envelope.get("body")).encode()) != envelope.get("crc32"):
-        raise ValueError("exit.json: checksum does not match")
+        raise ValueError("its checksum does not match")
     payload = json.loads(envelope["body"])
     if not isinstance(payload, dict) or not payload.keys() >= {"id", "nonce", *OUTCOME}:
-        raise ValueError("exit.json: not the record of a run")
+        raise ValueError("not the record of a run")
     return payload

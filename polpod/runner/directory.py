@@ -110,6 +110,21 @@ def read_exit(path: str) -> dict[str, Any]:
     return contract.decode_exit(small_files.read(path))
 
 
+def set_aside(run: RunDirectory, kept: str) -> str | None:
+    """Move exit.json to `kept` if it is damaged; what became of it, or None if it is sound or not there (F25)."""
+    try:
+        read_exit(run.exit)
+    except OSError:
+        return None
+    except ValueError as damage:
+        try:
+            os.rename(run.exit, kept)
+        except OSError as exc:
+            return f"exit.json is damaged ({damage}), and could not be kept: {exc.strerror}"
+        return f"exit.json is damaged ({damage}), and kept as {kept}"
+    return None
+
+
 def sign_lock(fd: int, facts: dict[str, Any]) -> None:
     """Write into the lock who holds it.  Raises OSError."""
     os.pwrite(fd, json.dumps(facts).encode(), 0)

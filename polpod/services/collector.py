@@ -85,9 +85,22 @@ class Collector:
                     self._killer.dismiss(run)
                 self._inbox.look(run.id)
             case Verdict.END:
+                await self._set_aside(run)
                 self._killer.end(run)
             case Verdict.COLLECT | Verdict.WATCH:
                 pass
+
+    async def _set_aside(self, run: Run) -> None:
+        """Keep an exit.json that does not say how the run ended for a person to look at (F25)."""
+        kept = self._instance.paths.damaged_exit(run.id)
+        problem = await trio.to_thread.run_sync(directory.set_aside, self._instance.paths.run(run.id), kept)
+        if problem is not None:
+            log.warning("run %d: %s", run.id, problem)
+            await insist(
+                self._instance.tasks,
+                lambda tx: changes.note(tx, now(), "run:quarantined", f"run/{run.id}", problem=problem),
+                durable=False,
+            )
 
     async def _apply(self, terminal: list[Run]) -> None:
         rolls = [random.random() for _ in terminal]

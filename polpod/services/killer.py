@@ -109,7 +109,9 @@ class Killer:
 
     async def _escalate(self, run: Run) -> None:
         grace = contract.KILL_GRACE if run.kill_grace is None else run.kill_grace
-        await trio.sleep(grace + GRACE)
+        # Of the row, so that a restart does not begin it anew (F6); a live run's kill is of this boot.
+        asked = time.monotonic_ns() if run.kill_mono is None else run.kill_mono
+        await trio.sleep(max(0.0, asked / 1e9 + grace + GRACE - time.monotonic()))
         current = await self._instance.runs.read(lambda tx: tx.get(run.id))
         if current is not None and current.live:
             await self._prove_gone(current, grace=0.0)

@@ -25,6 +25,7 @@ from polpod.errors import Conflict, PolpodError
 from polpod.model.events import Event
 from polpod.model.runs import Run
 from polpod.model.tasks import Task
+from polpod.paths import StateDirectory
 from polpod.rules.retention import Fate, fate_of, last_event_to_go, task_may_go
 from polpod.runner import contract
 from polpod.services import operations
@@ -144,7 +145,7 @@ class _Pass:
         if with_task := [run.task_id for run, fate in fates if fate is Fate.GO_WITH_TASK]:
             await self._forget_tasks(with_task, None)
         going = [run for run, fate in fates if fate is Fate.GO or run.task_id in self._forgotten]
-        self._pruned.log_bytes += await trio.to_thread.run_sync(_logs, going, self._dry_run)
+        self._pruned.log_bytes += await trio.to_thread.run_sync(_logs, self._instance.paths, going, self._dry_run)
         if self._dry_run:
             self._pruned.runs += len(going)
         elif going:
@@ -215,14 +216,15 @@ def _oldest(tx: Tx, after: int) -> tuple[list[Event], int]:
     return queries.page_of_journal(tx, after=after, limit=BATCH), queries.last_seq(tx)
 
 
-def _logs(runs: Sequence[Run], dry_run: bool) -> int:
-    """Remove the logs of these runs; the bytes that they take on disk."""
+def _logs(paths: StateDirectory, runs: Sequence[Run], dry_run: bool) -> int:
+    """Remove the logs of these runs, and what was kept beside them; the bytes that they take on disk."""
     size = 0
     for run in runs:
-        try:
-            size += os.stat(run.log_path).st_blocks * 512
-            if not dry_run:
-                os.unlink(run.log_path)
-        except FileNotFoundError:
-            pass
+        for path in (run.log_path, paths.damaged_exit(run.id)):
+            try:
+                size += os.stat(path).st_blocks * 512
+                if not dry_run:
+                    os.unlink(path)
+            except FileNotFoundError:
+                pass
     return size

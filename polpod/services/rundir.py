@@ -14,6 +14,9 @@ from polpod.services.instance import Instance
 DESCRIPTORS = resource.getrlimit(resource.RLIMIT_NOFILE)
 """As it was when polpod started, for the jobs: polpod raises its own (DESIGN §6, job environment)."""
 
+JOBS_FIRST = 100
+"""Of oom_score_adj, whose unit is a thousandth of the memory; to raise it needs no privilege."""
+
 
 def prepare(instance: Instance, run: Run, task: Task, spec: Spec, token: str) -> str | None:
     """Make the run's cgroup and directory; None, or the reason why it cannot start."""
@@ -67,5 +70,6 @@ def _argv(spec: Spec) -> list[str]:
 
 
 def _oom_score_adj() -> int:
+    """The jobs': when memory is short, the kernel takes them rather than polpod or their runners (F15)."""
     with open("/proc/self/oom_score_adj") as file:
-        return int(file.read())
+        return min(max(0, int(file.read()) + JOBS_FIRST), 1000)

@@ -64,6 +64,7 @@ async def _end_all(instance: Instance, killer: Killer, longest: float) -> None:
         while True:
             live = {r.id for r in await instance.runs.read(lambda tx: tx.live())}
             if fresh := live - asked:
+                log.info("waiting for %d runs to end: %s", len(live), sorted(live))
                 await killer.request(sorted(fresh), "shutdown", "daemon", longest)
                 asked |= fresh
             # A run that is over is in order only when its task says so, too.

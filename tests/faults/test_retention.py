@@ -83,6 +83,7 @@ def aged(host: Host) -> dict[str, str]:
     }
     for name in ("done", "failed", "needed", "needed-in-the-end"):
         host.finished(ids[name])
+        Path(host.paths.damaged_exit(host.runs(ids[name])[-1]["id"])).touch()
     ids["waiting"] = host.submit("true", depends_on=[ids["needed"]])
     ids["given-up"] = host.submit("true", depends_on=[ids["needed-in-the-end"]])
     host.call("task.cancel", select={"ids": [ids["cancelled"], ids["given-up"]]})
@@ -99,7 +100,7 @@ def test_finished_tasks_go_whole_and_what_somebody_waits_for_stays(host: Host, a
     assert task_ids(host) == kept
     until(lambda: {run["task_id"] for run in host.call("run.list")["runs"]} == {aged["needed"]}, "their runs are gone")
     (run,) = host.runs(aged["needed"])
-    assert {path.name for path in Path(host.paths.logs).glob("*.log")} == {f"{run['id']}.log"}
+    assert {path.name for path in Path(host.paths.logs).iterdir()} == {f"{run['id']}.log", f"{run['id']}.exit.json"}
     assert host.call("daemon.status")["tasks"] == {"failed": 1, "pending": 2}
     assert host.call("daemon.status")["runs"] == {"failed": 1}
     # A number is never given twice.

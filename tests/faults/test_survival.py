@@ -1,16 +1,24 @@
-"""What the product is for: the daemon dies, the work does not (F1, F2, F4, F19)."""
+"""What the product is for: the daemon dies, the work does not; and nothing of a dead run's job is left."""
 
 from __future__ import annotations
 
 import os
 import signal
 
+from kit.fault import fault
 from kit.host import Host
 from kit.processes import alive
 from kit.waiting import until
 
 
-def test_running_jobs_survive_the_daemon_and_keep_their_exit_codes(host: Host) -> None:
+@fault(
+    22,
+    "jobs end while no daemon runs",
+    promise="Each runner records how its job ended and ends by itself; the next daemon knows every exit code.",
+    injected="SIGKILL to the daemon with twenty jobs, which end before the next start",
+    seen_failing="runners that keep their result until a daemon takes it",
+)
+def test_f22_jobs_that_end_while_nobody_watches_keep_their_exit_codes(host: Host) -> None:
     host.configure(maxConcurrency=20)
     host.start()
     go = host.root / "go"
@@ -36,20 +44,15 @@ def test_running_jobs_survive_the_daemon_and_keep_their_exit_codes(host: Host) -
     assert sorted(trace.read_text().split()) == sorted(f"started-{i}" for i in ids)
 
 
-def test_a_run_that_lives_through_a_restart_is_adopted(host: Host) -> None:
-    host.start()
-    go = host.root / "go"
-    task_id = host.submit(shell=f"while [ ! -e {go} ]; do sleep 0.05; done; exit 7")
-    before = host.running(task_id)
-    host.kill()
-    host.start()
-    assert host.running(task_id)["id"] == before["id"]
-    go.touch()
-    assert host.finished(task_id)["result"]["exit_code"] == 7
-    assert len(host.runs(task_id)) == 1
-
-
-def test_a_killed_runner_takes_its_job_along_and_the_fourth_loss_is_for_a_person(host: Host) -> None:
+@fault(
+    19,
+    "a runner is killed and its job lives",
+    promise="A job without its runner is not taken over: it is ended with all that descends from it, and its run is "
+    "lost, never a success. The task is tried again three times, then it is for a person.",
+    injected="SIGKILL to the runners of a job with a child in another session, four times",
+    seen_failing="a dead runner's run called lost without ending its job",
+)
+def test_f19_a_killed_runner_takes_its_job_along_and_the_fourth_loss_is_for_a_person(host: Host) -> None:
     host.start()
     pids = host.root / "pids"
     task_id = host.submit(shell=f"setsid sh -c 'echo $$ >> {pids}; exec sleep 1000' & sleep 1000")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
 from typing import Any
 
@@ -59,6 +60,10 @@ class Client:
         if not line:
             raise EOFError("the daemon closed the connection")
         return json.loads(line)
+
+    def readable(self) -> bool:
+        """Whether an answer, or the end, has come already."""
+        return bool(select.select([self._socket], [], [], 0)[0])
 
     def shutdown_write(self) -> None:
         self._socket.shutdown(socket.SHUT_WR)

@@ -270,15 +270,6 @@ def test_a_second_runner_of_the_same_directory_does_nothing(state: State) -> Non
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("leftovers", ["kill", "keep"])
-def test_what_the_main_process_left_behind(state: State, level: str, leftovers: str) -> None:
-    run = state.shell("sleep 1000 & setsid sleep 1000 & exit 4", level=level, leftovers=leftovers).start()
-    row = run.finish()
-    assert subset(row, "status", "exit_code", "leftovers") == {"status": "failed", "exit_code": 4, "leftovers": 2}
-    assert len(run.containment().processes()) == (0 if leftovers == "kill" else 2)
-
-
-@pytest.mark.parametrize("level", LEVELS)
 def test_a_leftover_that_ignores_term_is_killed_and_a_late_kill_changes_nothing(state: State, level: str) -> None:
     deaf = "(trap '' TERM; echo deaf; while :; do sleep 0.05; done) & until grep -q deaf $LOG; do :; done; exit 6"
     run = state.shell(deaf, level=level, env={"PATH": os.environ["PATH"], "LOG": state.paths.log(1)}).start()
@@ -290,24 +281,6 @@ def test_a_leftover_that_ignores_term_is_killed_and_a_late_kill_changes_nothing(
     assert subset(row, "status", "reason", "exit_code") == {"status": "failed", "reason": "exited", "exit_code": 6}
     assert row["leftovers"] >= 1
     assert run.containment().empty()
-
-
-@pytest.mark.parametrize("level", LEVELS)
-def test_a_thousand_orphans_are_reaped_and_none_is_taken_for_the_job(state: State, level: str) -> None:
-    # Each orphan exits 1 as the runner's child while the main process still runs, and the job's own code is 9.
-    program = """if 1:
-        import os
-        for _ in range(1000):
-            child = os.fork()
-            if child == 0:
-                if os.fork() == 0:
-                    os._exit(1)
-                os._exit(0)
-            os.waitpid(child, 0)
-        os._exit(9)"""
-    row = state.add("python3", "-I", "-S", "-c", program, level=level).start().finish(60)
-    # The last of them may still have been on its way out, and then counts, rightly, as left over.
-    assert subset(row, "status", "reason", "exit_code") == {"status": "failed", "reason": "exited", "exit_code": 9}
 
 
 def test_the_doorbell_carries_what_the_row_could_not_take(state: State) -> None:
