@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from polpod.model.runs import Reason
 from polpod.model.tasks import Backoff, Task
 
@@ -23,6 +25,17 @@ def allowed(task: Task, reason: Reason) -> bool:
         # What cannot be executed will not be there a second later either: only who asked gets another try.
         limit = AGENT_MAX_RETRIES if task.assigned_to and reason is not Reason.SPAWN_FAILED else 0
     return task.retries - task.manual_retries < limit
+
+
+def resumed(task: Task, now: datetime) -> datetime | None:
+    """When a delay is over that began later than `now`: the wall clock went back behind its beginning (F64).
+
+    It is as long again, from now.  None: it stands.  Only between attempts: an instant that a person chose for the first
+    one is what their clock will say.
+    """
+    if task.not_before is None or not task.attempts or task.updated_at <= now:
+        return None
+    return now + (task.not_before - task.updated_at)
 
 
 def delay(backoff: Backoff, tries: int, roll: float) -> float:

@@ -142,8 +142,7 @@ def why(
             return Why((f"Task {t} is running (run {task.run_id}).",), (f"polpoctl logs -f {t}",))
         case State.CANCELLING:
             assert around.run is not None
-            asked = f"Run {around.run.id} is being ended ({around.run.kill_reason}); its processes get time to stop."
-            return Why((asked,), (f"polpoctl wait {t}",))
+            return Why((_ending_run(around.run, now),), (f"polpoctl wait {t}",))
         case State.STUCK:
             return Why(
                 (f"Run {task.run_id} cannot be ended: something of it survives SIGKILL.",), (f"polpoctl show {t}",)
@@ -154,6 +153,16 @@ def why(
             return _failed(task)
         case _:
             return Why((f"Task {t} is {at}.",))
+
+
+def _ending_run(run: Run, now: datetime) -> str:
+    text = f"Run {run.id} is being ended ({run.kill_reason})"
+    if run.kill_at is None or run.kill_grace is None:
+        return f"{text}."
+    asked = (now - datetime.fromisoformat(run.kill_at)).total_seconds()
+    left = run.kill_grace - asked
+    then = f"SIGKILL follows in {left:.0f} s" if left > 0 else f"SIGKILL {-left:.0f} s ago"
+    return f"{text}: SIGTERM {max(0.0, asked):.0f} s ago, {then}."
 
 
 def _unmet(task: Task, dependencies: Sequence[Task], quarantined: Sequence[str]) -> Why:

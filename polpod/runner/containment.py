@@ -74,6 +74,10 @@ class Cgroup:
     def make(self) -> None:
         """Raises OSError."""
         os.mkdir(self.path, 0o755)
+        with suppress(
+            OSError
+        ):  # where the memory controller is ours: the kernel ends this job whole, and no other (F45)
+            small_files.write(f"{self.path}/memory.oom.group", b"1")
 
     def enter(self, pid: int) -> None:
         """Move a process here; what it forks from now on stays here.  Raises OSError."""
@@ -198,7 +202,8 @@ class Session:
         ids = {n for pid in found for n in (table[pid].group, table[pid].session)}
         led = {n for n in ids if n in found or n not in table or n == self._parent}
         led |= {pid for pid, ticks in self._leaders.items() if pid in table and table[pid].start_ticks == ticks}
-        return led - {0, 1}  # 0: the leader is outside our pid namespace
+        # 0: the leader is outside our pid namespace.  Our own are a job's only to its runner (F40).
+        return led - {0, 1} - (set() if self._parent == os.getpid() else {os.getpgrp(), os.getsid(0)})
 
     def empty(self) -> bool:
         return not self.processes() and not self.processes()

@@ -91,6 +91,16 @@ def held(path: str) -> bool:
     return False
 
 
+def has_lock(pid: int, run_id: int) -> bool:
+    """Whether the process has the lock of this run open, also where that was removed; False where we may not ask."""
+    try:
+        links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    except OSError:
+        return False
+    # The end of the path alone: it is written as the runner saw it, and we may see it elsewhere (another mount).
+    return any(link.removesuffix(" (deleted)").endswith(f"/run-{run_id}/lock") for link in links)
+
+
 def record_exit(run: RunDirectory, payload: dict[str, Any]) -> None:
     """Make exit.json durable: in the blocks that were reserved, then by its name.  Raises OSError."""
     data = contract.encode_exit(payload)

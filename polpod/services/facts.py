@@ -24,10 +24,17 @@ def claim_deadline(run: Run) -> float:
 
 
 def runner_pidfd(run: Run) -> int | None:
-    """A pidfd of the run's runner, or None where it is dead or cannot be told from a stranger."""
+    """A pidfd of the run's runner, or None where it is dead or cannot be told from a stranger.
+
+    Marks alone, however well they fit, are only what some row says: a runner has the lock of its run (F32).
+    """
     if run.pid is None or run.start_ticks is None:
         return None
-    return identity.proven(run.pid, run.start_ticks, pid_ns=run.pid_ns, pidfd_inode=run.pidfd_inode)
+    pidfd = identity.proven(run.pid, run.start_ticks, pid_ns=run.pid_ns, pidfd_inode=run.pidfd_inode)
+    if pidfd is None or directory.has_lock(run.pid, run.id):
+        return pidfd
+    os.close(pidfd)
+    return None
 
 
 def _life(instance: Instance, run: Run) -> Life:

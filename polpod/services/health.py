@@ -11,7 +11,7 @@ import msgspec
 import trio
 
 from polpod.model.runs import Run, RunStatus
-from polpod.rules.health import Action, Vitals, check, deadline
+from polpod.rules.health import LOOKS, Action, Vitals, check, deadline, looked
 from polpod.runner import contract
 from polpod.services import changes
 from polpod.services.bell import Bell
@@ -81,6 +81,7 @@ class Health:
             vitals = msgspec.structs.replace(vitals, started=run.started_mono / 1e9)
         if vitals.stale_threshold:
             signs = await trio.to_thread.run_sync(_signs, run)
+            vitals = looked(vitals, time.monotonic())
             if signs != self._signs.get(run_id):
                 self._signs[run_id] = signs
                 vitals = msgspec.structs.replace(vitals, active=time.monotonic(), warned=False)
@@ -109,8 +110,7 @@ class Health:
         if vitals is None or (when := deadline(vitals)) is None:
             return
         if vitals.stale_threshold:
-            # Activity has no bell: sampled four times a threshold, its time is known to a quarter of it.
-            when = min(when, time.monotonic() + vitals.stale_threshold / 4)
+            when = min(when, time.monotonic() + vitals.stale_threshold / LOOKS)  # activity has no bell
         self._look_at(when, run_id)
 
     def _look_at(self, when: float, run_id: int) -> None:

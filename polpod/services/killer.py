@@ -120,9 +120,11 @@ class Killer:
 
     async def _end(self, run: Run) -> None:
         ending = await self._testimony(run)
-        if run.boot_id == self._instance.boot_id and not (ending and self._leftovers_stay()):
+        same_boot = run.boot_id == self._instance.boot_id
+        why = "its runner died; what was left of the job was ended" if same_boot else "the host was started anew"
+        if same_boot and not (ending and self._leftovers_stay()):
             await self._prove_gone(run, contract.LEFTOVER_GRACE if run.kill_grace is None else run.kill_grace)
-        await insist(self._instance.runs, lambda tx: _record(tx, run, ending), durable=False)
+        await insist(self._instance.runs, lambda tx: _record(tx, run, ending, why), durable=False)
         self._ending.discard(run.id)
         self._inbox.look(run.id)
 
@@ -194,14 +196,17 @@ def _end(tree: Cgroup | Session, grace: float) -> bool:
     return tree.wait_empty(PROOF)
 
 
-def _record(tx: RunTx, run: Run, ending: Ending | None) -> None:
-    """How it ended, if the second witness says; else what was asked for is what happened, or nobody knows the outcome."""
+def _record(tx: RunTx, run: Run, ending: Ending | None, why: str) -> None:
+    """How it ended, if the second witness says; else what was asked for is what happened, or nobody knows the outcome.
+
+    `why`: no runner recorded it.
+    """
     current = tx.get(run.id)
     if current is None or not current.live:
         return
     reason = current.kill_reason
     if ending is None and reason is None:
-        tx.lost(run.id, "its runner died; what was left of the job was ended", contract.timestamp())
+        tx.lost(run.id, why, contract.timestamp())
         return
     outcome = dict.fromkeys(contract.OUTCOME) | {"id": run.id, "nonce": run.nonce, "ended_at": contract.timestamp()}
     if ending is not None:

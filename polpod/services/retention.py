@@ -7,6 +7,8 @@ Rules:
 3. The order is what makes it safe to die anywhere: the task, durably; then the logs of its runs; then their rows.  What
    is left half done is found again by the next pass.
 4. A dry run reads what a pass would, and counts.
+5. The clock is believed a day further with each pass, not more: one that was set to another year costs nobody what is
+   not old, unless that stays so for long (F65).
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from polpod.store.runs import RunTx
 from polpod.store.tables import Events, Tasks
 
 EVERY = 3600.0
+BELIEVED = timedelta(days=1)
 BATCH = 50
 """Entries that one transaction is about; removing that many takes some 15 ms."""
 SCAN = 500
@@ -75,14 +78,29 @@ async def serve(instance: Instance) -> None:
 
 async def prune(instance: Instance, *, dry_run: bool = False, seconds: float = math.inf) -> Pruned:
     """One pass, or as much of it as fits into that time.  Raises PolpodError, OSError: what went until then is gone."""
-    return await _Pass(instance, dry_run, trio.current_time() + seconds).carry_out()
+    if dry_run:
+        at = await instance.tasks.read(_believed)
+    else:
+        at = await instance.tasks.write(_believe, durable=False)
+    return await _Pass(instance, dry_run, at, trio.current_time() + seconds).carry_out()
+
+
+def _believed(tx: Tx) -> datetime:
+    last, at = queries.retention_clock(tx), now()
+    return at if last is None else min(at, last + BELIEVED)
+
+
+def _believe(tx: Tx) -> datetime:
+    at = _believed(tx)
+    queries.set_retention_clock(tx, at)
+    return at
 
 
 class _Pass:
-    def __init__(self, instance: Instance, dry_run: bool, until: float) -> None:
+    def __init__(self, instance: Instance, dry_run: bool, at: datetime, until: float) -> None:
         self._instance, self._dry_run, self._until = instance, dry_run, until
         self._limits = instance.config.settings.retention
-        self._before = now() - timedelta(days=self._limits.days)
+        self._before = at - timedelta(days=self._limits.days)
         self._pruned = Pruned()
         self._forgotten: set[str] = set()
         """Tasks that went, or would."""

@@ -10,6 +10,7 @@ import trio
 
 from polpod.errors import DiskFull, Unavailable
 from polpod.model.tasks import Spec, Task, changed
+from polpod.rules import retry
 from polpod.rules.outcome import inexecutable
 from polpod.rules.pick import free_in_queue, pick
 from polpod.services import changes
@@ -28,6 +29,9 @@ BATCH = 32
 
 RETRY_AFTER = 1.0
 
+STEP = 1.0
+"""Seconds by which the wall clock goes back before that is looked after."""
+
 FALLBACK = 60.0
 """Seconds after which it looks even if nobody rang: a notification is a hint, the rows are the truth."""
 
@@ -38,8 +42,13 @@ log = logging.getLogger(__name__)
 async def schedule(instance: Instance, launcher: Launcher) -> None:
     """Start what is ready, for as long as the daemon is not stopping."""
     await instance.recovered.wait()
+    known = math.inf
     while not instance.stopping.is_set():
         at, clock = now(), trio.current_time()
+        offset = at.timestamp() - clock
+        if offset < known - STEP:
+            await _resume_delays(instance, at)
+        known = offset
         picked, wake = await insist_read(
             instance.tasks, lambda tx: (select(instance, tx, launcher, clock), queries.next_wake(tx))
         )
@@ -87,6 +96,19 @@ def _fail_without_spec(tx: Tx, ids: list[str]) -> None:
     for task in filter(None, map(tx[Tasks].get, ids)):
         if Tasks.ready_queue.get(task) is not None and (task.spec_id is None or tx[Specs].get(task.spec_id) is None):
             changes.apply(tx, inexecutable(task, now(), f"there is no readable record of it (spec {task.spec_id})"))
+
+
+async def _resume_delays(instance: Instance, at: datetime) -> None:
+    """Delays that would last for as long as the clock went back, in this life of the daemon or before it (F64)."""
+    early = await insist_read(instance.tasks, lambda tx: [t for t in queries.delayed(tx) if retry.resumed(t, at)])
+    if early:
+        await insist(instance.tasks, lambda tx: _resume(tx, [t.id for t in early], at), durable=False)
+
+
+def _resume(tx: Tx, ids: list[str], at: datetime) -> None:
+    for task in filter(None, map(tx[Tasks].get, ids)):
+        if Tasks.wake_at.get(task) is not None and (until := retry.resumed(task, at)):
+            tx[Tasks].save(changed(task, at, not_before=until))
 
 
 def _end_delays(tx: Tx, at: datetime) -> None:

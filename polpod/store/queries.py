@@ -25,6 +25,7 @@ _LAST_SEQ = "tasks.last_seq"
 _LAST_RUN = "runs.last_id"
 _LOOSE_SPEC = "specs.loose."
 _CURSOR = "notifications.cursor."
+_RETENTION_CLOCK = "retention.clock"
 _REACHABLE_DIGITS = 18
 """A number of more digits is beyond any counter."""
 
@@ -52,6 +53,11 @@ def next_wake(tx: Tx) -> datetime | None:
 def due(tx: Tx, now: datetime) -> list[Task]:
     """The delayed tasks whose time has come, the earliest first."""
     return tx[Tasks].find(Tasks.wake_at.le(now), order_by=(Tasks.wake_at.asc(), Tasks.seq.asc()))
+
+
+def delayed(tx: Tx) -> list[Task]:
+    """All delayed tasks, the earliest first; for when the clock was set."""
+    return tx[Tasks].find(Tasks.wake_at.is_set(), order_by=(Tasks.wake_at.asc(), Tasks.seq.asc()))
 
 
 def occupying(tx: Tx) -> list[Task]:
@@ -299,3 +305,16 @@ def _counter(tx: Tx, name: str) -> int:
     """0 where there is none yet, or none that can be read any more (F10)."""
     setting = tx[Settings].get(name)
     return int(setting.value) if setting is not None and setting.value.isdecimal() else 0
+
+
+def retention_clock(tx: Tx) -> datetime | None:
+    """What time it was, as far as the last pass of retention believed the clock; None before the first."""
+    setting = tx[Settings].get(_RETENTION_CLOCK)
+    try:
+        return None if setting is None else datetime.fromisoformat(setting.value)
+    except ValueError:  # it cannot be read any more (F10)
+        return None
+
+
+def set_retention_clock(tx: Tx, at: datetime) -> None:
+    tx[Settings].save(Setting(_RETENTION_CLOCK, at.isoformat()))

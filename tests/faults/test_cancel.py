@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from kit.fault import fault
 from kit.host import Host
 from kit.invariants import Ledger, read_runs
 from kit.processes import alive, holders, state, zygote
@@ -61,12 +62,34 @@ def test_a_task_that_is_over_is_not_cancelled(host: Host, command: str) -> None:
     assert host.task(task_id)["status"] == status
 
 
-def test_a_task_that_waits_for_its_retry_is_not_tried_again(host: Host) -> None:
+@fault(
+    48,
+    "a task that was cancelled is started again by whoever keeps things running",
+    promise="A cancel that was answered is durable and final: neither a retry that was due, nor the loss of its run, nor a "
+    "restart begins it again.",
+    injected="cancelling a task that waits for its retry, and one that runs; SIGKILL to the daemon after each answer, to the "
+    "runner as well, and a start after the retry is due",
+    seen_failing="a cancel answered without moving the waiting task; kill row and note of a cancel ignored when a run is over",
+)
+def test_f48_a_cancelled_task_is_not_tried_again(host: Host) -> None:
     host.start()
-    task_id = host.submit("false", max_retries=5, retry_delay=60)
-    until(lambda: host.task(task_id)["retries"] == 1, "it waits for its first retry")
-    assert cancel(host, task_id) == [{"id": task_id, "status": "cancelled"}]
-    assert len(host.runs(task_id)) == 1
+    waits = host.submit("false", max_retries=5, retry_delay=1.5)
+    runs = host.submit("sleep", "1000", max_retries=5, retry_delay=0, kill_grace=30)
+    until(lambda: host.task(waits)["retries"] == 1, "it waits for its first retry")
+    due = datetime.fromisoformat(host.task(waits)["not_before"])
+    run = host.running(runs)
+    os.kill(run["pid"], signal.SIGSTOP)  # so that the cancel still goes on when the daemon dies
+    assert cancel(host, waits) == [{"id": waits, "status": "cancelled"}]
+    cancel(host, runs)
+    host.kill()
+    os.kill(run["pid"], signal.SIGKILL)
+    until(lambda: datetime.now(UTC) > due, "the retry would be due")
+    host.start()
+    assert host.finished(runs)["status"] == "cancelled"
+    assert host.finished(host.submit("true"))["status"] == "done"  # what could be started before it was
+    assert [host.task(task_id)["status"] for task_id in (waits, runs)] == ["cancelled"] * 2
+    assert [len(host.runs(task_id)) for task_id in (waits, runs)] == [1, 1]
+    assert not alive(run["job_pid"])
     settle(host)
 
 

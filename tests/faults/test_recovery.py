@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from kit.fabricated import fabricate, marks_of, runs_db
 from kit.fault import fault
 from kit.host import Host
 from kit.invariants import Ledger, read_runs
@@ -22,7 +21,7 @@ from kit.processes import alive, holders, state, zygote
 from kit.waiting import until
 
 from polpod.model.runs import Run
-from polpod.runner import contract, directory, identity
+from polpod.runner import directory
 from polpod.runner.containment import own_cgroup
 from polpod.services.killer import GRACE, containments
 from polpod.services.launcher import PROBE_EVERY
@@ -39,12 +38,6 @@ def finish(host: Host) -> None:
     """Stop in order, and see that everything is."""
     assert host.stop() == 0
     Ledger(host.paths).settled()
-
-
-@contextmanager
-def runs_db(host: Host) -> Iterator[sqlite3.Connection]:
-    with closing(sqlite3.connect(host.paths.runs_db, isolation_level=None)) as db:
-        yield db
 
 
 # The daemon's own comings and goings
@@ -232,7 +225,7 @@ def test_a_run_that_cannot_be_claimed_in_time_never_started(host: Host) -> None:
     until(lambda: host.call("daemon.status")["state"] == "running", "recovery is over")
     assert host.call("run.get", id=1)["run"]["status"] == "starting"
     host.kill()
-    with runs_db(host) as db:
+    with runs_db(host.paths) as db:
         db.execute("UPDATE runs SET claim_until_mono = 1")
     host.start()
     assert host.finished(task_id)["status"] == "done"
@@ -338,26 +331,36 @@ def test_a_runner_that_lives_is_no_part_of_its_job(host: Host, containment: str)
     )
 
 
-def test_strangers_are_never_signalled(host: Host) -> None:
-    """Rows whose marks are not those of the process that has the pid now, each with a kill to be carried out (F32)."""
+@fault(
+    32,
+    "after a reboot the pid of a run is somebody else's, who is ended in its place",
+    promise="Boot, pid namespace, pid, start ticks and pidfd inode must all fit, and the process must hold the run's lock; "
+    "otherwise nothing is signalled.",
+    injected="rows with a kill to be carried out that name a stranger: with each mark wrong, with another boot's, and with "
+    "every mark right",
+    seen_failing="the question whether the process holds the run's lock; also the comparison of marks",
+)
+def test_f32_strangers_are_never_signalled(host: Host) -> None:
     host.start()
-    ids = [host.submit("true", hold=True) for _ in range(5)]
+    ids = [host.submit("true", hold=True) for _ in range(7)]
     host.kill()
     with subprocess.Popen(["sleep", "1000"], start_new_session=True) as stranger:
         try:
-            right = _marks_of(stranger.pid)
-            with runs_db(host) as db:
-                _fabricate(db, ids[0], right | {"start_ticks": right["start_ticks"] + 1, "pidfd_inode": None})
-                _fabricate(db, ids[1], right | {"boot_id": "another boot"})
-                _fabricate(db, ids[2], right | {"pid_ns": 1})
-                _fabricate(db, ids[3], right | {"pidfd_inode": 1, "start_ticks": 1})
-                _fabricate(db, ids[4], right | {"pidfd_inode": 1})
+            right = marks_of(stranger.pid)
+            with runs_db(host.paths) as db:
+                fabricate(db, ids[0], right | {"start_ticks": right["start_ticks"] + 1, "pidfd_inode": None})
+                fabricate(db, ids[1], right | {"boot_id": "another boot"})
+                fabricate(db, ids[2], right | {"pid_ns": 1})
+                fabricate(db, ids[3], right | {"pidfd_inode": 1, "start_ticks": 1})
+                fabricate(db, ids[4], right | {"pidfd_inode": 1})
+                fabricate(db, ids[5], right)
+                fabricate(db, ids[6], right | {"pidfd_inode": None})
             host.start()
             until(
                 lambda: all(row["status"] == "killed" for row in read_runs(host.paths).values()), "all rows are decided"
             )
             assert host.stop() == 0
-            assert stranger.poll() is None
+            assert (stranger.poll(), state(stranger.pid)) == (None, "S")
         finally:
             stranger.kill()
 
@@ -369,10 +372,10 @@ def test_pids_of_another_namespace_mean_nothing_here(host: Host) -> None:
     host.kill()
     with subprocess.Popen(["sleep", "1000"], start_new_session=True) as stranger:
         try:
-            right = _marks_of(stranger.pid)
+            right = marks_of(stranger.pid)
             job = {"job_pid": stranger.pid, "job_start_ticks": right["start_ticks"]}
-            with runs_db(host) as db:
-                _fabricate(db, task_id, right | job | {"pid": 2**22 - 1, "pidfd_inode": None, "pid_ns": 1})
+            with runs_db(host.paths) as db:
+                fabricate(db, task_id, right | job | {"pid": 2**22 - 1, "pidfd_inode": None, "pid_ns": 1})
             host.start()
             until(lambda: read_runs(host.paths)[1]["status"] == "killed", "the row is decided")
             assert stranger.poll() is None
@@ -386,10 +389,10 @@ def test_a_job_s_pid_that_passed_to_a_stranger_is_not_signalled(host: Host) -> N
     host.kill()
     with subprocess.Popen(["sleep", "1000"], start_new_session=True) as stranger:
         try:
-            right = _marks_of(stranger.pid)
+            right = marks_of(stranger.pid)
             gone = right | {"pid": 2**22 - 1, "job_pid": stranger.pid, "job_start_ticks": right["start_ticks"] - 1}
-            with runs_db(host) as db:
-                _fabricate(db, task_id, gone)
+            with runs_db(host.paths) as db:
+                fabricate(db, task_id, gone)
             host.start()
             until(lambda: read_runs(host.paths)[1]["status"] == "killed", "the row is decided")
             assert stranger.poll() is None
@@ -437,26 +440,3 @@ def _answers(host: Host, pid: int) -> bool:
         return bool(host.call("daemon.status")["pid"] == pid)
     except (OSError, EOFError):
         return False
-
-
-def _marks_of(pid: int) -> dict[str, Any]:
-    """The columns by which a row would name this process."""
-    pidfd = os.pidfd_open(pid)
-    try:
-        inode = identity.inode_of(pidfd)
-    finally:
-        os.close(pidfd)
-    ticks = identity.start_ticks(pid)
-    own = {"pid": pid, "start_ticks": ticks, "pidfd_inode": inode, "pid_ns": identity.pid_namespace()}
-    return own | {"boot_id": identity.boot_id(), "job_pid": None, "job_start_ticks": None}
-
-
-def _fabricate(db: sqlite3.Connection, task_id: str, marks: dict[str, Any]) -> None:
-    values = marks | {
-        "task_id": task_id, "attempt": 1, "queue": "default", "nonce": f"nonce-{task_id}", "token_hash": "",
-        "status": "running", "created_at": contract.timestamp(), "claim_until_mono": 0, "containment": "session",
-        "log_path": "/nowhere", "started_at": contract.timestamp(), "started_mono": time.monotonic_ns(),
-        "kill_reason": "cancelled", "kill_by": "test", "kill_at": contract.timestamp(),
-        "kill_mono": time.monotonic_ns(), "kill_boot": identity.boot_id(), "kill_grace": 0.1,
-    }  # fmt: skip
-    db.execute(f"INSERT INTO runs ({', '.join(values)}) VALUES ({', '.join(f':{name}' for name in values)})", values)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
+import pytest
 from kit.fault import fault
 from kit.host import Host
 from kit.processes import alive
@@ -68,14 +69,24 @@ def test_f19_a_killed_runner_takes_its_job_along_and_the_fourth_loss_is_for_a_pe
     assert [r["reason"] for r in host.runs(task_id)] == ["lost"] * 4
 
 
-def test_cancel_ends_the_whole_tree_before_it_is_called_killed(host: Host) -> None:
-    host.configure(killGrace=500)
+@fault(
+    35,
+    "a grandchild in a session of its own is not reached by a signal to the job's group, and lives on",
+    promise="The whole tree is ended, wherever a process of it went; killed is recorded when nothing of it is left.",
+    injected="cancelling a job with grandchildren of other sessions and parents, without its environment and its log, that "
+    "ignore SIGTERM",
+    seen_failing="a ladder that knows the job's group alone",
+)
+@pytest.mark.parametrize("containment", [pytest.param("auto", marks=pytest.mark.root), "session"])
+def test_f35_cancel_ends_the_whole_tree_before_it_is_called_killed(host: Host, containment: str) -> None:
+    host.configure(killGrace=500, containment=containment)
     host.start()
     pids = host.root / "pids"
     script = host.root / "stubborn.sh"
     script.write_text(
         "trap '' TERM\n"
-        f"(setsid sh -c 'trap \"\" TERM; (sleep 1000 & echo $! >> {pids}; wait) & echo $! >> {pids}; wait' &)\n"
+        f"(env -i setsid sh -c 'trap \"\" TERM; (sleep 1000 & echo $! >> {pids}; wait) & echo $! >> {pids}; wait' "
+        "> /dev/null 2>&1 &)\n"
         f"echo $$ >> {pids}\n"
         "while :; do sleep 1; done\n"
     )
@@ -84,8 +95,8 @@ def test_cancel_ends_the_whole_tree_before_it_is_called_killed(host: Host) -> No
     until(lambda: pids.exists() and len(pids.read_text().split()) == 3, "the tree stands")
     host.call("task.cancel", select={"ids": [task_id]})
     assert host.task(task_id)["state"] == "cancelling"
-    task = host.finished(task_id)
+    until(lambda: host.runs(task_id)[0]["status"] != "running", "the run is over")
     assert not any(alive(int(p)) for p in pids.read_text().split())
-    assert task["status"] == "cancelled"
+    assert host.finished(task_id)["status"] == "cancelled"
     (run,) = host.runs(task_id)
     assert (run["status"], run["reason"]) == ("killed", "cancelled")

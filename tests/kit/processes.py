@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -54,3 +57,26 @@ def holders(path: str) -> list[int]:
         if path in open_files:
             found.append(int(name))
     return found
+
+
+def with_env(entry: str) -> list[int]:
+    """Those alive that were given this variable, as `NAME=value`, and what they were forked to since."""
+    found = []
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            variables = Path(f"/proc/{name}/environ").read_bytes().split(b"\0")
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+        if entry.encode() in variables and alive(int(name)):
+            found.append(int(name))
+    return found
+
+
+@contextmanager
+def ended_at_last(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """The process, which is killed and reaped at the end, however that comes."""
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from polpod.rules.health import Vitals, check, deadline
+from polpod.rules.health import Vitals, check, deadline, looked
 
 TIMES = st.floats(0, 1e9)
 LIMITS = st.none() | st.just(0.0) | st.floats(1e-3, 1e6)
@@ -77,3 +77,13 @@ def test_after_a_warning_comes_the_end(active: float, threshold: float) -> None:
     assert second is not None
     assert second > first
     assert check(warned, second) == "stale"
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=50))
+def test_silence_grows_with_looks_and_not_with_the_time_between_them(gaps: list[float]) -> None:
+    v, now = looked(vitals(stale=8), 200), 200.0
+    for gap in gaps:
+        now += gap
+        v = looked(v, now)
+        assert v.seen == now
+    assert now - v.active == pytest.approx(sum(min(gap, 2) for gap in gaps))

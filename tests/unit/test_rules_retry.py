@@ -13,7 +13,7 @@ from kit.samples import NOW, a_task
 
 from polpod.model.runs import Reason
 from polpod.model.tasks import Backoff
-from polpod.rules.retry import AGENT_MAX_RETRIES, LAUNCH_BACKOFF, allowed, delay
+from polpod.rules.retry import AGENT_MAX_RETRIES, LAUNCH_BACKOFF, allowed, delay, resumed
 
 NON_NEGATIVE = st.floats(0, 1e9)
 BACKOFFS = st.builds(
@@ -90,3 +90,12 @@ def test_a_delay_grows_with_the_roll(backoff: Backoff, tries: int, one: float, o
 def test_a_backoff_that_would_not_keep_its_bounds_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(wrong, Backoff)
+
+
+def test_a_delay_that_begins_in_the_future_begins_now() -> None:
+    """The clock went back; but an instant that a person chose before the first attempt stands."""
+    waits = {"updated_at": NOW + timedelta(hours=1), "not_before": NOW + timedelta(hours=1, seconds=5)}
+    assert resumed(a_task(attempts=1, **waits), NOW) == NOW + timedelta(seconds=5)
+    assert resumed(a_task(attempts=0, **waits), NOW) is None
+    assert resumed(a_task(attempts=1, **waits), NOW + timedelta(hours=1)) is None
+    assert resumed(a_task(attempts=1, updated_at=NOW + timedelta(hours=1)), NOW) is None

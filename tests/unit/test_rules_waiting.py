@@ -195,8 +195,11 @@ def test_a_ready_task_says_who_goes_first(ahead: int, said: str) -> None:
 def test_what_runs_shows_where_to_look() -> None:
     task = a_task(status=S.IN_PROGRESS, run_id=5)
     assert explained(task) == Why(("Task 7 is running (run 5).",), ("polpoctl logs -f 7",))
-    ended = explained(task, Surroundings(run=a_run(RunStatus.RUNNING, kill_reason="timeout")))
-    assert ended.sentences == ("Run 5 is being ended (timeout); its processes get time to stop.",)
+    asked = (NOW - timedelta(seconds=12)).isoformat()
+    for grace, then in ((15.0, "SIGKILL follows in 3 s"), (10.0, "SIGKILL 2 s ago")):
+        run = a_run(RunStatus.RUNNING, kill_reason="timeout", kill_at=asked, kill_grace=grace)
+        ended = explained(task, Surroundings(run=run))
+        assert ended.sentences == (f"Run 5 is being ended (timeout): SIGTERM 12 s ago, {then}.",)
     stuck = explained(task, Surroundings(stuck=True))
     assert stuck.sentences == ("Run 5 cannot be ended: something of it survives SIGKILL.",)
 
