@@ -87,11 +87,12 @@ def test_f69_cancels_and_retries_that_race_make_no_second_copy(host: Host) -> No
     host.call("task.cancel", select={"ids": ids})
     assert {host.finished(task_id)["status"] for task_id in ids} == {"cancelled"}
     host.call("task.retry", select={"ids": ids[:1]})
-    _insert_a_second(host, host.running(ids[0])["id"])
+    running = host.running(ids[0])["id"]
     assert not copies.exists(), f"runs that were not alone: {copies.read_text()}"
     for task_id in ids:
         claimed = [run for run in host.runs(task_id) if run["started_at"] is not None]
         assert all(a["ended_at"] <= b["started_at"] for a, b in pairwise(claimed))
+    _insert_a_second(host, running)
     host.call("task.cancel", select={"ids": ids})
     settle(host)
 
