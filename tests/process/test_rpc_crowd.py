@@ -125,6 +125,48 @@ def test_a_batch_of_large_answers_is_not_gathered_in_memory(daemon: Host, client
     assert memory(daemon, "VmHWM") - highest < 30 * MIB
 
 
+HALF = line(1, "daemon.health")[:-1].ljust(2 * MIB)
+HOSTILE = (
+    HALF,
+    b"Content-Length: 2147483648\r\n\r\n{",
+    HALF,
+    b"\x7f\xff\xff\xff{}",
+    b"[" * 100_000 + b"\n",
+    HALF,
+    line(1, "rpc.discover") * 100,
+    b"{",
+)
+
+
+def test_a_thousand_hostile_clients_at_once_cost_little_and_hold_up_nobody(host: Host) -> None:
+    """Frames that do not end, lengths of 2 GB, deep nesting, answers that nobody reads: each alone is within its bounds."""
+    host.start()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    try:
+        with host.client() as client, ExitStack() as stack:
+            until(lambda: client.call("daemon.health")["ok"], "it has recovered")
+            resident, before = memory(host, "VmRSS"), descriptors(host)
+
+            def attack() -> None:
+                for number in range(1000):
+                    one = stack.enter_context(connect(host))
+                    one.settimeout(30)
+                    with suppress(BrokenPipeError, ConnectionResetError):
+                        one.sendall(HOSTILE[number % len(HOSTILE)])
+
+            assert slowest(client, attack) < MOMENT
+            with host.client() as late:  # accepted after all of them
+                whole = line(1, "daemon.health")[:-1].ljust(4 * MIB) + b"\n"
+                late.send_raw(whole)
+                assert late.receive()["result"]["ok"]
+            assert memory(host, "VmHWM") - resident < 300 * MIB
+            stack.close()
+            until(lambda: descriptors(host) <= before, "their descriptors are given back")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 # Time
 
 
