@@ -117,7 +117,7 @@ class Work:
     promise="Slots are counted from tasks and their live runs, never beside them: after any death each can be used.",
     injected="SIGKILL at every named instruction of daemon, zygote and runner, under a dozen tasks of all kinds; then as "
     "many tasks as there are slots, at once",
-    seen_failing="recovery's look at tasks that are in progress without a live run",
+    seen_failing="the status as what a slot is counted by: tasks that were tried twice kept theirs",
 )
 def test_f74_death_at_any_instruction_leaves_no_slot_taken(point: str, host: Host) -> None:
     name = point.partition(":")[0]

@@ -211,6 +211,7 @@ def test_f72_limits_and_losses_are_seen_while_nothing_can_start(host: Host) -> N
 
     task = host.finished(slow)
     assert (task["status"], task["result"]["reason"]) == ("failed", "timeout")
+    assert host.runs(slow)[0]["kill_by"] == "health"  # not its runner, which acts half a minute later
     lost = until(lambda: _back(host, doomed), "the lost one waits again")
     assert (lost["recoveries"], lost["retries"]) == (1, 0)
     assert not alive(runner["job_pid"])
