@@ -8,7 +8,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 SOURCES := polpod polpoctl tests bench docs
 TESTS := tests
 
-.PHONY: demo test test-powerloss check soak fmt bench docs clean
+.PHONY: demo test test-powerloss check soak fuzz fmt bench docs clean
 .DEFAULT_GOAL := test
 
 demo: $(INSTALLED)
@@ -32,6 +32,12 @@ test-powerloss: $(INSTALLED)
 SECONDS := 3600
 soak: $(INSTALLED)
 	$(BIN)/python tests/soak.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
+# A coverage-guided fuzzer on the wire layer, for FUZZ seconds.  Not in requirements-dev.lock: few Pythons have a wheel of it.
+FUZZ := 60
+fuzz: $(INSTALLED)
+	$(PIP) install 'atheris>=2.3,<4'
+	$(BIN)/python tests/fuzz/wire.py -dict=tests/fuzz/wire.dict -max_len=1000 -max_total_time=$(FUZZ)
 
 fmt: $(INSTALLED)
 	$(BIN)/ruff check --fix --exit-zero $(SOURCES)

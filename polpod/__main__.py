@@ -38,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Returns the exit status."""
     options = parser().parse_args()
+    os.umask(0o077)  # where others are let into the state directory, for the socket, its files stay ours (F84)
     logging.basicConfig(
         stream=sys.stderr, level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )

@@ -24,6 +24,8 @@ Milliseconds = Annotated[int, Meta(ge=0)]
 class QueueSettings(Struct, frozen=True, rename="camel"):
     slots: Annotated[int, Meta(ge=0)] | None = None
     paused: bool = False
+    after_crash: Literal["resume", "pause"] = "resume"
+    """`pause`: a person looks first when the daemon did not stop in order (F78)."""
 
 
 class Retention(Struct, frozen=True, rename="camel"):

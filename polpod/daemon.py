@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import trio
 
 from polpod import __version__, config, filesystem
-from polpod.errors import DiskFull, StartError, StoreError
+from polpod.errors import DiskFull, StartError, StoreError, Unavailable
 from polpod.lock import Held, lock
 from polpod.paths import StateDirectory
 from polpod.runner import identity
@@ -183,6 +183,8 @@ async def _serve(
         log.info("polpod %s listens on %s (pid %d)", __version__, listener.path, os.getpid())
         await instance.stopping.wait()
         await shutdown.stop(instance, desk.killer, at_once)
+        with suppress(DiskFull, Unavailable):  # the next start takes it for a crash, and rather asks than acts
+            await instance.tasks.write(queries.end_work)
         nursery.cancel_scope.cancel()
 
 

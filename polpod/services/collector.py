@@ -16,7 +16,7 @@ from typing import Any
 import trio
 
 from polpod import crash
-from polpod.model.runs import Reason, Run, RunStatus
+from polpod.model.runs import Reason, Run
 from polpod.model.tasks import Task
 from polpod.rules.judge import Facts, Life, Verdict, judge
 from polpod.rules.outcome import outcome
@@ -57,10 +57,12 @@ class Collector:
     async def collect(self, batch: dict[int, bool], reports: Sequence[dict[str, Any]] = ()) -> None:
         """Judge these runs, each with whether its runner was seen to end, and collect those that are over."""
         crash.point("collect.read")
-        terminal, live = await insist(self._instance.runs, lambda tx: _take(tx, batch, reports))
+        terminal, live, late = await insist(self._instance.runs, lambda tx: _take(tx, batch, reports))
         crash.point("collect.seen")
         if terminal:
             await self._apply(terminal)
+        if late:
+            await insist(self._instance.tasks, lambda tx: _note_late(tx, late), durable=False)
         for run in live:
             await self._judge(run, batch[run.id])
 
@@ -145,14 +147,26 @@ class Collector:
                     cgroup.remove()
 
 
-def _take(tx: RunTx, batch: dict[int, bool], reports: Sequence[dict[str, Any]]) -> tuple[list[Run], list[Run]]:
-    """The runs of the batch that are over, now durable, and those that are not."""
-    for payload in reports:
-        tx.finish(payload)
+def _take(
+    tx: RunTx, batch: dict[int, bool], reports: Sequence[dict[str, Any]]
+) -> tuple[list[Run], list[Run], list[tuple[Run, str, str]]]:
+    """The runs of the batch that are over, now durable; those that are not; and those that are said to have ended otherwise."""
+    refused = {payload["id"]: payload for payload in reports if not tx.finish(payload)}
     runs = tx.many(batch)
     terminal = [run for run in runs if not run.live]
     tx.mark_seen([run.id for run in terminal], contract.timestamp())
-    return terminal, [run for run in runs if run.live]
+    late = [
+        (run, said["status"], said["reason"])
+        for run in terminal
+        if (said := refused.get(run.id)) and _denies(said, run)
+    ]
+    return terminal, [run for run in runs if run.live], late
+
+
+def _denies(said: dict[str, Any], run: Run) -> bool:
+    """Whether a report of this very run tells of another outcome than its row; it comes too late to change that (F71)."""
+    told = (said["status"], said["reason"], said["exit_code"], said["signal"])
+    return said["nonce"] == run.nonce and told != (run.status, run.reason, run.exit_code, run.signal)
 
 
 def _apply(tx: Tx, terminal: list[Run], rolls: list[float]) -> None:
@@ -163,8 +177,12 @@ def _apply(tx: Tx, terminal: list[Run], rolls: list[float]) -> None:
         if change is not None:
             changes.apply(tx, change)
         elif run.collected_at is None and run.reason is not Reason.NEVER_STARTED and not _applied(task, run):
-            status = RunStatus(run.status)
-            changes.note(tx, at, "run:late", f"run/{run.id}", task_id=run.task_id, status=status, reason=run.reason)
+            _note_late(tx, [(run, run.status, str(run.reason))])
+
+
+def _note_late(tx: Tx, late: list[tuple[Run, str, str]]) -> None:
+    for run, status, reason in late:
+        changes.note(tx, now(), "run:late", f"run/{run.id}", task_id=run.task_id, status=status, reason=reason)
 
 
 def _applied(task: Task | None, run: Run) -> bool:

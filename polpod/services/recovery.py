@@ -6,11 +6,13 @@ itself; unknown run directories are listed, never killed.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Sequence
 from contextlib import suppress
 
+import msgspec
 import trio
 
 from polpod import crash
@@ -32,7 +34,7 @@ from polpod.services.watcher import Watcher
 from polpod.store import quarantine, queries
 from polpod.store.records import Tx
 from polpod.store.runs import RunTx
-from polpod.store.tables import Tasks
+from polpod.store.tables import Queues, Tasks
 
 RUN_DIRECTORY = re.compile("run-([1-9][0-9]{0,17})")
 """Those that a run may have: anybody may make others, of numbers that fit nowhere, or of digits that are none."""
@@ -40,11 +42,14 @@ RUN_DIRECTORY = re.compile("run-([1-9][0-9]{0,17})")
 FIRST_PASS = 5.0
 """Seconds after which clients' writes are let in, whatever still goes on here."""
 
+log = logging.getLogger(__name__)
+
 
 async def recover(
     instance: Instance, inbox: Inbox, collector: Collector, watcher: Watcher, killer: Killer, health: Health
 ) -> None:
     """Judge every run that is live or uncollected, then every task that is in progress without one."""
+    await insist(instance.tasks, lambda tx: _pause_after_crash(instance, tx))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_let_writes_in, instance)
         newest = max(
@@ -62,6 +67,18 @@ async def recover(
         crash.point("recover.executed")
         instance.recovered.set()
         nursery.cancel_scope.cancel()
+
+
+def _pause_after_crash(instance: Instance, tx: Tx) -> None:
+    """Queues that nobody wants to go on by themselves where the last daemon did not stop in order (F78)."""
+    if not queries.begin_work(tx):
+        return
+    queues, at = instance.queues(tx), now()
+    for name, settings in instance.config.settings.queues.items():
+        if settings.after_crash == "pause" and not queues[name].paused:
+            tx[Queues].save(msgspec.structs.replace(queues[name], paused=True))
+            log.warning("queue %s is paused, since the last polpod did not stop in order", name)
+            changes.note(tx, at, "queue:updated", f"queue/{name}", slots=queues[name].slots, paused=True, by="recovery")
 
 
 async def _let_writes_in(instance: Instance) -> None:

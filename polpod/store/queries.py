@@ -26,6 +26,7 @@ _LAST_RUN = "runs.last_id"
 _LOOSE_SPEC = "specs.loose."
 _CURSOR = "notifications.cursor."
 _RETENTION_CLOCK = "retention.clock"
+_AT_WORK = "daemon.at_work"
 _REACHABLE_DIGITS = 18
 """A number of more digits is beyond any counter."""
 
@@ -299,6 +300,18 @@ def note_run_id(tx: Tx, run_id: int) -> None:
 def last_run_id(tx: Tx) -> int:
     """The largest run id that the task store knows of."""
     return _counter(tx, _LAST_RUN)
+
+
+def begin_work(tx: Tx) -> bool:
+    """Note that a daemon is at work; whether the one before it never said that it stopped."""
+    crashed = tx[Settings].get(_AT_WORK) is not None
+    tx[Settings].save(Setting(_AT_WORK, "yes"))
+    return crashed
+
+
+def end_work(tx: Tx) -> None:
+    """The daemon stops in order."""
+    tx[Settings].delete(_AT_WORK)
 
 
 def _counter(tx: Tx, name: str) -> int:

@@ -31,6 +31,11 @@ class Decoder:
         self._begun = bytearray()
         self._lost = False
 
+    @property
+    def begun(self) -> int:
+        """Bytes of the frame that has not ended yet."""
+        return len(self._begun)
+
     def feed(self, data: bytes) -> list[bytes]:
         """Take the bytes that follow, and return the frames that they complete, without their newlines.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from kit.client import Refused
+from kit.fault import fault
 from kit.host import Host
 from kit.starting import WITHOUT_OVERRIDE
 from kit.waiting import until
@@ -121,35 +122,57 @@ def test_a_stdin_that_is_not_there_fails_that_task(served: Host) -> None:
 @pytest.mark.parametrize(
     ("make", "words", "code"),
     [
-        (lambda root: [str(root / "none")], ("ENOENT", "No such file"), 127),
-        (lambda root: ["no-such-command-5d1b"], ("ENOENT", "No such file"), 127),
-        (lambda root: [text_file(root / "plain", "#!/bin/sh\n", 0o644)], ("EACCES", "Permission denied"), 126),
-        (lambda root: [str(root)], ("EACCES", "Permission denied"), 126),
-        (lambda root: [text_file(root / "binary", "\0\1\2\3 no program", 0o755)], ("ENOEXEC", "Exec format error"), 126),
-        (lambda root: [text_file(root / "script", "#!/no/such/interpreter\n", 0o755)], ("ENOENT", "No such file"), 127),
-        (lambda root: ["true", "a" * 200_000], ("E2BIG", "Argument list too long"), 126),
+        (lambda root: {"command": [str(root / "none")]}, ("ENOENT", "No such file"), 127),
+        (lambda root: {"command": ["no-such-command-5d1b"]}, ("ENOENT", "No such file"), 127),
+        (lambda root: {"command": [text_file(root / "plain", "#!/bin/sh\n", 0o644)]}, ("EACCES", "Permission denied"), 126),
+        (lambda root: {"command": [str(root)]}, ("EACCES", "Permission denied"), 126),
+        (lambda root: {"command": [text_file(root / "bad", "\0\1 no program", 0o755)]}, ("ENOEXEC", "Exec format error"), 126),
+        (lambda root: {"command": [text_file(root / "x", "#!/no/such\n", 0o755)]}, ("ENOENT", "No such file"), 127),
+        (lambda root: {"command": [text_file(root / "gone" / "program", "#!/bin/sh\n", 0o755)]}, ("ENOENT", "No such file"), 127),
+        (lambda root: {"command": ["true"], "cwd": str(root / "gone")}, ("ENOENT", "No such file"), 126),
+        (lambda root: {"command": ["true", "a" * 200_000]}, ("E2BIG", "Argument list too long"), 126),
+        (lambda root: {"command": ["true"], "env": {"A": "a" * 200_000}}, ("E2BIG", "Argument list too long"), 126),
     ],
-    ids=["no-file", "no-name", "not-executable", "directory", "no-program", "no-interpreter", "long-argument"],
+    ids=[
+        "no-file", "no-name", "not-executable", "directory", "no-program", "no-interpreter", "program-gone", "cwd-gone",
+        "long-argument", "large-environment",
+    ],
 )  # fmt: skip
-def test_a_command_that_cannot_be_executed_fails_with_its_errno_and_is_not_repeated(
+@fault(
+    85,
+    "what should be executed, or where, is gone or not to be executed; arguments or environment are too large",
+    promise="That attempt fails as `spawn_failed`, with the errno in words, a path and a hint, as a shell would exit; it is "
+    "repeated only if retries were asked for; nobody else is affected. No user is ever looked up.",
+    injected="each of them, some of them removed between the submit and the start",
+    seen_failing="the complaint of a job that could not be executed; retries of it that nobody asked for",
+)
+def test_f85_what_cannot_be_executed_fails_with_its_errno_and_is_not_repeated(
     served: Host, make: Any, words: tuple[str, str], code: int
 ) -> None:
-    command = make(served.root)
-    run = not_started(served, served.submit(*command))
+    gone = served.root / "gone"
+    gone.mkdir()
+    fields = make(served.root)
+    task_id = served.submit(hold=True, **fields)
+    shutil.rmtree(gone)
+    served.call("task.release", select={"ids": [task_id]})
+    run = not_started(served, task_id)
     error = run["error"]
     assert run["exit_code"] == code  # as a shell says it
     assert any(word in error for word in words), error
-    assert command[0] in error
-    why = served.call("task.why", id="1")
+    assert fields.get("cwd", fields["command"][0]) in error
+    why = served.call("task.why", id=task_id)
     assert any(error in sentence for sentence in why["sentences"])
     assert why["next"]
     good(served)
 
 
-def test_an_environment_too_large_for_linux_fails_that_task(served: Host) -> None:
-    error = not_started(served, served.submit("true", env={"A": "a" * 200_000}))["error"]
-    assert "E2BIG" in error or "Argument list too long" in error
-    good(served)
+@pytest.mark.root
+def test_a_daemon_whose_user_was_deleted_runs_jobs(host: Host) -> None:
+    nobody_known = 'mount --bind /dev/null /etc/passwd && mount --bind /dev/null /etc/group && exec "$@"'
+    host.start(under=("unshare", "--mount", "sh", "-c", nobody_known, "sh"))
+    task_id = host.submit(shell="cat /etc/passwd; exit 3")
+    assert host.finished(task_id)["result"]["exit_code"] == 3
+    assert Path(host.runs(task_id)[0]["log_path"]).read_text() == ""
 
 
 def test_what_cannot_be_started_is_tried_again_only_when_that_was_asked_for(served: Host) -> None:

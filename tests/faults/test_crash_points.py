@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kit.fault import fault
 from kit.host import FINISHED, Host
 from kit.invariants import Ledger
 from kit.waiting import until
@@ -28,6 +29,7 @@ EXECUTED_BUT_UNKNOWN = {"runner.released", "runner.job_ended", "runner.proven"}
 LOST = EXECUTED_BUT_UNKNOWN | {"runner.claimed"}
 
 TASKS = 12
+SLOTS = 8
 
 
 class Work:
@@ -109,11 +111,19 @@ class Work:
 
 
 @pytest.mark.parametrize("point", [*crash.POINTS, *LATER])
-def test_death_at(point: str, host: Host) -> None:
+@fault(
+    74,
+    "a slot is taken by a task that neither runs nor gives it back",
+    promise="Slots are counted from tasks and their live runs, never beside them: after any death each can be used.",
+    injected="SIGKILL at every named instruction of daemon, zygote and runner, under a dozen tasks of all kinds; then as "
+    "many tasks as there are slots, at once",
+    seen_failing="the status as what a slot is counted by: tasks that were tried twice kept theirs",
+)
+def test_f74_death_at_any_instruction_leaves_no_slot_taken(point: str, host: Host) -> None:
     name = point.partition(":")[0]
     once = host.root / "died"
     dies: dict[str, Any] = {"POLPOD_CRASH_AT": point, "POLPOD_CRASH_ONCE": str(once)}
-    host.configure(maxConcurrency=8)
+    host.configure(maxConcurrency=SLOTS)
     ledger, work = Ledger(host.paths), Work(host)
     BEGIN.get(name.partition(".")[0], _die_at_work)(host, work, dies)
     work.finish()
@@ -122,8 +132,19 @@ def test_death_at(point: str, host: Host) -> None:
 
     work.check(name)
     host.survive()
+    _use_every_slot(host)
     assert host.stop() == 0
     ledger.settled()
+
+
+def _use_every_slot(host: Host) -> None:
+    go = host.root / "every-slot"
+    ids = [host.submit(shell=f"while [ ! -e {go} ]; do sleep 0.02; done") for _ in range(SLOTS)]
+    for task_id in ids:
+        host.running(task_id)
+    go.touch()
+    assert {host.finished(task_id)["status"] for task_id in ids} == {"done"}
+    assert {queue["busy"] for queue in host.call("queue.list")["queues"]} == {0}
 
 
 def _die_at_work(host: Host, work: Work, dies: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from kit.fault import fault
 from kit.host import Host
 from kit.processes import alive
 from kit.waiting import until
@@ -87,7 +88,15 @@ def test_a_restart_delivers_again_what_was_under_way_and_loses_nothing(host: Hos
         assert len(set(hook.seqs())) == 4  # and what was delivered is not told again
 
 
-def test_one_that_fails_is_tried_again_and_one_that_hangs_delays_nobody(host: Host) -> None:
+@fault(
+    88,
+    "a callback hangs or fails",
+    promise="Each notification has its own place in the journal, time limit, retries and log: nobody waits for one that "
+    "hangs, and one that works again is told of all that it missed.",
+    injected="webhooks that never answer, that answer 503 and that refuse the connection, beside one that works",
+    seen_failing="the time limit of an attempt; the cursor that stays where a delivery failed",
+)
+def test_f88_one_that_fails_is_tried_again_and_one_that_hangs_delays_nobody(host: Host) -> None:
     with Webhook(answer=503) as fails, Webhook(answer=None) as hangs, Webhook() as hook:
         kinds = ["task:created"]
         host.configure(

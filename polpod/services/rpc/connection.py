@@ -5,7 +5,7 @@ Rules:
 1. Calls of one connection are answered in their order, one at a time; those that wait on purpose go on beside them.
 2. Nothing that a client sends stops the daemon: what goes wrong in a connection ends that connection.
 3. What it costs is bounded: the members of a batch, the bytes of an answer and of all that are not read, the long
-   polls, the time on the loop.
+   polls, the time on the loop; and what all connections make us keep together (`kept.py`).
 4. The details of a defect of ours are in the log, not in the answer.
 """
 
@@ -53,36 +53,47 @@ LOOK_EVERY = 0.5
 """Seconds between looks whether a client that ended its side, and is owed answers of long polls, is still there."""
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from polpod.wire.jsonrpc import Message
 
 log = logging.getLogger(__name__)
 
 
 class Connection:
-    """`decoding` limits how many big frames are decoded at the same time."""
+    """`decoding` limits how many big frames are decoded at the same time, `keeps` is told what it makes us keep."""
 
     def __init__(
-        self, client: trio.socket.SocketType, call: Call, nursery: trio.Nursery, decoding: trio.CapacityLimiter
+        self,
+        client: trio.socket.SocketType,
+        call: Call,
+        nursery: trio.Nursery,
+        decoding: trio.CapacityLimiter,
+        keeps: Callable[[int], None],
     ) -> None:
-        self._client, self._call, self._nursery, self._decoding = client, call, nursery, decoding
+        self._client, self._call, self._nursery, self._decoding, self._keeps = client, call, nursery, decoding, keeps
+        self._decoder = Decoder()
         self._sending = trio.Lock()
         self._waiting = trio.Semaphore(WAITING_CALLS)
-        self._unsent = 0
+        self._undone = self._unsent = 0
 
     async def serve(self) -> None:
         """Answer until the client ends its side; after that, long polls go on for as long as it is there."""
-        decoder = Decoder()
         answered = 0
         while data := await self._client.recv(READ_SIZE):
             try:
-                frames, lost = decoder.feed(data), None
+                frames, lost = self._decoder.feed(data), None
             except FrameTooLong as exc:
                 frames, lost = exc.complete, exc
+            self._undone = sum(map(len, frames))
+            self._account()
             for frame in frames:
                 await self._receive(frame)
                 answered += 1
                 if answered % PER_TURN == 0:
                     await trio.lowlevel.checkpoint()
+            self._undone = 0
+            self._account()
             if lost is not None:
                 await self._send(_encoded(jsonrpc.error(None, PARSE_ERROR, str(lost), {"type": TOO_LARGE})))
                 return
@@ -138,6 +149,7 @@ class Connection:
 
     async def _send(self, answer: bytes) -> None:
         self._unsent += len(answer)
+        self._account()
         if self._unsent > MOST_UNSENT:
             raise BrokenPipeError(f"a client does not read the {self._unsent} bytes that it asked for")
         async with self._sending:
@@ -145,6 +157,10 @@ class Connection:
             while rest:
                 rest = rest[await self._client.send(rest) :]
         self._unsent -= len(answer)
+        self._account()
+
+    def _account(self) -> None:
+        self._keeps(self._decoder.begun + self._undone + self._unsent)
 
 
 class _UnknownMethod(Exception):

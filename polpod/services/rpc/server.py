@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import logging
 import resource
+from functools import partial
 
 import trio
 
 from polpod.services.desk import Desk
 from polpod.services.rpc.connection import Connection
+from polpod.services.rpc.kept import Kept
 from polpod.services.rpc.method import Call
 from polpod.services.rpc.peers import caller
 
@@ -27,14 +29,14 @@ log = logging.getLogger(__name__)
 async def serve(listener: trio.socket.SocketType, desk: Desk) -> None:
     """Accept and answer until cancelled; those for whom there is no room wait until somebody leaves."""
     room = trio.Semaphore(most_connections())
-    decoding = trio.CapacityLimiter(1)
+    decoding, kept = trio.CapacityLimiter(1), Kept()
     async with trio.open_nursery() as nursery:
         while True:
             if not room.value:
                 log.warning("%d clients are connected: others wait until one of them leaves", most_connections())
             await room.acquire()
             client = await _accept(listener)
-            nursery.start_soon(_serve_connection, client, desk, decoding, room)
+            nursery.start_soon(_serve_connection, client, desk, decoding, kept, room)
 
 
 def most_connections() -> int:
@@ -55,16 +57,18 @@ async def _accept(listener: trio.socket.SocketType) -> trio.socket.SocketType:
 
 
 async def _serve_connection(
-    client: trio.socket.SocketType, desk: Desk, decoding: trio.CapacityLimiter, room: trio.Semaphore
+    client: trio.socket.SocketType, desk: Desk, decoding: trio.CapacityLimiter, kept: Kept, room: trio.Semaphore
 ) -> None:
+    scope = trio.CancelScope()
     try:
-        with client:
+        with client, scope:
             who = caller(client, desk.instance.base)
             async with trio.open_nursery() as nursery:
-                await Connection(client, Call(desk, who), nursery, decoding).serve()
+                await Connection(client, Call(desk, who), nursery, decoding, partial(kept.set, scope)).serve()
     except* OSError:
         pass  # the client went away: nobody is left to be told
     except* Exception:
         log.exception("a connection was ended by a defect")
     finally:
+        kept.set(scope, 0)
         room.release()
