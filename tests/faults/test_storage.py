@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import select
+import shutil
 import signal
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from kit.disk import Disk, small_disk
+from kit.client import Client
+from kit.disk import Disk, make_image, mounted_image, small_disk
+from kit.fault import fault
 from kit.host import Host
 from kit.invariants import Ledger
 from kit.processes import alive
@@ -19,6 +24,7 @@ from kit.waiting import until
 from polpod.runner import contract, small_files
 
 KIB = 2**10
+MIB = 2**20
 
 
 @contextmanager
@@ -66,6 +72,223 @@ def test_a_disk_that_the_databases_fill_themselves_is_usable_as_soon_as_anything
         disk.free()
         assert host.finished(running)["result"]["exit_code"] == 7
         assert host.finished(host.submit("true"))["status"] == "done"
+
+
+@fault(
+    50,
+    "the logs' disk is full",
+    promise="The job alone learns of it, by what its write says; it is neither held up nor ended, the daemon and other runs "
+    "go on, and the run's `error` says that output may be missing.",
+    injected="logs on a tmpfs of 2 MiB, and a job that writes 8 MiB",
+    seen_failing="the look at what space is left for a log (runner/loglimit.py)",
+)
+@pytest.mark.root
+def test_f50_a_full_disk_of_logs_ends_no_job_and_is_said_of_its_run(host: Host) -> None:
+    os.mkdir(host.paths.logs)
+    with small_disk(host.paths.logs, "2m"):
+        host.start()
+        go, mark = host.root / "go", host.root / "mark"
+        loud = host.submit(shell=f"head -c {8 * MIB} /dev/zero; touch {mark}; {waits_for(go, 'exit 3')}")
+        run = host.running(loud)
+        until(mark.exists, "the job goes on behind its failed writes")
+        assert os.statvfs(host.paths.logs).f_bavail == 0
+        other = host.finished(host.submit(shell="echo $$ || exit 5"))
+        assert (other["status"], other["result"]["exit_code"]) == ("failed", 5)
+        assert "output may be missing" in other["result"]["error"]
+        assert host.running(loud)["id"] == run["id"]
+        assert host.call("task.logs", id=loud)["data"]
+        go.touch()
+        task = host.finished(loud)
+        assert (task["result"]["reason"], task["result"]["exit_code"], task["retries"]) == ("exited", 3, 0)
+        assert "output may be missing" in task["result"]["error"]
+        os.truncate(run["log_path"], KIB)
+        fine = host.finished(host.submit("echo", "word"))
+        assert (fine["status"], fine["result"]["error"]) == ("done", None)
+        assert host.stop() == 0
+    Ledger(host.paths).settled()
+
+
+def _no_logs(logs: Path) -> None:
+    logs.rename(logs.with_name("aside"))
+
+
+def _file_for_logs(logs: Path) -> None:
+    _no_logs(logs)
+    logs.touch()
+
+
+def _closed_logs(logs: Path) -> None:
+    logs.chmod(0o500)
+
+
+@fault(
+    51,
+    "the directory of logs is gone, is a file, or cannot be written",
+    promise="One that is gone is made again. Otherwise the attempt fails with `spawn_failed` and the path; no other run is "
+    "affected, and once the place is mended work goes on.",
+    injected="rename, a file in its place, or chmod, under a daemon without CAP_DAC_OVERRIDE",
+    seen_failing="the record of a log that could not be opened (`_fail_to_start` in runner/runner.py)",
+)
+@pytest.mark.parametrize(
+    ("spoil", "fails"),
+    [(_no_logs, False), (_file_for_logs, True), (_closed_logs, True)],
+    ids=["gone", "file", "closed"],
+)
+def test_f51_a_log_that_cannot_be_made_fails_its_attempt_alone(host: Host, spoil, fails: bool) -> None:  # type: ignore[no-untyped-def]
+    host.start(under=WITHOUT_OVERRIDE)
+    go = host.root / "go"
+    running = host.submit(shell=waits_for(go, "echo said; exit 3"))
+    host.running(running)
+    logs = Path(host.paths.logs)
+    spoil(logs)
+    for _ in range(3):
+        task = host.finished(host.submit("true"))
+        (run,) = host.runs(task["id"])
+        if fails:
+            assert (task["status"], run["reason"], task["retries"]) == ("failed", "spawn_failed", 0)
+            assert host.paths.log(run["id"]) in run["error"]
+        else:
+            assert (task["status"], logs.stat().st_mode & 0o777) == ("done", 0o700)
+    go.touch()
+    assert host.finished(running)["result"]["exit_code"] == 3
+    logs.chmod(0o700)
+    if logs.with_name("aside").exists():
+        shutil.rmtree(logs) if logs.is_dir() else logs.unlink()
+        logs.with_name("aside").rename(logs)
+    assert host.call("task.logs", id=running)["data"]
+    assert host.finished(host.submit("true"))["status"] == "done"
+    assert host.stop() == 0
+    Ledger(host.paths).settled()
+
+
+# Power
+
+
+@fault(
+    52,
+    "the power goes right after work was accepted",
+    promise="What was answered was on disk before: every id that was given exists, and a result that was shown stays; the "
+    "two databases may be cut at different points.",
+    injected="the state on an ext4 of its own, whose image is copied, as it is on its disk, after the last answer; a start "
+    "on the copy (every pair of cuts: tests/model/test_two_prefixes.py)",
+    seen_failing="`PRAGMA synchronous = FULL` for what is answered (store/group.py)",
+)
+@pytest.mark.root
+def test_f52_what_was_acknowledged_is_there_after_a_power_cut(host: Host, tmp_path: Path) -> None:
+    image, cut = tmp_path / "disk", tmp_path / "cut"
+    make_image(image, 32 * MIB)
+    with mounted_image(image, host.paths.path):
+        host.configure()
+        with open(host.paths.config) as ours:  # the test's own file, not polpod's
+            os.fsync(ours.fileno())
+        host.start()
+        done = host.finished(host.submit("sh", "-c", "exit 3"))
+        ids = [host.submit("true", hold=True, title=f"number {n}") for n in range(20)]
+        host.kill()
+        shutil.copyfile(image, cut)
+        until(host.end_runners, "nothing of it runs")
+    with mounted_image(cut, host.paths.path):
+        host.start()
+        assert [host.task(task_id)["title"] for task_id in ids] == [f"number {n}" for n in range(20)]
+        again = host.finished(done["id"])
+        assert (again["result"], again["retries"]) == (done["result"], 0)
+        fresh = host.submit("true")
+        assert fresh not in [done["id"], *ids]
+        assert host.finished(fresh)["status"] == "done"
+        assert host.stop() == 0
+        Ledger(host.paths).settled()
+
+
+# Locks and readers
+
+
+@contextmanager
+def locked(*paths: str) -> Iterator[None]:
+    """Another program holds the write lock of these databases, as a shell does that was left open."""
+    connections = [sqlite3.connect(path, isolation_level=None) for path in paths]
+    for db in connections:
+        db.execute("BEGIN EXCLUSIVE")
+    try:
+        yield
+    finally:
+        for db in connections:
+            db.close()
+
+
+def answered(client: Client, within: float = 0.0) -> bool:
+    return bool(select.select([client._socket], [], [], within)[0])
+
+
+@fault(
+    55,
+    "the database is locked by another program",
+    promise="Reads go on. A write waits up to 5 s and then says `unavailable`, with nothing of it stored; what polpod itself "
+    "has to write waits for as long as it takes, and no outcome is lost.",
+    injected="BEGIN EXCLUSIVE on both databases, for a moment and for longer than the busy timeout, while a job ends",
+    seen_failing="waiting with what must be written (services/insist.py)",
+)
+def test_f55_a_locked_database_is_waited_for(host: Host) -> None:
+    host.start()
+    go = host.root / "go"
+    running = host.submit(shell=waits_for(go, "exit 7"))
+    pid = host.running(running)["pid"]
+    with host.client() as writer:
+        with locked(host.paths.tasks_db, host.paths.runs_db):
+            writer.send("task.submit", shell="true", cwd="/", hold=True)
+            for _ in range(20):
+                assert host.task(running)["state"] == "running"
+            assert not answered(writer), "it waits"
+        assert writer.receive()["result"]["created"], "latency, not an error"
+        before = len(host.call("task.list")["tasks"])
+        with locked(host.paths.tasks_db, host.paths.runs_db):
+            go.touch()
+            assert writer.error("task.submit", shell="true", cwd="/", hold=True) == "unavailable"
+            until(lambda: not alive(pid), "the runner has ended: its word is in exit.json")
+            until(lambda: "trying again" in host.log(), "the daemon waits with the outcome")
+            assert host.call("daemon.health")
+            assert len(host.call("task.list")["tasks"]) == before
+    task = host.finished(running)
+    assert (task["result"]["exit_code"], task["retries"], task["recoveries"]) == (7, 0, 0)
+    assert host.finished(host.submit("true"))["status"] == "done"
+    assert host.stop() == 0
+    Ledger(host.paths).settled()
+
+
+def write_much(host: Host, mib: int) -> None:
+    frame = [{"description": "d" * 100_000} for _ in range(20)]
+    with host.client() as client:
+        for _ in range(mib // 2):
+            answer = client.call("task.submit_many", defaults={"shell": "true", "cwd": "/", "hold": True}, tasks=frame)
+            client.call("task.remove", select={"ids": [result["id"] for result in answer["results"]]})
+
+
+@fault(
+    56,
+    "the WAL grows without end while somebody reads",
+    promise="No client's reading keeps it long: who follows pages by cursor. Another program's read transaction can, then "
+    "`daemon.health` and `polpoctl doctor` say so; as soon as that ends the WAL is emptied, though nothing is written.",
+    injected="writes of many MiB beside long polls, then beside a transaction that reads in another process",
+    seen_failing="the repeated attempt to empty the WAL (store/gate.py); the alarm (`wal` in daemon.health)",
+)
+def test_f56_a_reader_cannot_make_the_wal_grow_for_ever(host: Host) -> None:
+    host.start()
+    wal = Path(f"{host.paths.tasks_db}-wal")
+    waited = host.submit("true", hold=True)
+    with host.client() as waiting, host.client() as following:
+        newest = host.call("event.list")["next"]
+        waiting.send("task.wait", ids=[waited])
+        following.send("event.list", after=newest + 10**6, wait=30)
+        write_much(host, 40)
+        assert wal.stat().st_size < 16 * MIB
+    with closing(sqlite3.connect(host.paths.tasks_db, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM tasks").fetchone()
+        write_much(host, 80)
+        until(lambda: host.call("daemon.health")["checks"]["wal"] is False, "it says that the WAL is long")
+        assert "somebody has been reading for long" in host.maintain("doctor").stdout
+        assert host.task(waited)["status"] == "pending"
+    until(lambda: wal.stat().st_size == 0, "the WAL is emptied")
+    assert host.call("daemon.health")["ok"]
 
 
 # Witnesses that cannot be read

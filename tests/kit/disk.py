@@ -1,4 +1,4 @@
-"""A small disk of its own for a test: a tmpfs, mounted over a directory.  Needs root."""
+"""Disks of their own for tests, mounted over a directory: small ones, and such that can lose power.  Needs root."""
 
 from __future__ import annotations
 
@@ -41,3 +41,23 @@ def small_disk(path: str, size: str) -> Iterator[Disk]:
         yield Disk(path)
     finally:
         subprocess.run(["umount", "--lazy", path], check=True)
+
+
+@contextmanager
+def mounted_image(image: Path, path: str) -> Iterator[None]:
+    """The file system in this file at this directory.
+
+    A copy of the file holds what a power cut would leave: what the file system has not handed to its disk is not in it.
+    """
+    subprocess.run(["mount", "-o", "loop", str(image), path], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", path], check=True)
+
+
+def make_image(image: Path, size: int) -> None:
+    """An empty ext4 in a new file of this size (bytes)."""
+    with image.open("wb") as file:
+        file.truncate(size)
+    subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], check=True)
