@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import select
 import shutil
 import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -18,7 +21,7 @@ from kit.fault import fault
 from kit.host import Host
 from kit.invariants import Ledger
 from kit.processes import alive
-from kit.starting import WITHOUT_OVERRIDE
+from kit.starting import WITHOUT_OVERRIDE, polpod
 from kit.waiting import until
 
 from polpod.runner import contract, small_files
@@ -289,6 +292,217 @@ def test_f56_a_reader_cannot_make_the_wal_grow_for_ever(host: Host) -> None:
         assert host.task(waited)["status"] == "pending"
     until(lambda: wal.stat().st_size == 0, "the WAL is emptied")
     assert host.call("daemon.health")["ok"]
+
+
+# Many tasks
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def store_many(host: Host, template: str, number: int) -> None:
+    """Copies of a task, written where its daemon, which has stopped, keeps them."""
+    made_anew = ("id", "seq", "doc")
+    with closing(sqlite3.connect(host.paths.tasks_db)) as db, db:
+        columns = [name for (name,) in db.execute("SELECT name FROM pragma_table_info('tasks')")]
+        same = [name for name in columns if name not in made_anew]
+        (seq,) = db.execute("SELECT max(seq) FROM tasks").fetchone()
+        db.execute(
+            f"INSERT INTO tasks ({', '.join(same)}, id, seq, doc) "
+            f"WITH RECURSIVE n(i) AS (SELECT {seq + 1} UNION ALL SELECT i + 1 FROM n WHERE i < {seq + number}) "
+            f"SELECT {', '.join(same)}, CAST(i AS TEXT), i, json_set(doc, '$.id', CAST(i AS TEXT), '$.seq', i) "
+            "FROM n, tasks WHERE id = ?",
+            (template,),
+        )
+        for name in ("tasks.last_id", "tasks.last_seq"):
+            db.execute(
+                "UPDATE settings SET doc = json_set(doc, '$.value', ?) WHERE name = ?", (str(seq + number), name)
+            )
+
+
+def cost_of_a_day(host: Host) -> float:
+    """Seconds of CPU time for which a fixed amount of everyday work kept the daemon busy."""
+    assert host.daemon is not None
+    before = cpu_seconds(host.daemon.pid)
+    with host.client() as client:
+        for _ in range(100):
+            task_id = client.call("task.submit", command=["true"], cwd="/", queue="aside")["id"]
+            client.call("daemon.status")
+            assert len(client.call("task.list", limit=10)["tasks"]) == 10
+            client.call("task.cancel", select={"ids": [task_id]})
+        for _ in range(10):
+            assert host.finished(host.submit("true", priority=1))["status"] == "done"
+    return cpu_seconds(host.daemon.pid) - before
+
+
+@fault(
+    58,
+    "a big queue",
+    promise="What is asked, submitted or ends costs the same whether ten tasks wait or a hundred thousand: lists page, and "
+    "what is next comes from an index.",
+    injected="100,000 ready tasks behind the one that runs; the daemon's CPU time for the same work before and after",
+    seen_failing="the index of what is ready (`ready_queue` in store/queries.py); counts kept in memory (services/journal.py)",
+)
+def test_f58_a_hundred_thousand_tasks_wait_and_nothing_is_slower(host: Host) -> None:
+    host.configure(queues={"crowd": {"slots": 1}})
+    host.start()
+    host.call("queue.set", name="aside", paused=True)
+    crowd = [host.submit("sleep", "1000", queue="crowd", priority=int(n == 0)) for n in range(12)]
+    host.running(crowd[0])
+    few = cost_of_a_day(host)
+    assert host.stop() == 0
+    store_many(host, crowd[1], 100_000)
+    host.start()
+    until(lambda: host.call("daemon.health")["ok"], "it has recovered")
+    assert host.call("daemon.status")["tasks"]["pending"] >= 100_000
+    assert cost_of_a_day(host) < 3 * few + 0.3
+
+
+# Upgrades
+
+
+DYING = """
+import os, signal, sys
+from polpod.__main__ import main
+from polpod.store.sqlite import Connection
+
+left, migrating = int(sys.argv.pop(1)), False
+execute = Connection.execute
+
+def counted(self, statement, values=()):
+    global left, migrating
+    migrating = migrating or (self.path.endswith("state.db") and statement == "BEGIN IMMEDIATE")
+    if migrating:
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left -= 1
+    return execute(self, statement, values)
+
+Connection.execute = counted
+sys.exit(main())
+"""
+"""A polpod that dies before the n-th statement from the beginning of its first migration."""
+
+
+def schema(path: str) -> tuple[int, list[str]]:
+    """Version and tasks."""
+    with closing(sqlite3.connect(path)) as db:
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        return version, [task_id for (task_id,) in db.execute("SELECT id FROM tasks ORDER BY seq")]
+
+
+@fault(
+    59,
+    "the upgrade of the schema is interrupted",
+    promise="Each step is one transaction behind a backup (`state.db.v1.bak`), so the database is at one version or at the "
+    "next, with everything in it, and the next start goes on. A database of a later version is refused and not touched.",
+    injected="SIGKILL before each statement of a migration of the daemon's; a database that says version 99",
+    seen_failing="one transaction a step (store/migrate.py); the check of the version",
+)
+def test_f59_a_migration_that_dies_anywhere_is_done_by_the_next_start(host: Host, tmp_path: Path) -> None:
+    host.start()
+    ids = [host.submit("true", hold=True) for _ in range(5)]
+    assert host.stop() == 0
+    with closing(sqlite3.connect(host.paths.tasks_db)) as db:
+        db.executescript("DROP TABLE quarantine; PRAGMA user_version = 1; PRAGMA journal_mode = DELETE")
+    old = Path(host.paths.tasks_db).read_bytes()
+    backup = f"{host.paths.tasks_db}.v1.bak"
+    seen = []
+    for number in range(100):
+        for left_over in Path(host.paths.path).glob("state.db*"):
+            left_over.unlink()
+        Path(host.paths.tasks_db).write_bytes(old)
+        argv = [sys.executable, "-c", DYING, str(number), "--root", str(host.root)]
+        with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as dying:
+            until(lambda: dying.poll() is not None or os.path.exists(host.socket), "it is dead, or has migrated")
+            dying.kill()
+        version, tasks = schema(host.paths.tasks_db)
+        assert tasks == ids
+        assert schema(backup) == (1, ids)
+        seen.append(version)
+        if version == 2:
+            break
+    assert len(seen) > 5, seen
+    assert set(seen[:-1]) == {1}
+    host.start()
+    assert [task["id"] for task in host.call("task.list")["tasks"]] == ids
+    assert host.finished(host.submit("true"))["status"] == "done"
+    assert host.stop() == 0
+    Ledger(host.paths).settled()
+
+    with closing(sqlite3.connect(host.paths.tasks_db)) as db:
+        db.execute("PRAGMA user_version = 99")
+    before = Path(host.paths.tasks_db).read_bytes()
+    status, output = polpod("--root", str(host.root))
+    assert (status, "Traceback" in output) == (1, False), output
+    assert "written by a later polpod" in output
+    assert Path(host.paths.tasks_db).read_bytes() == before
+
+
+# What cleaners remove, and what nobody removes
+
+
+@fault(
+    61,
+    "a cleaner removes the socket, the run directories, the logs and the lock",
+    promise="The socket comes back within seconds, directories when they are needed; no second daemon gets in, and what runs "
+    "is neither lost nor started again. SIGHUP is no way to listen anew: it asks to stop, in order.",
+    injected="rm of all of them under a daemon with a running job",
+    seen_failing="the look at the socket's inode (`_listen` in daemon.py)",
+)
+def test_f61_what_a_cleaner_removes_comes_back(host: Host) -> None:
+    daemon = host.start()
+    go = host.root / "go"
+    running = host.submit(shell=waits_for(go, "exit 7"))
+    run = host.running(running)
+    os.unlink(host.socket)
+    os.unlink(host.paths.lock)
+    shutil.rmtree(host.paths.run_directories)
+    shutil.rmtree(host.paths.logs)
+    status, output = polpod("--root", str(host.root))
+    assert (status, f"{host.paths.path}: another polpod" in output) == (75, True), output
+    until(lambda: os.path.exists(host.socket), "it listens anew")
+    assert host.call("daemon.status")["pid"] == daemon.pid
+    assert host.running(running)["pid"] == run["pid"]
+    fresh = host.finished(host.submit("echo", "word"))
+    assert host.call("task.logs", id=fresh["id"])["data"]
+    go.touch()
+    task = host.finished(running)
+    assert (task["result"]["exit_code"], task["retries"], task["recoveries"]) == (7, 0, 0)
+    assert host.stop(signal.SIGHUP) == 0
+    Ledger(host.paths).settled()
+
+
+@fault(
+    62,
+    "a log without a limit fills the disk",
+    promise="Of each run's log the first MiB and the newest output are kept, up to `logLimit`; offsets stay true. What a "
+    "client gets wrong, however often, is no line in the daemon's own log.",
+    injected="a job that writes 60 numbered MiB as fast as it can under a limit of 4 MiB; 2,000 malformed requests",
+    seen_failing="the hole that is punched (runner/loglimit.py)",
+)
+def test_f62_a_log_keeps_its_head_and_its_tail_within_its_limit(host: Host) -> None:
+    host.configure(logLimit=4 * MIB)
+    host.start()
+    script = "for n in range(60): os.write(1, b''.join(b'%015d\\n' % (n * 65536 + i) for i in range(65536)))"
+    task = host.finished(host.submit(sys.executable, "-c", f"import os\n{script}"))
+    (run,) = host.runs(task["id"])
+    status = os.stat(run["log_path"])
+    assert (task["status"], status.st_size) == ("done", 60 * MIB)
+    assert status.st_blocks * 512 <= 4 * MIB + MIB // 2
+    first = host.call("task.logs", id=task["id"], offset=0)
+    assert base64.b64decode(first["data"]).startswith(b"%015d\n%015d\n" % (0, 1))
+    last = host.call("task.logs", id=task["id"], tail=1)
+    assert base64.b64decode(last["data"]) == b"%015d\n" % (60 * 65536 - 1)
+    before = len(host.log())
+    for _ in range(20):
+        with host.client() as client:
+            client.send_raw(b'{"jsonrpc": "2.0", "id": 1, "method": "no.such"}\n' * 100)
+            for _ in range(100):
+                assert "error" in client.receive()
+    assert len(host.log()) - before < 1000
 
 
 # Witnesses that cannot be read
