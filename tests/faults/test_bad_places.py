@@ -264,7 +264,7 @@ def refused_for_space(host: Host, **fields: Any) -> bool:
     promise="Submits are refused as `disk_full` (exit code 75) and nothing starts; reads and what runs go on, and outcomes are "
     "kept in space that was taken before. As soon as there is space everything goes on by itself.",
     injected="a tmpfs of 4 MiB that is filled to the last page while a job runs and a task waits for its turn",
-    seen_failing="the preallocated exit.json (runner/directory.py); trying again what must be written (services/insist.py)",
+    seen_failing="trying again what must be written (services/insist.py)",
 )
 @pytest.mark.root
 def test_f49_on_a_full_disk_work_is_refused_and_what_runs_is_recorded(host: Host, disk: Disk) -> None:
