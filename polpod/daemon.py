@@ -151,7 +151,7 @@ def assemble(instance: Instance, forks: Forks, nursery: trio.Nursery) -> Desk:
     watcher = Watcher(instance.paths, nursery, inbox, witness)
     killer = Killer(instance, watcher, witness, inbox, nursery)
     health = Health(instance, inbox, killer.request)
-    collector = Collector(instance, inbox, killer, witness)
+    collector = Collector(instance, inbox, killer, witness, nursery)
     launcher = Launcher(instance, forks, watcher, health, inbox)
     nursery.start_soon(recovery.recover, instance, inbox, collector, watcher, killer, health)
     nursery.start_soon(schedule, instance, launcher)

@@ -34,7 +34,7 @@ def databases(patient: Patient) -> Iterator[Diagnosis]:
         else:
             yield ok(name, said)
         wal = f"{path}-wal"
-        if os.path.exists(wal) and os.path.getsize(wal) > 2 * JOURNAL_SIZE_LIMIT:
+        if os.path.exists(wal) and os.path.getsize(wal) > JOURNAL_SIZE_LIMIT:
             yield warning(
                 name,
                 f"its WAL has {os.path.getsize(wal) >> 20} MiB: somebody has been reading for long",

@@ -111,8 +111,11 @@ def proven(
         pidfd = os.pidfd_open(pid)
     except OSError:  # gone, or (EINVAL, ENOENT) a thread of another process
         return None
-    inode = inode_of(pidfd) if pidfd_inode is not None else None
-    same = start_ticks(pid) == ticks if inode is None else inode == pidfd_inode
+    try:
+        inode = inode_of(pidfd) if pidfd_inode is not None else None
+        same = start_ticks(pid) == ticks if inode is None else inode == pidfd_inode
+    except OSError:  # EMFILE: /proc cannot be asked now
+        same = False
     # Signal 0 at last: what was read above was read of this process only if it has not been reaped since.
     if same and send(pidfd, 0):
         return pidfd

@@ -1,6 +1,7 @@
 """Keeps a log within its limit: punches holes behind a kept head, so that no offset ever changes (F62, F63).
 
-The size is looked at as often as its growth demands, and every LONGEST_PAUSE while the log is quiet.
+The size is looked at as often as its growth demands, and every LONGEST_PAUSE while the log is quiet.  So is the space that
+is left for it, since only the job is told of a write that failed (F50).
 """
 
 from __future__ import annotations
@@ -34,12 +35,15 @@ class LogLimit:
         self._looked = clock()
         self._pause = FIRST_LOOK
         self.due = self._looked + FIRST_LOOK
+        self.starved = False
+        """Whether a look found no space left for more of the log."""
 
     def run(self) -> None:
         """Look at the size, punch what is too much, and decide when to look again."""
         size, now = os.fstat(self._fd).st_size, self._clock()
         grown, passed = size - self._size, now - self._looked
         self._size, self._looked = size, now
+        self.starved = self.starved or os.fstatvfs(self._fd).f_bavail == 0
         if size < self._hole_end:  # somebody truncated it, or it is not that long yet
             self._hole_end = self._head
         if self._kept() > self._limit and not self._punch(self._kept() - self._limit + self._slack):

@@ -34,6 +34,8 @@ from polpod.runner.row import Row
 from polpod.runner.tree import Tree
 from polpod.runner.watch import Watch
 
+LOG_STARVED = "its log's disk was full: output may be missing"
+
 PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 """Errors of the host that pass by themselves: the run never starts, and its task is tried again (F87)."""
 
@@ -96,8 +98,8 @@ def _carry_out(run: RunDirectory, spec: contract.RunSpec, deadline: float, log: 
     crash.point("runner.claimed")
     leaders = {marks["pid"]: marks["start_ticks"], marks["job_pid"]: marks["job_start_ticks"]}
     session = Session(spec["run_id"], spec["nonce"], spec["log_path"], leaders, os.getpid())
-    chores = (LogLimit(log, spec["log_limit"], spec["log_head"]), Heartbeat(row, spec["daemon_lock"]))
-    watched = Watch(main_process.pid, chores)
+    limit = LogLimit(log, spec["log_limit"], spec["log_head"])
+    watched = Watch(main_process.pid, (limit, Heartbeat(row, spec["daemon_lock"])))
     tree = Tree(watched, cgroup, session)
 
     kill = _kill_before_release(row, spec)
@@ -123,6 +125,9 @@ def _carry_out(run: RunDirectory, spec: contract.RunSpec, deadline: float, log: 
     }
     assert watched.wait_status is not None
     verdict = judge(watched.wait_status, kill=kill, complaint=job.complaint(main_process), oom=oom)
+    limit.run()
+    if limit.starved and verdict["error"] is None:
+        verdict["error"] = LOG_STARVED
     _report(run, spec, row, verdict | ended | _used(cgroup))
 
 

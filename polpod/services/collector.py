@@ -35,6 +35,8 @@ from polpod.store.tables import Tasks
 
 BATCH = 256
 
+LOOK_AGAIN_AFTER = 1.0
+
 UNBORN = 1.0
 """Seconds in which a job that was never let go ends; the next start removes its cgroup otherwise."""
 
@@ -42,8 +44,11 @@ log = logging.getLogger(__name__)
 
 
 class Collector:
-    def __init__(self, instance: Instance, inbox: Inbox, killer: Killer, witness: Witness) -> None:
+    def __init__(
+        self, instance: Instance, inbox: Inbox, killer: Killer, witness: Witness, nursery: trio.Nursery
+    ) -> None:
         self._instance, self._inbox, self._killer, self._witness = instance, inbox, killer, witness
+        self._nursery = nursery
         self._applied: list[Run] = []
 
     async def serve(self) -> None:
@@ -64,9 +69,14 @@ class Collector:
         if late:
             await insist(self._instance.tasks, lambda tx: _note_late(tx, late), durable=False)
         for run in live:
-            await self._judge(run, batch[run.id])
+            try:
+                await self._judge(run, batch[run.id])
+            except OSError as exc:
+                log.warning("cannot find out now what became of run %d, looking again: %s", run.id, exc)
+                self._nursery.start_soon(self._look_again, run.id, batch[run.id])
 
     async def _judge(self, run: Run, dead: bool) -> None:
+        """Raises OSError when one of the run's witnesses cannot be asked now; then nothing was decided."""
         facts = await trio.to_thread.run_sync(facts_of, self._instance, run)
         if dead and facts.life is not Life.GONE_WITH_BOOT:
             facts = Facts(Life.DEAD, facts.recorded)
@@ -103,6 +113,10 @@ class Collector:
                 lambda tx: changes.note(tx, now(), "run:quarantined", f"run/{run.id}", problem=problem),
                 durable=False,
             )
+
+    async def _look_again(self, run_id: int, dead: bool) -> None:
+        await trio.sleep(LOOK_AGAIN_AFTER)
+        self._inbox.look(run_id, dead=dead)
 
     async def _apply(self, terminal: list[Run]) -> None:
         rolls = [random.random() for _ in terminal]

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 
 from polpod.model.runs import Run
 from polpod.rules.judge import Facts, Life
 from polpod.runner import contract, directory, identity
 from polpod.services.instance import Instance
 
+_NOT_THERE = (FileNotFoundError, NotADirectoryError)
+
 
 def facts_of(instance: Instance, run: Run) -> Facts:
-    """What can be known of the run's runner: its lock first, which needs no /proc, then its identity (DESIGN §6)."""
+    """What can be known of the run's runner: its lock first, which needs no /proc, then its identity (DESIGN §6).
+
+    Raises OSError when a witness is there, or may be, and cannot be asked now: that is no testimony at all (F12).
+    """
     if run.boot_id != instance.boot_id:
         return Facts(Life.GONE_WITH_BOOT, _recorded(instance, run))
     return Facts(_life(instance, run), _recorded(instance, run), time.monotonic() < claim_deadline(run))
@@ -39,7 +45,8 @@ def runner_pidfd(run: Run) -> int | None:
 
 def _life(instance: Instance, run: Run) -> Life:
     lock = instance.paths.run(run.id).lock
-    if os.path.exists(lock):
+    with suppress(*_NOT_THERE):
+        os.stat(lock)
         return Life.ALIVE if directory.held(lock) else Life.DEAD
     # No lock to ask: somebody cleaned up behind our back, or the runner did not come that far.
     if run.pid is None:
@@ -56,6 +63,6 @@ def _life(instance: Instance, run: Run) -> Life:
 def _recorded(instance: Instance, run: Run) -> bool:
     try:
         record = directory.read_exit(instance.paths.run(run.id).exit)
-    except (OSError, ValueError):
+    except (*_NOT_THERE, ValueError):
         return False
     return (record["id"], record["nonce"]) == (run.id, run.nonce)

@@ -21,6 +21,7 @@ from polpod.services.spares import Spares
 from polpod.store.gate import Gate
 from polpod.store.records import Tx
 from polpod.store.runs import RunTx
+from polpod.store.sqlite import JOURNAL_SIZE_LIMIT
 from polpod.store.tables import Queues
 
 
@@ -68,6 +69,11 @@ class Instance:
         except OSError as exc:
             raise StoreError(f"{self.paths.path}: {exc.strerror}") from exc
         return space.f_bavail * space.f_frsize
+
+    def wal_is_long(self) -> bool:
+        """Whether a WAL is much longer than it ever has to be, as when another program reads the database for hours (F56)."""
+        sizes = (os.stat(f"{path}-wal").st_size for path in (self.paths.tasks_db, self.paths.runs_db))
+        return max(sizes) > JOURNAL_SIZE_LIMIT
 
     def disk_is_full(self) -> bool:
         """Whether free space is below the reserve: then nothing starts and nothing is accepted (F49)."""

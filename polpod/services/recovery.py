@@ -18,7 +18,7 @@ import trio
 from polpod import crash
 from polpod.model.runs import Run
 from polpod.model.tasks import TaskStatus
-from polpod.rules.judge import Life, Verdict, judge
+from polpod.rules.judge import Facts, Life, Verdict, judge
 from polpod.rules.outcome import no_row
 from polpod.rules.tasks import walk
 from polpod.runner import directory
@@ -35,6 +35,8 @@ from polpod.store import quarantine, queries
 from polpod.store.records import Tx
 from polpod.store.runs import RunTx
 from polpod.store.tables import Queues, Tasks
+
+log = logging.getLogger(__name__)
 
 RUN_DIRECTORY = re.compile("run-([1-9][0-9]{0,17})")
 """Those that a run may have: anybody may make others, of numbers that fit nowhere, or of digits that are none."""
@@ -101,7 +103,7 @@ async def _adopt(
     instance: Instance, live: list[Run], inbox: Inbox, watcher: Watcher, killer: Killer, health: Health
 ) -> None:
     """Go on watching the runners that live; have the others looked at."""
-    facts = await trio.to_thread.run_sync(lambda: [facts_of(instance, run) for run in live])
+    facts = await trio.to_thread.run_sync(lambda: [_facts(instance, run) for run in live])
     wanted = await insist_read(instance.tasks, lambda tx: {r.id for r in live if _wanted(tx, r)})
     unwanted = []
     for run, known in zip(live, facts, strict=True):
@@ -116,6 +118,15 @@ async def _adopt(
             unwanted.append(run.id)
     if unwanted:
         await killer.request(unwanted, "cancelled", "recovery: its task is not in progress with it, or was cancelled")
+
+
+def _facts(instance: Instance, run: Run) -> Facts:
+    """Of a run of which nothing can be found out now: that its runner may live, unless it was one of another boot."""
+    try:
+        return facts_of(instance, run)
+    except OSError as exc:
+        log.warning("cannot find out now what became of run %d: %s", run.id, exc)
+        return Facts(Life.UNKNOWN if run.boot_id == instance.boot_id else Life.GONE_WITH_BOOT, claimable=True)
 
 
 def _wanted(tx: Tx, run: Run) -> bool:

@@ -48,7 +48,7 @@ def prepare(instance: Instance, run: Run, task: Task, spec: Spec, token: str) ->
                 stdin=spec.stdin,
                 log_path=run.log_path,
                 log_limit=settings.log_limit,
-                log_head=contract.LOG_HEAD,
+                log_head=min(contract.LOG_HEAD, settings.log_limit // 2),
                 containment="session" if run.cgroup is None else "cgroup",
                 cgroup=run.cgroup,
                 claim_until_mono=run.claim_until_mono,

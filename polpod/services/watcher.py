@@ -46,6 +46,13 @@ class Watcher:
 
     async def _probe(self, run_id: int) -> None:
         lock = self._paths.run(run_id).lock
-        while await trio.to_thread.run_sync(directory.held, lock):
+        while await trio.to_thread.run_sync(_may_be_held, lock):
             await trio.sleep(LOCK_PROBE_EVERY)
         self._inbox.look(run_id, dead=True)
+
+
+def _may_be_held(lock: str) -> bool:
+    try:
+        return directory.held(lock)
+    except OSError:  # it cannot be asked now
+        return True

@@ -111,13 +111,17 @@ class Gate(Generic[T]):
         self._subscribers.append(callback)
 
     async def truncate_when_idle(self, idle: float = IDLE) -> NoReturn:
-        """Empty the WAL each time that nothing was written for `idle` seconds; a service, until it is cancelled."""
+        """Empty the WAL each time that nothing was written for `idle` seconds, or as soon as those let it who read then.
+
+        A service, until it is cancelled.
+        """
         while True:
             await self._written.wait()
             while self._written.is_set():
                 self._written = anyio.Event()
                 await anyio.sleep(idle)
-            await anyio.to_thread.run_sync(self._writer.truncate, limiter=self._writing)
+            while not await anyio.to_thread.run_sync(self._writer.truncate, limiter=self._writing):
+                await anyio.sleep(idle)
 
     async def close(self) -> None:
         """Empty the WAL and close, once what is being written is done.  What comes later gets a StoreError."""

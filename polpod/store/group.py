@@ -9,7 +9,8 @@ Rules:
    in parts fails as a whole: it has a savepoint for each part, and none around them, for which SQLite would have to
    keep what every part changes.
 3. Nobody is answered before the commit.  A commit that fails for want of space or of the lock has not happened; one
-   that fails in another way is in doubt: nobody is answered, and nothing is carried out any more.
+   that fails in another way is in doubt: nobody is answered, and nothing is carried out any more.  What is committed
+   has its space in the database file, so that the WAL can always be emptied into it (store/wal.py).
 4. A group is as durable as the most demanding of its bodies.
 5. Everything here but `submit` and `withdraw` happens in one thread at a time; those two may be called from another.
 """
@@ -23,7 +24,7 @@ from typing import Generic, TypeVar, cast
 
 from msgspec import Struct
 
-from polpod.errors import CommitInDoubt, DiskFull, StoreError, Undecodable
+from polpod.errors import CommitInDoubt, DiskFull, PolpodError, StoreError, Undecodable
 from polpod.model.events import Event
 from polpod.store.migrate import Schema
 from polpod.store.sqlite import Connection, primary_code, translate
@@ -143,8 +144,8 @@ class GroupCommit(Generic[T]):
     def close(self) -> None:
         if self.broken is None:
             self.truncate()
-        self._wal.close()
         self._db.close()
+        self._wal.close()
 
     def _take(self) -> list[Ticket[T, object]]:
         tickets: list[Ticket[T, object]] = []
@@ -183,7 +184,7 @@ class GroupCommit(Generic[T]):
                 self._durable = durable
             self._db.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
-            self._fail(tickets, error)
+            self._fail(tickets, translate(error, self._db.path))
             return False
         return True
 
@@ -209,18 +210,22 @@ class GroupCommit(Generic[T]):
 
     def _commit(self, tickets: Sequence[Ticket[T, object]]) -> bool:
         try:
+            if not self._wal.reserve():
+                self._db.execute("ROLLBACK")
+                self._fail(tickets, DiskFull(f"{self._db.path}: no space left"))
+                return False
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
             if primary_code(error) not in _NOT_DONE:
                 raise
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            self._fail(tickets, error)
+            self._fail(tickets, translate(error, self._db.path))
             return False
         if self.after_commit is not None:
             self.after_commit()
         return True
 
-    def _fail(self, tickets: Sequence[Ticket[T, object]], error: sqlite3.Error) -> None:
+    def _fail(self, tickets: Sequence[Ticket[T, object]], error: PolpodError) -> None:
         for ticket in tickets:
-            ticket.fail(translate(error, self._db.path))
+            ticket.fail(error)

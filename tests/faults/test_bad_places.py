@@ -10,6 +10,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 from kit.client import Refused
+from kit.disk import Disk, small_disk
 from kit.fault import fault
 from kit.host import Host
 from kit.other_user import NOBODY
@@ -222,34 +224,14 @@ def test_a_daemon_whose_state_directory_is_gone_ends_and_says_so(host: Host) -> 
 
 
 @pytest.fixture
-def small(host: Host) -> Iterator[Host]:
-    """A state directory on a disk of its own, of 4 MiB."""
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=0700", "polpod-test", host.paths.path], check=True)
-    try:
+def disk(host: Host) -> Iterator[Disk]:
+    """The state directory's own, of 4 MiB."""
+    with small_disk(host.paths.path, "4m") as disk:
         host.configure()
-        yield host
+        yield disk
         if host.daemon is not None and host.daemon.poll() is None:
             host.stop()
-    finally:
-        subprocess.run(["umount", "--lazy", host.paths.path], check=True)
-        host.configure()
-
-
-def _resize(host: Host, size: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,size={size}", host.paths.path], check=True)
-
-
-def filler(host: Host) -> Path:
-    return Path(host.paths.path, "filler")
-
-
-def fill(host: Host, leave: int = 0) -> None:
-    """Use up the disk of the state directory."""
-    space = os.statvfs(host.paths.path)
-    with filler(host).open("ab", buffering=0) as file, suppress(OSError):
-        file.write(bytes(max(0, space.f_bavail * space.f_frsize - leave)))
-        while not leave:
-            file.write(bytes(4096))
+    host.configure()
 
 
 def refused_for_space(host: Host, **fields: Any) -> bool:
@@ -267,112 +249,144 @@ def refused_for_space(host: Host, **fields: Any) -> bool:
     return "error" in answer
 
 
-# Only root can mount a disk; what others can have is a reserve, the last test here.
-if ROOT:
+@fault(
+    49,
+    "the disk of the state directory is full",
+    promise="Submits are refused as `disk_full` (exit code 75) and nothing starts; reads and what runs go on, and outcomes are "
+    "kept in space that was taken before. As soon as there is space everything goes on by itself.",
+    injected="a tmpfs of 4 MiB that is filled to the last page while a job runs and a task waits for its turn",
+    seen_failing="trying again what must be written (services/insist.py)",
+)
+@pytest.mark.root
+def test_f49_on_a_full_disk_work_is_refused_and_what_runs_is_recorded(host: Host, disk: Disk) -> None:
+    host.configure(maxConcurrency=1)
+    host.start()
+    go = host.root / "go"
+    running = host.submit(shell=f"while [ ! -e {go} ]; do sleep 0.02; done; exit 7")
+    host.running(running)
+    waiting = host.submit("true")
+    disk.fill()
+    until(lambda: refused_for_space(host, description="d" * 100_000), "the disk is full")
+    argv = [
+        sys.executable,
+        "-m",
+        "polpoctl",
+        "submit",
+        "--socket",
+        host.socket,
+        "--hold",
+        "--title",
+        "t" * 1000,
+        "true",
+    ]
+    until(lambda: subprocess.run(argv, capture_output=True).returncode == 75, "polpoctl says that it is to try again")
+    assert host.task(running)["state"] == "running"
+    assert host.task(waiting)["status"] == "pending"
+    assert host.call("daemon.status")["tasks"]
+    go.touch()
+    pid = host.runs(running)[0]["pid"]
+    until(lambda: not Path(f"/proc/{pid}").exists(), "its runner has ended, whatever the disk says")
+    assert host.daemon is not None
+    assert host.daemon.poll() is None
+    disk.free()
+    task = host.finished(running)
+    assert (task["result"]["exit_code"], task["retries"], task["recoveries"]) == (7, 0, 0)
+    assert len(host.runs(running)) == 1
+    assert host.finished(waiting)["status"] == "done"
+    assert host.finished(host.submit("true"))["status"] == "done"
 
-    def test_on_a_full_disk_work_is_refused_and_what_runs_is_recorded(small: Host) -> None:
-        small.start()
-        go = small.root / "go"
-        running = small.submit(shell=f"while [ ! -e {go} ]; do sleep 0.02; done; exit 7")
-        small.running(running)
-        fill(small)
-        until(lambda: refused_for_space(small, description="d" * 100_000), "the disk is full")
-        assert small.task(running)["state"] == "running"
-        assert small.call("daemon.status")["tasks"]
-        go.touch()
-        pid = small.runs(running)[0]["pid"]
-        until(lambda: not Path(f"/proc/{pid}").exists(), "its runner has ended, whatever the disk says")
-        assert small.daemon is not None
-        assert small.daemon.poll() is None
-        filler(small).unlink()
-        task = small.finished(running)
-        assert (task["result"]["exit_code"], task["retries"], task["recoveries"]) == (7, 0, 0)
-        assert len(small.runs(running)) == 1
-        assert small.finished(small.submit("true"))["status"] == "done"
-        assert "Traceback" not in small.log()
 
-    def test_a_daemon_killed_on_a_full_disk_loses_nothing(small: Host) -> None:
-        small.start()
-        go = small.root / "go"
-        running = small.submit(shell=f"while [ ! -e {go} ]; do sleep 0.02; done; exit 7")
-        held = [small.submit("true", hold=True) for _ in range(10)]
-        pid = small.running(running)["pid"]
-        fill(small)
-        small.kill()
-        go.touch()
-        until(lambda: not Path(f"/proc/{pid}").exists(), "its runner has ended, whatever the disk says")
-        started = small.start(wait=False)
-        with suppress(subprocess.TimeoutExpired):  # it may live without space, or say that it cannot
-            assert started.wait(3) == 1
-            assert "no space" in small.log() or "No space" in small.log()
-        assert "Traceback" not in small.log()
-        filler(small).unlink()
-        if started.poll() is not None:
-            small.start()
-        until(small._answers, "it answers")
-        task = small.finished(running)
-        assert (task["result"]["exit_code"], task["retries"], task["recoveries"]) == (7, 0, 0)
-        assert [t["id"] for t in small.call("task.list", select={"status": ["pending"]})["tasks"]] == held
+@pytest.mark.root
+def test_a_daemon_killed_on_a_full_disk_loses_nothing(host: Host, disk: Disk) -> None:
+    host.start()
+    go = host.root / "go"
+    running = host.submit(shell=f"while [ ! -e {go} ]; do sleep 0.02; done; exit 7")
+    held = [host.submit("true", hold=True) for _ in range(10)]
+    pid = host.running(running)["pid"]
+    disk.fill()
+    host.kill()
+    go.touch()
+    until(lambda: not Path(f"/proc/{pid}").exists(), "its runner has ended, whatever the disk says")
+    started = host.start(wait=False)
+    with suppress(subprocess.TimeoutExpired):  # it may live without space, or say that it cannot
+        assert started.wait(3) == 1
+        assert "no space" in host.log() or "No space" in host.log()
+    assert "Traceback" not in host.log()
+    disk.free()
+    if started.poll() is not None:
+        host.start()
+    until(host._answers, "it answers")
+    task = host.finished(running)
+    assert (task["result"]["exit_code"], task["retries"], task["recoveries"]) == (7, 0, 0)
+    assert [t["id"] for t in host.call("task.list", select={"status": ["pending"]})["tasks"]] == held
 
-    def test_a_daemon_that_dies_on_a_full_disk_comes_back_and_says_what_runs(small: Host) -> None:
-        """The files that SQLite shares are made anew at a start, and others may have taken their place (F49)."""
-        _resize(small, "16m")
-        small.start()
-        until(lambda: os.path.exists(small.paths.ballast), "there is ballast")
-        go = small.root / "go"
-        running = small.submit(shell=f"while [ ! -e {go} ]; do sleep 0.02; done; exit 7")
-        small.running(running)
-        fill(small)
-        small.kill()
-        for shared in Path(small.paths.path).glob("*-shm"):
-            shared.unlink()
-        fill(small)
-        small.start()
-        assert small.task(running)["state"] == "running"
-        assert not os.path.exists(small.paths.ballast)
-        go.touch()
-        filler(small).unlink()
-        assert small.finished(running)["result"]["exit_code"] == 7
 
-    def test_a_start_on_a_full_disk_says_so(small: Host) -> None:
-        fill(small)
-        ended, output = polpod("--root", str(small.root))
-        assert (ended, "Traceback" in output) == (1, False), output
-        assert "space" in output
-        filler(small).unlink()
-        small.start()
+@pytest.mark.root
+def test_a_daemon_that_dies_on_a_full_disk_comes_back_and_says_what_runs(host: Host, disk: Disk) -> None:
+    """The files that SQLite shares are made anew at a start, and others may have taken their place (F49)."""
+    disk.remount("size=16m")
+    host.start()
+    until(lambda: os.path.exists(host.paths.ballast), "there is ballast")
+    go = host.root / "go"
+    running = host.submit(shell=f"while [ ! -e {go} ]; do sleep 0.02; done; exit 7")
+    host.running(running)
+    disk.fill()
+    host.kill()
+    for shared in Path(host.paths.path).glob("*-shm"):
+        shared.unlink()
+    disk.fill()
+    host.start()
+    assert host.task(running)["state"] == "running"
+    assert not os.path.exists(host.paths.ballast)
+    go.touch()
+    disk.free()
+    assert host.finished(running)["result"]["exit_code"] == 7
 
-    def test_a_first_start_on_a_full_disk_leaves_nothing_that_keeps_it_from_the_next(small: Host) -> None:
-        Path(small.paths.config).unlink()
-        fill(small)
-        refuses(small, status=1, says="space")
-        filler(small).unlink()
-        small.start()
 
-    def test_below_the_reserve_nothing_starts_and_it_goes_on_by_itself(small: Host) -> None:
-        small.configure(reserve=2 * MIB, maxConcurrency=1)
-        small.start()
-        go = small.root / "go"
-        running = small.submit(shell=f"while [ ! -e {go} ]; do sleep 0.02; done; exit 7")
-        small.running(running)
-        ready = small.submit("true")
-        fill(small, leave=MIB)
-        with pytest.raises(Refused, match="2 MiB") as refused:
-            small.submit("true")
-        assert refused.value.word == "disk_full"
-        with pytest.raises(Refused) as refused:
-            small.call("task.submit_many", tasks=[{"shell": "true"}])
-        assert refused.value.word == "disk_full"
-        go.touch()
-        assert small.finished(running)["result"]["exit_code"] == 7
-        until(lambda: small.call("daemon.status")["launcher"]["paused"], "the launcher says why it starts nothing")
-        assert "MiB" in small.call("daemon.status")["launcher"]["paused"]
-        assert not small.call("daemon.health")["ok"]
-        assert any("MiB" in sentence for sentence in small.call("task.why", id=ready)["sentences"])
-        assert small.task(ready)["status"] == "pending"
-        filler(small).unlink()
-        assert small.finished(ready)["status"] == "done"
-        assert small.call("daemon.health")["ok"]
+@pytest.mark.root
+def test_a_start_on_a_full_disk_says_so(host: Host, disk: Disk) -> None:
+    disk.fill()
+    ended, output = polpod("--root", str(host.root))
+    assert (ended, "Traceback" in output) == (1, False), output
+    assert "space" in output
+    disk.free()
+    host.start()
+
+
+@pytest.mark.root
+def test_a_first_start_on_a_full_disk_leaves_nothing_that_keeps_it_from_the_next(host: Host, disk: Disk) -> None:
+    Path(host.paths.config).unlink()
+    disk.fill()
+    refuses(host, status=1, says="space")
+    disk.free()
+    host.start()
+
+
+@pytest.mark.root
+def test_below_the_reserve_nothing_starts_and_it_goes_on_by_itself(host: Host, disk: Disk) -> None:
+    host.configure(reserve=2 * MIB, maxConcurrency=1)
+    host.start()
+    go = host.root / "go"
+    running = host.submit(shell=f"while [ ! -e {go} ]; do sleep 0.02; done; exit 7")
+    host.running(running)
+    ready = host.submit("true")
+    disk.fill(leave=MIB)
+    with pytest.raises(Refused, match="2 MiB") as refused:
+        host.submit("true")
+    assert refused.value.word == "disk_full"
+    with pytest.raises(Refused) as refused:
+        host.call("task.submit_many", tasks=[{"shell": "true"}])
+    assert refused.value.word == "disk_full"
+    go.touch()
+    assert host.finished(running)["result"]["exit_code"] == 7
+    until(lambda: host.call("daemon.status")["launcher"]["paused"], "the launcher says why it starts nothing")
+    assert "MiB" in host.call("daemon.status")["launcher"]["paused"]
+    assert not host.call("daemon.health")["ok"]
+    assert any("MiB" in sentence for sentence in host.call("task.why", id=ready)["sentences"])
+    assert host.task(ready)["status"] == "pending"
+    disk.free()
+    assert host.finished(ready)["status"] == "done"
+    assert host.call("daemon.health")["ok"]
 
 
 def test_a_reserve_larger_than_the_disk_is_a_full_disk(host: Host) -> None:

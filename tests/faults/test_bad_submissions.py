@@ -202,37 +202,6 @@ def test_a_log_that_cannot_be_written_fails_that_attempt_and_names_the_path(serv
     assert served.call("task.logs", id="3")["end"] is True
 
 
-def test_a_log_directory_replaced_by_a_file_fails_attempts_until_it_is_back(served: Host) -> None:
-    running = served.submit(shell="while [ ! -e go ]; do sleep 0.02; done; echo said; exit 3")
-    served.running(running)
-    logs = Path(served.paths.logs)
-    logs.rename(served.root / "aside")
-    logs.touch()
-    for _ in range(3):
-        run = not_started(served, served.submit("true"))
-        assert str(logs) in run["error"]
-    with pytest.raises(Refused, match=str(logs)):
-        served.call("task.logs", id="2")
-    (served.root / "go").touch()
-    assert served.finished(running)["result"]["exit_code"] == 3
-    logs.unlink()
-    (served.root / "aside").rename(logs)
-    good(served)
-    assert served.call("task.logs", id=running)["data"]
-
-
-def test_a_log_directory_without_permission_fails_attempts_until_it_is_given(host: Host) -> None:
-    host.start(under=WITHOUT_OVERRIDE)
-    logs = Path(host.paths.logs)
-    logs.chmod(0o500)
-    run = not_started(host, host.submit("true"))
-    assert host.paths.log(run["id"]) in run["error"]
-    assert "EACCES" in run["error"] or "Permission denied" in run["error"]
-    logs.chmod(0o700)
-    good(host)
-    assert "Traceback" not in host.log()
-
-
 @pytest.mark.parametrize("name", ["logs", "tmp"])
 def test_a_directory_that_somebody_cleaned_up_is_made_again_and_a_live_run_survives_it(served: Host, name: str) -> None:
     running = served.submit(shell="while [ ! -e go ]; do sleep 0.02; done; exit 3")

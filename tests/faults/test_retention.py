@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kit.fault import fault
 from kit.host import Host
 from kit.waiting import until
 
@@ -127,19 +128,29 @@ def test_a_spec_goes_with_the_last_task_that_has_it(host: Host) -> None:
     assert host.finished(third)["status"] == "done"
 
 
-def test_of_too_many_runs_the_oldest_go_and_never_those_of_work_that_is_not_finished(host: Host) -> None:
-    host.configure(retention={"runs": 3})
+@fault(
+    60,
+    "retention takes the log of what runs, or of what failed and nobody has seen yet",
+    promise="Only finished tasks that nothing waits for go, the oldest first, whole and with their logs; a run that lives, one "
+    "that is not collected, and those of a task that is not over stay, whatever the limit. `store prune --dry-run` says "
+    "what would go.",
+    injected="a limit of four runs beside a job that is tried again, a task that waits for its retry, and four that failed",
+    seen_failing="keeping the runs of a task that is not finished (rules/retention.py)",
+)
+def test_f60_of_too_many_runs_the_oldest_go_and_never_those_of_work_that_is_not_finished(host: Host) -> None:
+    host.configure(retention={"runs": 4})
     host.start()
     waiting = host.submit("false", max_retries=1, retry_delay=1000)
     until(lambda: host.task(waiting)["retries"] == 1, "it waits for its retry")
+    live = host.submit(shell="[ $POLPO_ATTEMPT = 1 ] || exec sleep 1000; exit 1", max_retries=1, retry_delay=0.01)
+    until(lambda: len(host.runs(live)) == 2, "it runs again")
+    host.running(live)
     tasks = []
     for _ in range(4):
         tasks.append(host.submit("false", max_retries=int(not tasks), retry_delay=0.01))
         host.finished(tasks[-1])
-    live = host.submit("sleep", "1000")
-    host.running(live)
     collected = "SELECT count(*) FROM runs WHERE collected_at IS NOT NULL"
-    until(lambda: rows(host.paths.runs_db, collected) == [6], "all that ended is collected")
+    until(lambda: rows(host.paths.runs_db, collected) == [7], "all that ended is collected")
 
     would = host.call("store.prune", dry_run=True)
     assert (would["tasks"], would["runs"]) == (3, 4)
@@ -147,7 +158,9 @@ def test_of_too_many_runs_the_oldest_go_and_never_those_of_work_that_is_not_fini
     done = host.call("store.prune")
     assert done | {"events": 0} == would | {"events": 0}
     assert task_ids(host) == {waiting, live, tasks[-1]}
-    assert {run["task_id"] for run in host.call("run.list")["runs"]} == {waiting, live, tasks[-1]}
+    kept = host.call("run.list")["runs"]
+    assert sorted(run["task_id"] for run in kept) == sorted([waiting, live, live, tasks[-1]])
+    assert {path.name for path in Path(host.paths.logs).glob("[0-9]*.log")} == {f"{run['id']}.log" for run in kept}
     assert host.call("store.prune")["runs"] == 0
 
 

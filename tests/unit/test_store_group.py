@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -173,6 +174,17 @@ def test_after_disk_full_the_wal_is_the_first_to_give_room(engine: GroupCommit[T
         engine.write(put("big", BIG))
     engine.write(put("small"))
     assert wal.stat().st_size < before / 2
+
+
+def test_what_is_committed_has_its_space_in_the_database(engine: GroupCommit[Tx], db: Watched) -> None:
+    """F49: so that a WAL which fills the disk can be emptied."""
+    for number in range(20):
+        engine.write(put(str(number), BIG))
+        (pages,) = db.execute("PRAGMA page_count").fetchone()
+        assert os.stat(db.path).st_blocks * 512 >= pages * 4096
+    assert os.path.getsize(f"{db.path}-wal") > 20 * len(BIG), "nothing of it was copied yet"
+    assert engine.truncate()
+    assert os.path.getsize(db.path) == pages * 4096
 
 
 def test_a_body_that_goes_on_after_disk_full_does_not_succeed(tmp_path: Path) -> None:

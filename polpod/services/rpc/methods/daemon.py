@@ -48,6 +48,7 @@ async def health(call: Call, params: Nothing) -> dict[str, object]:
         "recovered": instance.recovered.is_set(),
         "accepting": not instance.stopping.is_set(),
         "disk": not instance.disk_is_full(),
+        "wal": not instance.wal_is_long(),
         "launcher": instance.launcher_paused is None,
         "stuck": not call.desk.killer.stuck,
     }
