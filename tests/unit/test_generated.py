@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from kit.fault import ELSEWHERE, LAST
 
 import polpod
 from polpod.model.submissions import Submission
@@ -67,6 +68,11 @@ def test_the_reference_links_to_types_that_it_has() -> None:
     links = set(re.findall(r"\(#([^)]+)\)", page))
     assert links
     assert links <= {heading.lower() for heading in re.findall(r"^### (.+)$", page, re.MULTILINE)}
+
+
+def test_every_entry_of_the_fault_suite_has_its_test_or_its_reason() -> None:
+    tested, elsewhere = GENERATE.faults().keys(), ELSEWHERE.keys()
+    assert sorted([*tested, *elsewhere]) == list(range(1, LAST + 1))
 
 
 # rpc.discover: the essentials of OpenRPC 1.3's meta-schema, and that its schemas are schemas.
