@@ -131,7 +131,7 @@ def test_keep_leaves_the_runs_alone(host: Host) -> None:
     host.configure(onShutdown="keep")
     host.start()
     go = host.root / "go"
-    task_id = host.submit(shell=f"{waits_for(go)}; exit 4")
+    task_id = host.submit(shell=waits_for(go, "exit 4"))
     run = host.running(task_id)
     assert host.stop() == 0
     assert alive(run["pid"])
