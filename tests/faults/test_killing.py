@@ -17,6 +17,7 @@ from kit.fabricated import fabricate, marks_of, runs_db
 from kit.fault import fault
 from kit.host import Host
 from kit.invariants import Ledger, read_runs
+from kit.jobs import STUBBORN, waits_for
 from kit.namespaces import in_pid_namespace, stranger
 from kit.processes import alive, ended_at_last, state, with_env
 from kit.unkillable import unanswering
@@ -28,11 +29,6 @@ LEVELS = (pytest.param("auto", marks=pytest.mark.root), "session")
 """Settings of `containment`: a cgroup for each run, which takes root here, and none."""
 
 MARK = "POLPOD_TEST_MARK"
-
-
-def waits_for(go: Path, then: str = "exit 0") -> str:
-    """A shell text that goes on once the file is there."""
-    return f"while [ ! -e {go} ]; do sleep 0.02; done; {then}"
 
 
 def cancel(host: Host, task_id: str) -> None:
@@ -228,7 +224,7 @@ def test_f37_a_shell_and_its_commands_end_together(host: Host, containment: str)
 )
 def test_f38_a_job_that_ignores_sigterm_is_killed_after_its_grace(host: Host) -> None:
     host.start()
-    task_id = host.submit(shell="trap '' TERM; echo up; while :; do sleep 0.02; done", env=marked(host), kill_grace=1.5)
+    task_id = host.submit(shell=STUBBORN, env=marked(host), kill_grace=1.5)
     run = host.running(task_id)
     until(lambda: os.path.getsize(run["log_path"]) > 0, "it ignores SIGTERM from now on")
     cancel(host, task_id)

@@ -14,6 +14,7 @@ from kit.fabricated import runs_db
 from kit.fault import fault
 from kit.host import Host
 from kit.invariants import Ledger
+from kit.jobs import waits_for
 from kit.namespaces import time_namespace
 from kit.processes import alive, state, zygote
 from kit.waiting import until
@@ -25,11 +26,6 @@ TEN_YEARS = 10 * 365.25 * 24 * HOUR
 @pytest.fixture
 def clock(host: Host) -> Clock:
     return Clock(host.root / "clock")
-
-
-def waits_for(go: Path, then: str = "exit 0") -> str:
-    """A shell text that goes on once the file is there."""
-    return f"while [ ! -e {go} ]; do sleep 0.02; done; {then}"
 
 
 def once(mark: Path, then: str) -> str:
