@@ -7,9 +7,9 @@ header's salts, so a frame belongs to this round if its salts are the header's. 
 opening and closing it drops no lock of SQLite's.
 
 A checkpoint makes the database longer by the pages that are new.  On a full disk it could not, and the WAL, which may be
-what fills it, would never be let go.  So the space for these pages is taken before they are committed: the database file
-is made as long as they will make it, and a little longer, since runners add pages without asking.  SQLite goes by the
-number of pages in the file's header, and cuts the file to it at the end of a whole checkpoint.
+what fills it, would never be let go.  So where space is scarce it is taken before these pages are committed: the database
+file is made as long as they will make it, and a little longer, since runners add pages without asking.  SQLite goes by
+the number of pages in the file's header, and cuts the file to it at the end of a whole checkpoint.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from polpod.store.sqlite import Connection
 
 PAGES = 1000
 """Frames after which their pages are copied into the database."""
+
+SCARCE = 64 * 2**20
+"""Bytes free above which a checkpoint will find its room, and nothing is taken in advance."""
 
 ROOM = 64
 """Pages by which the database file is longer than it must be, where there is space."""
@@ -62,6 +65,9 @@ class Wal:
 
     def reserve(self) -> bool:
         """Take the space that a checkpoint of the open transaction will need; False: there is none."""
+        space = os.fstatvfs(self._database)
+        if space.f_bavail * space.f_frsize >= SCARCE:
+            return True
         (pages,) = self._db.execute("PRAGMA page_count").fetchone()
         size = os.fstat(self._database).st_size
         if size >= (pages + ROOM // 2) * self._page:

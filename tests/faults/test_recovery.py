@@ -286,7 +286,7 @@ def test_f06_a_kill_is_climbed_on_after_a_restart_in_its_grace(host: Host, runne
     if runner == "dead":
         os.kill(run["pid"], signal.SIGKILL)
     if runner == "stopped":  # and that for so long that it is the daemon's turn
-        with runs_db(host) as db:
+        with runs_db(host.paths) as db:
             db.execute("UPDATE runs SET kill_mono = kill_mono - ?", (int((GRACE + 1) * 1e9),))
     host.start()
     assert host.finished(task_id, bound=GRACE - 1)["status"] == "cancelled"

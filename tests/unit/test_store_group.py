@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kit.disk import small_disk
 
 from polpod.errors import AlreadyExists, CommitInDoubt, DiskFull, StoreError, Unavailable
 from polpod.model.events import Event
@@ -176,15 +177,26 @@ def test_after_disk_full_the_wal_is_the_first_to_give_room(engine: GroupCommit[T
     assert wal.stat().st_size < before / 2
 
 
-def test_what_is_committed_has_its_space_in_the_database(engine: GroupCommit[Tx], db: Watched) -> None:
+@pytest.mark.root
+def test_where_space_is_scarce_what_is_committed_has_its_own_in_the_database(tmp_path: Path) -> None:
     """F49: so that a WAL which fills the disk can be emptied."""
-    for number in range(20):
-        engine.write(put(str(number), BIG))
-        (pages,) = db.execute("PRAGMA page_count").fetchone()
-        assert os.stat(db.path).st_blocks * 512 >= pages * 4096
-    assert os.path.getsize(f"{db.path}-wal") > 20 * len(BIG), "nothing of it was copied yet"
-    assert engine.truncate()
-    assert os.path.getsize(db.path) == pages * 4096
+    with small_disk(str(tmp_path), "48m"):
+        db = open_writer(str(tmp_path / "state.db"), TASKS.schema)
+        engine = GroupCommit(db, TASKS)
+        for number in range(20):
+            engine.write(put(str(number), BIG))
+            (pages,) = db.execute("PRAGMA page_count").fetchone()
+            assert os.stat(db.path).st_blocks * 512 >= pages * 4096
+        assert os.path.getsize(f"{db.path}-wal") > 20 * len(BIG), "nothing of it was copied yet"
+        assert engine.truncate()
+        assert os.path.getsize(db.path) == pages * 4096
+        engine.close()
+
+
+def test_where_there_is_space_nothing_is_taken_in_advance(engine: GroupCommit[Tx], db: Watched) -> None:
+    before = os.path.getsize(db.path)
+    engine.write(put("1", BIG))
+    assert os.path.getsize(db.path) == before
 
 
 def test_a_body_that_goes_on_after_disk_full_does_not_succeed(tmp_path: Path) -> None:
