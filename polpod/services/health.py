@@ -79,6 +79,8 @@ class Health:
             return
         if run.started_mono is not None:
             vitals = msgspec.structs.replace(vitals, started=run.started_mono / 1e9)
+        else:  # its runner has not come to its claim, and nobody can say yet that it takes too long
+            vitals = msgspec.structs.replace(vitals, started=time.monotonic(), active=time.monotonic())
         if vitals.stale_threshold:
             signs = await trio.to_thread.run_sync(_signs, run)
             vitals = looked(vitals, time.monotonic())

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -19,7 +20,7 @@ from kit.host import Host
 from kit.invariants import Ledger, read_runs
 from kit.jobs import STUBBORN, waits_for
 from kit.namespaces import in_pid_namespace, stranger
-from kit.processes import alive, ended_at_last, state, with_env
+from kit.processes import alive, ended_at_last, holders, state, with_env
 from kit.unkillable import unanswering
 from kit.waiting import until
 
@@ -311,6 +312,19 @@ def test_f41_a_limit_and_the_job_s_own_end_make_one_outcome(host: Host) -> None:
         ("done", "completed", "exited", 0, None),
         ("failed", "killed", "timeout", None, signal.SIGTERM),
     }
+    settle(host)
+
+
+def test_a_limit_counts_from_the_start_and_not_before_it(host: Host) -> None:
+    host.start(POLPOD_CRASH_AT="runner.go", POLPOD_CRASH_SIGNAL="SIGSTOP")
+    task_id = host.submit("true", max_duration=0.3)
+    (runner,) = until(lambda: holders(host.paths.run(1).lock), "its runner is there")
+    until(lambda: state(runner) == "T", "it hangs before its claim")
+    end = time.monotonic() + 0.7
+    until(lambda: time.monotonic() > end, "the time is over that it may run")
+    os.kill(runner, signal.SIGCONT)
+    assert host.finished(task_id)["status"] == "done"
+    assert len(host.runs(task_id)) == 1
     settle(host)
 
 
