@@ -307,11 +307,10 @@ def test_f41_a_limit_and_the_job_s_own_end_make_one_outcome(host: Host) -> None:
         task = host.finished(task_id)
         (run,) = host.runs(task_id)
         assert (task["result"]["status"], task["result"]["reason"]) == (run["status"], run["reason"])
-        outcomes.add((task["status"], run["status"], run["reason"], run["exit_code"], run["signal"]))
-    assert outcomes <= {
-        ("done", "completed", "exited", 0, None),
-        ("failed", "killed", "timeout", None, signal.SIGTERM),
-    }
+        outcomes.add((task["status"], run["status"], run["reason"]))
+        # How a job ended that was signalled is a fact beside the outcome: in that moment it may have exited by itself.
+        assert run["status"] == "killed" or (run["exit_code"], run["signal"]) == (0, None)
+    assert outcomes <= {("done", "completed", "exited"), ("failed", "killed", "timeout")}
     settle(host)
 
 
