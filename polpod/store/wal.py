@@ -27,7 +27,7 @@ SCARCE = 64 * 2**20
 """Bytes free above which a checkpoint will find its room, and nothing is taken in advance."""
 
 ROOM = 64
-"""Pages by which the database file is longer than it must be, where there is space."""
+"""Pages by which the database file is made longer than it must be, where there is space."""
 
 _HEADER = 32
 _FRAME_HEADER = 24
@@ -70,9 +70,9 @@ class Wal:
             return True
         (pages,) = self._db.execute("PRAGMA page_count").fetchone()
         size = os.fstat(self._database).st_size
-        if size >= (pages + ROOM // 2) * self._page:
+        if size >= pages * self._page:  # a transaction that adds no page leaves the file alone (F53)
             return True
-        return self._lengthen(size, pages + ROOM) or size >= pages * self._page or self._lengthen(size, pages)
+        return self._lengthen(size, pages + ROOM) or self._lengthen(size, pages)
 
     def _lengthen(self, size: int, pages: int) -> bool:
         try:
