@@ -118,5 +118,8 @@ def submit_many(client: Client, tasks: Sequence[dict[str, Any]], **defaults: Any
 def seconds(command: Sequence[str], environment: dict[str, str]) -> float:
     """How long a command takes, from before it is launched until it was reaped; it must succeed."""
     started = time.perf_counter()
-    subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
-    return time.perf_counter() - started
+    ended = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
+    taken = time.perf_counter() - started
+    if ended.returncode:
+        raise RuntimeError(f"{command[0]} ended with {ended.returncode}: {ended.stderr.decode()}")
+    return taken

@@ -1,4 +1,6 @@
-"""Whether the everyday calls grow with what is stored: half of it finished, half of it waiting."""
+"""Whether the everyday calls grow with what is stored: half of it finished, half of it waiting.
+
+`polpoctl list` without a limit prints every task that waits, so it has to grow, and no bound is set on it."""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from bench.daemon import daemon, seconds, submit_many
 from bench.figures import Figure, latency, most
 
 SIZES = (0, 1_000, 10_000, 100_000)
+PRINTS_ALL = "polpoctl list"
 FULL_PAGE = 1_000
 """What the largest size is compared with: an empty list has nothing to show, here a page is full."""
 ROUNDS = 30
@@ -25,7 +28,7 @@ COMMANDS = {
     "polpoctl status": ("status",),
     "polpoctl submit": ("submit", "--hold", "--", "true"),
     "polpoctl list --limit 100": ("list", "--limit", "100"),
-    "polpoctl list": ("list",),
+    PRINTS_ALL: ("list",),
 }
 
 
@@ -46,7 +49,7 @@ def run() -> Iterator[Figure]:
                 if size == FULL_PAGE:
                     full[name] = statistics.median(taken)
                 figure = latency(f"{name}, {size:,} stored", taken)
-                if size == SIZES[-1]:
+                if size == SIZES[-1] and name != PRINTS_ALL:
                     figure = most(figure, 1000 * GROWTH * full[name], f"within {GROWTH}× of {FULL_PAGE:,} stored")
                 yield figure
 
