@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta, Struct, field
 
+from polpod.durable import sync
 from polpod.errors import StartError
 from polpod.model.agents import Agent, Queue
 
@@ -116,9 +117,9 @@ def write(path: str, text: str) -> None:
     try:
         with open(temporary, "w") as file:
             file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        sync(temporary)
         os.rename(temporary, path)
+        sync(os.path.dirname(path))
     except OSError:
         with suppress(OSError):
             os.unlink(temporary)

@@ -87,8 +87,9 @@ def work(until: int) -> int:
     """Submit without a pause, telling of each answer; the cut comes after `until` tasks were seen to be done."""
     from kit.client import Client
 
-    os.makedirs(f"{ROOT}/.polpo", mode=0o700, exist_ok=True)
-    Path(f"{ROOT}/.polpo/polpo.json").write_text('{"settings": {"maxConcurrency": 4, "reserve": 0}}')
+    _polpoctl("init")
+    _polpoctl("config", "set", "settings.maxConcurrency", "4")
+    _polpoctl("config", "set", "settings.reserve", "0")
     with _daemon(), Client(f"{ROOT}/.polpo/polpod.sock", timeout=300) as client:
         told: set[str] = set()
         while True:
@@ -130,6 +131,10 @@ def check() -> int:
     return 0
 
 
+def _polpoctl(*words: str) -> None:
+    subprocess.run([sys.executable, "-m", "polpoctl", "--root", ROOT, *words], stdout=subprocess.DEVNULL, check=True)
+
+
 def _moving(client: object) -> bool:
     counts = client.call("daemon.status")["tasks"]  # type: ignore[attr-defined]
     return any(counts.get(status) for status in ("pending", "assigned", "in_progress", "review"))
@@ -139,7 +144,7 @@ def _daemon() -> subprocess.Popen[bytes]:
     from kit.client import Client
     from kit.waiting import until
 
-    daemon = subprocess.Popen([sys.executable, "-m", "polpod", "--root", ROOT], cwd="/", stderr=subprocess.DEVNULL)
+    daemon = subprocess.Popen([sys.executable, "-m", "polpod", "--root", ROOT], cwd="/")
 
     def answers() -> bool:
         try:

@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import closing
 
+from polpod.durable import sync
 from polpod.errors import Conflict, DiskFull, NotFound, RequestError
 from polpod.store.sqlite import Connection, open_reader, translated
 
@@ -145,15 +146,6 @@ def copy_file(source: str, target: str) -> None:
     with open(target, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
         file.write(data)
     sync(target)
-
-
-def sync(path: str) -> None:
-    """Make a file, or the names in a directory, durable.  Raises OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _number(db: Connection, pragma: str) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from polpod.durable import sync
 from polpod.errors import SchemaTooNew, StoreError
 
 _SCRIPTS = Path(__file__).parent / "migrations"
@@ -102,14 +103,6 @@ def _backup(db: sqlite3.Connection, target: str) -> None:
         db.backup(copy)
     finally:
         copy.close()
-    _sync(partial)
+    sync(partial)
     os.replace(partial, target)
-    _sync(os.path.dirname(os.path.abspath(target)))
-
-
-def _sync(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    sync(os.path.dirname(os.path.abspath(target)))

@@ -18,8 +18,9 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+from polpod.durable import sync
 from polpod.errors import StoreError
-from polpod.store.backup import CONFIG_NAME, RUNS_NAME, TASKS_NAME, sync
+from polpod.store.backup import CONFIG_NAME, RUNS_NAME, TASKS_NAME
 from polpod.store.sqlite import translated
 
 _NAMES = (TASKS_NAME, RUNS_NAME, CONFIG_NAME)
