@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import sysconfig
@@ -90,7 +89,7 @@ def _boot(vm: str, disk: str, *options: str, inside: tuple[str, ...]) -> list[st
 
 
 def work(finished: int) -> int:
-    """Submit without a pause, telling of each answer; the cut comes after `until` tasks were seen to be done."""
+    """Submit without a pause, telling of each answer; the cut comes after `finished` tasks were seen to be done."""
     _polpoctl("init")
     _polpoctl("config", "set", "settings.maxConcurrency", "4")
     _polpoctl("config", "set", "settings.reserve", "0")
