@@ -31,6 +31,7 @@ LAYERS: dict[str, set[str]] = {
     "polpod.paths": set(),
     "polpod.errors": set(),
     "polpod.crash": set(),
+    "polpod.durable": set(),
     "polpod.wire": {"polpod.wire"},
     "polpod.model": {"polpod.model", "msgspec"},
     "polpod.rules": {"polpod.rules", "polpod.model", "polpod.errors", "msgspec"},
