@@ -97,14 +97,19 @@ class Cgroup:
 
     def wait_empty(self, timeout: float) -> bool:
         deadline = time.monotonic() + timeout
-        with suppress(FileNotFoundError), open(f"{self.path}/cgroup.events") as file:
-            changes = select.poll()
-            changes.register(file, select.POLLPRI)
-            while not self.empty():
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return False
-                changes.poll(left * 1000)
+        try:
+            with open(f"{self.path}/cgroup.events", "rb", buffering=0) as file:
+                changes = select.poll()
+                changes.register(file, select.POLLPRI)
+                # Read through what is polled: until then the kernel calls it changed, and poll returns at once.
+                while b"populated 0" not in os.pread(file.fileno(), 4096, 0):
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        return False
+                    changes.poll(left * 1000)
+        except OSError as exc:
+            if exc.errno not in VANISHED:
+                raise
         return True
 
     def kill(self) -> None:
