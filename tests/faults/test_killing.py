@@ -439,7 +439,7 @@ def test_f47_a_stale_run_is_over_before_the_next_one_starts(host: Host) -> None:
     alone, go = host.root / "alone", host.root / "go"
     # Whoever holds the lock is alone; a second one at the same time would say so, and exit with 9.
     script = f"exec 9> {alone}; flock -n 9 || exit 9; echo up; [ -e {go} ] && exit 0; > {go}; exec sleep 1000"
-    task_id = host.submit(shell=script, stale_threshold=0.5, max_retries=1, retry_delay=0, kill_grace=0.5)
+    task_id = host.submit(shell=script, stale_threshold=0.5, max_retries=1, retry_delay=0, kill_grace=30)
     run = host.running(task_id)
     until(go.exists, "the job works")
     for pid in (run["pid"], run["job_pid"]):

@@ -193,8 +193,8 @@ def test_waiting_for_a_cgroup_to_be_empty_sleeps(state: State) -> None:
     run = state.shell("echo up; exec sleep 1000", level="cgroup").start().said(b"up")
     assert run.cgroup is not None
     before = time.thread_time()
-    assert not run.cgroup.wait_empty(1)
-    assert time.thread_time() - before < 0.3, "it looked without a pause"
+    assert not run.cgroup.wait_empty(2)
+    assert time.thread_time() - before < 0.1, "it looked without a pause"
 
 
 @pytest.mark.parametrize("level", ["cgroup", "session"])
