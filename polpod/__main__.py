@@ -28,6 +28,8 @@ def parser() -> argparse.ArgumentParser:
         "--root", metavar="DIR", help="state lives in DIR/.polpo (else $POLPO_ROOT, nearest .polpo, per user)"
     )
     p.add_argument("--socket", metavar="PATH", help="listen here (else $POLPO_SOCKET, else DIR/.polpo/polpod.sock)")
+    p.add_argument("--zygote-socket", metavar="PATH", help="where systemd starts the processes that runs come from")
+    p.add_argument("--zygote", action="store_true", help=argparse.SUPPRESS)
     p.add_argument("--log-level", metavar="LEVEL", choices=LEVELS, default="info", help=", ".join(LEVELS))
     p.add_argument("--check-config", action="store_true", help="read polpo.json, say what is wrong with it, and exit")
     p.add_argument("--maintenance", nargs=argparse.REMAINDER, metavar="VERB", help=argparse.SUPPRESS)
@@ -38,6 +40,8 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Returns the exit status."""
     options = parser().parse_args()
+    if options.zygote:
+        os.execv(sys.executable, [sys.executable, "-I", "-m", "polpod.runner.zygote", "--unit"])
     os.umask(0o077)  # where others are let into the state directory, for the socket, its files stay ours (F84)
     logging.basicConfig(
         stream=sys.stderr, level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -53,7 +57,7 @@ def main() -> int:
             from polpod.maintenance import verbs
 
             return verbs.main(root, socket, ["config", "check"])
-        return _serve(root, socket)
+        return _serve(root, socket, options.zygote_socket)
     except StartError as exc:
         print(f"polpod: {exc}", file=sys.stderr)
         return exc.exit_code
@@ -66,13 +70,13 @@ def main() -> int:
         return 3 if isinstance(exc, NotFound) else 1
 
 
-def _serve(root: str, socket: str) -> int:
+def _serve(root: str, socket: str, zygote_socket: str | None) -> int:
     import trio
 
     from polpod import daemon
 
     try:
-        trio.run(daemon.main, daemon.Options(root, socket))
+        trio.run(daemon.main, daemon.Options(root, socket, zygote_socket))
     except BaseExceptionGroup as group:  # not `except*`, which would raise a group again
         if (error := _first(group)) is None:
             raise

@@ -53,6 +53,8 @@ log = logging.getLogger("polpod")
 class Options:
     root: str
     socket: str
+    zygote_socket: str | None
+    """Where systemd starts zygotes for us; None: they are our children."""
 
 
 def prepare(root: str) -> StateDirectory:
@@ -107,7 +109,7 @@ async def _open(options: Options, received: AsyncIterator[int]) -> None:
     tasks.subscribe(instance.journal.absorb)
     listener = listen(options.socket)
     try:
-        await _serve(instance, listener, held, ballast, received)
+        await _serve(instance, Zygote(instance.place, options.zygote_socket), listener, held, ballast, received)
     finally:
         listener.close()
         await tasks.close()
@@ -171,9 +173,14 @@ def assemble(instance: Instance, forks: Forks, nursery: trio.Nursery) -> Desk:
 
 
 async def _serve(
-    instance: Instance, listener: ListeningSocket, held: Held, ballast: Ballast, received: AsyncIterator[int]
+    instance: Instance,
+    zygote: Zygote,
+    listener: ListeningSocket,
+    held: Held,
+    ballast: Ballast,
+    received: AsyncIterator[int],
 ) -> None:
-    zygote, at_once = Zygote(), trio.Event()
+    at_once = trio.Event()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(zygote.serve)
         nursery.start_soon(_keep_ballast, instance, ballast)

@@ -27,7 +27,7 @@ from polpod.runner import contract, identity, small_files
 from polpod.runner.identity import Process
 
 LEAF = "polpod"
-"""The daemon's own leaf below a delegated cgroup: cgroup v2 keeps processes out of inner nodes with controllers."""
+"""Our own leaf below a delegated cgroup: cgroup v2 keeps processes out of inner nodes with controllers."""
 
 VANISHED = (errno.ENOENT, errno.ENODEV)
 """A cgroup that is not there; one that was removed between the opening of its file and the use of it."""
@@ -252,12 +252,12 @@ class RunCgroups(NamedTuple):
         return Cgroup(f"{self.path}/run-{run_id}")
 
 
-def choose_base(state_directory: str) -> RunCgroups | None:
-    """Make the base below our own cgroup if that is delegated to us, else below the root of cgroup2 where we may.
+def choose_base(state_directory: str, pid: int | None = None) -> RunCgroups | None:
+    """Make the base below the cgroup of our zygote `pid`, or ours, if that is delegated; else below the root of cgroup2.
 
     None: level `session` is what this host allows.
     """
-    own = own_cgroup()
+    own = own_cgroup("self" if pid is None else pid)
     for base in bases(state_directory, own):
         parent = os.path.dirname(base.path)
         if _may_make_below(parent) and _make(base.path):
@@ -267,15 +267,29 @@ def choose_base(state_directory: str) -> RunCgroups | None:
 
 def bases(state_directory: str, own: tuple[str, str] | None = None) -> list[RunCgroups]:
     """Where the base of a state directory would be, the best place first; `own` as of `own_cgroup`, ours by default."""
-    import hashlib  # here, since a runner loads this module too and must not carry OpenSSL
-
     own = own or own_cgroup()
     if own is None:
         return []
     mount, path = own
-    name = f"polpo-{hashlib.sha256(os.fsencode(os.path.realpath(state_directory))).hexdigest()[:8]}"
     delegated = os.path.dirname(path) if os.path.basename(path) == LEAF else path
+    name = base_name(state_directory)
     return [RunCgroups(os.path.join(parent, name)) for parent in dict.fromkeys((delegated, mount))]
+
+
+def base_name(state_directory: str) -> str:
+    """What the base of a state directory is called, wherever it is."""
+    import hashlib  # here, since a runner loads this module too and must not carry OpenSSL
+
+    return f"polpo-{hashlib.sha256(os.fsencode(os.path.realpath(state_directory))).hexdigest()[:8]}"
+
+
+def enter_leaf() -> None:
+    """Move this process into a leaf of its cgroup, which is delegated to us.  Raises OSError."""
+    own = own_cgroup()
+    if own is not None:
+        leaf = os.path.join(own[1], LEAF)
+        os.makedirs(leaf, exist_ok=True)
+        small_files.write(f"{leaf}/cgroup.procs", b"%d" % os.getpid())
 
 
 def why_no_cgroup(state_directory: str, pid: int) -> str | None:

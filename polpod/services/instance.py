@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 
 import trio
 
@@ -15,7 +16,7 @@ from polpod.errors import StoreError
 from polpod.model.agents import Queue
 from polpod.paths import StateDirectory
 from polpod.rules.pick import Capacity
-from polpod.runner.containment import RunCgroups
+from polpod.runner.containment import RunCgroups, base_name, choose_base
 from polpod.services.journal import Journal
 from polpod.services.spares import Spares
 from polpod.store.gate import Gate
@@ -51,6 +52,16 @@ class Instance:
     """Set when the daemon was asked to stop: from then on nothing starts."""
     launcher_paused: str | None = None
     """Why the launcher starts nothing at the moment."""
+
+    @cached_property
+    def base_name(self) -> str:
+        """What the directory is called that holds the runs' cgroups, wherever it is."""
+        return base_name(self.paths.path)
+
+    def place(self, zygote: int) -> None:
+        """From now on runs have their cgroups where this zygote has its own."""
+        if self.config.settings.containment == "auto":
+            self.base = choose_base(self.paths.path, zygote)
 
     def queues(self, tx: Tx) -> dict[str, Queue]:
         """Queues by name: those of polpo.json, overruled by what was set at run time."""

@@ -49,6 +49,8 @@ PROBE_EVERY = 10.0
 class Forks(Protocol):
     """Who makes runners: the zygote, or a test's stand-in."""
 
+    def ready(self) -> Awaitable[None]: ...
+
     def fork(self, run_id: int, directory: str, go: int) -> Awaitable[Forked]: ...
 
 
@@ -81,6 +83,7 @@ class Launcher:
         """
         if self._instance.launcher_paused:
             self.probe_at = trio.current_time() + PROBE_EVERY
+        await self._forks.ready()  # where runs have their cgroups is known from then on
         runs, tasks = self._instance.runs, self._instance.tasks
         starts = await runs.write(lambda tx: [s for task, spec in batch for s in self._insert(tx, task, spec)])
         rows = [s.run for s in starts]

@@ -112,6 +112,9 @@ class PlayedRunners:
     def __init__(self, world: World, paths: StateDirectory, titles: dict[str, str]) -> None:
         self._world, self._paths, self._titles = world, paths, titles
 
+    async def ready(self) -> None:
+        pass
+
     async def fork(self, run_id: int, path: str, go: int) -> Forked:
         pidfd, end = os.pipe2(os.O_CLOEXEC)
         thread = threading.Thread(target=self._live, args=(run_id, os.dup(go), end))

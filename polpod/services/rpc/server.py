@@ -62,7 +62,7 @@ async def _serve_connection(
     scope = trio.CancelScope()
     try:
         with client, scope:
-            who = caller(client, desk.instance.base)
+            who = caller(client, desk.instance.base_name)
             async with trio.open_nursery() as nursery:
                 await Connection(client, Call(desk, who), nursery, decoding, partial(kept.set, scope)).serve()
     except* OSError:
