@@ -49,9 +49,10 @@ class Systemd:
     @property
     def watchdog(self) -> float | None:
         """Seconds within which `pet` must be called, again and again; None: nobody waits for it."""
-        if not self.hears or self.environment.get("WATCHDOG_PID") != str(os.getpid()):
+        usec = self.environment.get("WATCHDOG_USEC")
+        if not self.hears or usec is None or self.environment.get("WATCHDOG_PID") != str(os.getpid()):
             return None
-        return int(self.environment["WATCHDOG_USEC"]) / 1e6
+        return int(usec) / 1e6
 
     def listening(self, first: int = FIRST_DESCRIPTOR) -> int | None:
         """The descriptor of the socket that systemd listens on for us; from here on no child inherits it.
