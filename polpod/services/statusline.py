@@ -12,7 +12,8 @@ from polpod.services.instance import Instance
 
 def line(instance: Instance, disk: str | None = None, others: Sequence[str] = ()) -> str:
     """`disk`: what is wrong with it, which is why nothing starts, too; `others`: what else is wrong."""
-    held_up = disk or (instance.launcher_paused and f"nothing starts: {instance.launcher_paused}")
+    starts = not instance.stopping.is_set()
+    held_up = disk or (starts and instance.launcher_paused and f"nothing starts: {instance.launcher_paused}")
     return "; ".join(filter(None, [_doing(instance), held_up, *others]))
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import resource
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import trio
@@ -38,6 +38,8 @@ ANSWER_WITHIN = 1.0
 EXTEND_EVERY = 5.0
 EXTENSION = 30.0
 
+_ONE_ASKS = trio.CapacityLimiter(1)
+
 
 class Ears(Protocol):
     """systemd (polpod/systemd.py), or a test's stand-in."""
@@ -53,13 +55,25 @@ class Ears(Protocol):
     def pet(self) -> None: ...
 
 
+async def disk_trouble(instance: Instance) -> str | None:
+    """What is wrong with the disk, if anything.  Asked in a thread, since whoever asks a hung file system waits for it."""
+    with trio.move_on_after(ANSWER_WITHIN):
+        try:
+            full = await trio.to_thread.run_sync(instance.disk_is_full, abandon_on_cancel=True, limiter=_ONE_ASKS)
+        except StoreError as exc:
+            return str(exc)
+        reserve = instance.config.settings.reserve >> 20
+        return f"less than {reserve:,} MiB are free: nothing starts or is accepted" if full else None
+    return f"{instance.paths.path} does not answer"
+
+
 class Supervision:
-    def __init__(self, systemd: Ears) -> None:
+    def __init__(self, systemd: Ears, disk: Callable[[Instance], Awaitable[str | None]] = disk_trouble) -> None:
         self._systemd = systemd
+        self._disk = disk
         self._desk: Desk | None = None
         self._ready = trio.Event()
         self._writers: list[Writer] = []
-        self._disk = trio.CapacityLimiter(1)
 
     def ready(self, desk: Desk) -> None:
         """The socket answers."""
@@ -103,24 +117,13 @@ class Supervision:
                 nursery.start_soon(_ring_at, instance.stopping, bell.ring)
                 nursery.start_soon(_ring_at, instance.recovered, bell.ring)
                 while True:
-                    text = line(instance, await self._disk_trouble(instance), self._other_troubles(desk))
+                    text = line(instance, await self._disk(instance), self._other_troubles(desk))
                     if text != said:
                         self._systemd.status(text)
                         said = text
                     await trio.sleep(AT_MOST_EVERY)
                     steady = instance.recovered.is_set() and not instance.stopping.is_set()
                     await bell.wait(trio.current_time() + (LOOK_EVERY if steady else 0))
-
-    async def _disk_trouble(self, instance: Instance) -> str | None:
-        """Asked in a thread, one at a time: whoever asks a hung file system waits."""
-        with trio.move_on_after(ANSWER_WITHIN):
-            try:
-                full = await trio.to_thread.run_sync(instance.disk_is_full, abandon_on_cancel=True, limiter=self._disk)
-            except StoreError as exc:
-                return str(exc)
-            reserve = instance.config.settings.reserve >> 20
-            return f"less than {reserve:,} MiB are free: nothing starts or is accepted" if full else None
-        return f"{instance.paths.path} does not answer"
 
     def _other_troubles(self, desk: Desk) -> list[str]:
         for writer in self._writers:
