@@ -12,9 +12,13 @@ from polpod.services.instance import Instance
 
 def line(instance: Instance, disk: str | None = None, others: Sequence[str] = ()) -> str:
     """`disk`: what is wrong with it, which is why nothing starts, too; `others`: what else is wrong."""
-    starts = not instance.stopping.is_set()
-    held_up = disk or (starts and instance.launcher_paused and f"nothing starts: {instance.launcher_paused}")
-    return "; ".join(filter(None, [_doing(instance), held_up, *others]))
+    return "; ".join(filter(None, [_doing(instance), disk or _held_up(instance), *others]))
+
+
+def _held_up(instance: Instance) -> str | None:
+    if instance.launcher_paused is None or instance.stopping.is_set():
+        return None
+    return f"nothing starts: {instance.launcher_paused}"
 
 
 def _doing(instance: Instance) -> str:
