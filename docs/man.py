@@ -53,7 +53,7 @@ def polpod() -> list[str]:
     parser = daemon.parser()
     return [
         ".SH SYNOPSIS",
-        *synopsis(parser, frozenset({"maintenance"})),
+        *synopsis(parser),
         ".SH DESCRIPTION",
         prose(_paragraph("README.md")),
         ".PP",
