@@ -79,13 +79,14 @@ def listens(environment: Mapping[str, str], stderr: TextIO) -> bool:
     return environment.get("JOURNAL_STREAM") == f"{is_now.st_dev}:{is_now.st_ino}"
 
 
-def begin(level: str) -> None:
+def begin(level: str, journal: str = SOCKET) -> None:
     """Log from here on, from `level` on.  In the journal, a defect that ends the process is an entry, too."""
     handler: logging.Handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(PLAIN))
+    form = PLAIN
     if listens(os.environ, sys.stderr):
-        handler = Journal(sys.stderr)
+        handler, form = Journal(sys.stderr, journal), "%(message)s"
         sys.excepthook = lambda *exc: logging.critical("ended by a defect", exc_info=exc)
+    handler.setFormatter(logging.Formatter(form))
     logging.basicConfig(level=level.upper(), handlers=[handler])
 
 

@@ -131,3 +131,29 @@ def test_the_journal_listens_only_where_stderr_is_its_stream(tmp_path: Path) -> 
     said = polpod(stderr, f"{is_now.st_dev}:{is_now.st_ino}")
     assert said.startswith("<3>polpod: /proc/nowhere")
     assert polpod(stderr, None) == polpod(stderr, f"{is_now.st_dev}:{is_now.st_ino + 1}") == said.removeprefix("<3>")
+
+
+SCRIPT = """
+import logging, sys
+from polpod import journald
+journald.begin("info", sys.argv[1])
+logging.getLogger("polpod.test").info("it goes on")
+logging.getLogger("polpod.test").debug("in detail")
+raise ValueError("a defect")
+"""
+
+
+def test_from_the_beginning_on_everything_is_an_entry_even_the_defect_that_ends_it(
+    tmp_path: Path, journal: socket.socket
+) -> None:
+    stderr = tmp_path / "stderr"
+    with stderr.open("wb") as output:
+        stream = f"{os.fstat(output.fileno()).st_dev}:{os.fstat(output.fileno()).st_ino}"
+        command = [sys.executable, "-c", SCRIPT, str(tmp_path / "journal")]
+        ended = subprocess.run(command, stderr=output, env=os.environ | {"JOURNAL_STREAM": stream}, cwd="/", timeout=30)
+    assert ended.returncode == 1
+    first, last = (entry(journal.recv(65536)) for _ in range(2))
+    assert (first["MESSAGE"], first["PRIORITY"]) == ("it goes on", "6")
+    assert last["MESSAGE"].startswith("ended by a defect\nTraceback")
+    assert (last["MESSAGE"].splitlines()[-1], last["PRIORITY"]) == ("ValueError: a defect", "2")
+    assert stderr.read_text() == ""
