@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import logging
+import faulthandler
 import os
 import sys
 from importlib import import_module
 
-from polpod import __version__
+from polpod import __version__, journald
 from polpod.errors import DiskFull, NotFound, PolpodError, StartError, Unavailable
 from polpod.paths import StateDirectory, daemon_root, daemon_socket
 from polpod.remedies import advice
@@ -47,9 +47,8 @@ def main() -> int:
     if options.zygote:
         os.execv(sys.executable, [sys.executable, "-I", "-m", "polpod.runner.zygote", "--unit"])
     os.umask(0o077)  # where others are let into the state directory, for the socket, its files stay ours (F84)
-    logging.basicConfig(
-        stream=sys.stderr, level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    faulthandler.enable()  # the watchdog ends a daemon that hangs with SIGABRT: then the log says where each thread was
+    journald.begin(options.log_level)
     root = daemon_root(options.root, os.environ, os.getcwd())
     socket = daemon_socket(options.socket, os.environ, root)
     try:
@@ -69,12 +68,12 @@ def main() -> int:
             return stores.check_schema(StateDirectory(root))
         return _serve(root, socket, options.zygote_socket)
     except StartError as exc:
-        print(f"polpod: {exc}", file=sys.stderr)
+        journald.complain(str(exc))
         return exc.exit_code
     except PolpodError as exc:
-        print(f"polpod: {exc}", file=sys.stderr)
+        journald.complain(str(exc))
         for line in advice(exc, root):
-            print(f"polpod: {line}", file=sys.stderr)
+            journald.complain(line)
         if options.maintenance is not None and isinstance(exc, DiskFull | Unavailable):
             return TRY_AGAIN
         return 3 if isinstance(exc, NotFound) else 1

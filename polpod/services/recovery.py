@@ -129,7 +129,12 @@ def _facts(instance: Instance, run: Run) -> Facts:
     try:
         return facts_of(instance, run)
     except OSError as exc:
-        log.warning("cannot find out now what became of run %d: %s", run.id, exc)
+        log.warning(
+            "cannot find out now what became of run %d: %s",
+            run.id,
+            exc,
+            extra={"run_id": run.id, "task_id": run.task_id},
+        )
         return Facts(Life.UNKNOWN if run.boot_id == instance.boot_id else Life.GONE_WITH_BOOT, claimable=True)
 
 

@@ -32,6 +32,7 @@ LAYERS: dict[str, set[str]] = {
     "polpod.errors": set(),
     "polpod.crash": set(),
     "polpod.durable": set(),
+    "polpod.journald": set(),
     "polpod.wire": {"polpod.wire"},
     "polpod.model": {"polpod.model", "msgspec"},
     "polpod.rules": {"polpod.rules", "polpod.model", "polpod.errors", "msgspec"},
