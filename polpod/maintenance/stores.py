@@ -74,7 +74,7 @@ def restore(paths: StateDirectory, directory: str, as_json: bool) -> int:
         were_live = live_runs(os.path.join(prepared, RUNS_NAME))
         living = {run_id: facts for run_id in were_live if (facts := survivors.living(paths, run_id))}
         given = [c for c in (counters(paths.tasks_db),) if c is not None]
-        last_run = max([survivors.last_run(paths), *(run_id for _, _, run_id in given)])
+        last_run = max([paths.last_run(), *(run_id for _, _, run_id in given)])
         known = survivors.known_runs(os.path.join(prepared, RUNS_NAME))
         accepted = occupying(os.path.join(prepared, TASKS_NAME))
         adapt_runs(os.path.join(prepared, RUNS_NAME), living, accepted, last_run)
@@ -124,7 +124,7 @@ def _salvaged(paths: StateDirectory, name: str, prepared: str) -> list[Saved]:
         if name == TASKS_NAME:
             return salvage_tasks(copy, target, datetime.now(UTC))
         given = counters(os.path.join(prepared, TASKS_NAME)) or counters(paths.tasks_db) or ("", 0, 0)
-        last_run = max(survivors.last_run(paths), given[2])
+        last_run = max(paths.last_run(), given[2])
         return salvage_runs(copy, target, survivors.rows(paths), last_run)
 
 
