@@ -12,6 +12,7 @@ from polpod.doctor.checkup import Diagnosis, Patient, ok, problem, warning
 from polpod.errors import Damaged, SchemaTooNew, StoreError
 from polpod.store import migrate
 from polpod.store.backup import RUNS_NAME, TASKS_NAME
+from polpod.store.check import refuse_half
 from polpod.store.databases import RUNS, TASKS
 from polpod.store.sqlite import JOURNAL_SIZE_LIMIT, open_reader, translate, translated
 
@@ -44,6 +45,7 @@ def databases(patient: Patient) -> Iterator[Diagnosis]:
 
 def _quick_check(path: str, schema: migrate.Schema) -> str:
     """Raises Damaged, SchemaTooNew, StoreError."""
+    refuse_half(os.path.dirname(path))
     if not os.path.exists(path) or os.path.getsize(path) == 0:
         raise Damaged(f"{path}: empty, or not there, and the other database is")
     with closing(open_reader(path)) as db:

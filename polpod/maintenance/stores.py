@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
 
@@ -27,13 +28,14 @@ from polpod.maintenance import survivors
 from polpod.paths import StateDirectory
 from polpod.store import replace
 from polpod.store.backup import CONFIG_NAME, RUNS_NAME, TASKS_NAME, open_pair, write_backup
-from polpod.store.check import Checked, damaged
+from polpod.store.check import Checked, damaged, lost_half
 from polpod.store.check import check as check_databases
 from polpod.store.findings import Finding
 from polpod.store.restore import adapt_runs, adapt_tasks, counters, live_runs, occupying
-from polpod.store.salvage import Saved, salvage_runs, salvage_tasks
+from polpod.store.salvage import Saved, add_unknown_runs, salvage_runs, salvage_tasks, tasks_at_work
 
-_NAMES = (TASKS_NAME, RUNS_NAME)
+_NAMES = (RUNS_NAME, TASKS_NAME)
+"""In the order in which they are saved: what runs says something of tasks."""
 
 
 def backup(paths: StateDirectory, target: str, as_json: bool) -> int:
@@ -94,6 +96,8 @@ def salvage(paths: StateDirectory, as_json: bool) -> int:
     _there(paths)
     with _locked(paths):
         bad = [name for name in _NAMES if damaged(os.path.join(paths.path, name))]
+        if not bad and (half := lost_half(paths.path)) is not None:
+            bad = [half]
         if not bad:
             checked = check_databases(paths.path)
             _say(
@@ -102,12 +106,12 @@ def salvage(paths: StateDirectory, as_json: bool) -> int:
                 as_json,
             )
             return 0 if checked.good else 1
-        if not os.path.exists(paths.tasks_db):
-            raise NotFound(
-                f"{paths.tasks_db} is not there, so there is nothing to salvage: {remedies.restore(paths.root)}"
-            )
         with _prepared(paths) as prepared:
             saved = [one for name in bad for one in _salvaged(paths, name, prepared)]
+            if RUNS_NAME in bad:
+                saved_tasks = os.path.join(prepared, TASKS_NAME)
+                state = saved_tasks if os.path.exists(saved_tasks) else paths.tasks_db
+                add_unknown_runs(state, os.path.join(prepared, RUNS_NAME), paths.log)
             aside = replace.commit(paths.path, prepared)
         checked = check_databases(paths.path)
     value = {"salvaged": msgspec.to_builtins(saved), "aside": aside, "check": checked.as_json()}
@@ -120,12 +124,14 @@ def _salvaged(paths: StateDirectory, name: str, prepared: str) -> list[Saved]:
     with tempfile.TemporaryDirectory(prefix="salvage-", dir=paths.path) as scratch:
         _copy(paths.path, scratch)
         copy = os.path.join(scratch, name)
+        Path(copy).touch()  # of a file that is gone, nothing is saved
         target = os.path.join(prepared, name)
-        if name == TASKS_NAME:
-            return salvage_tasks(copy, target, datetime.now(UTC))
-        given = counters(os.path.join(prepared, TASKS_NAME)) or counters(paths.tasks_db) or ("", 0, 0)
-        last_run = max(paths.last_run(), given[2])
-        return salvage_runs(copy, target, survivors.rows(paths), last_run)
+        if name == RUNS_NAME:
+            given = counters(paths.tasks_db) or ("", 0, 0)
+            return salvage_runs(copy, target, survivors.rows(paths), max(paths.last_run(), given[2]))
+        saved_runs = os.path.join(prepared, RUNS_NAME)
+        runs = saved_runs if os.path.exists(saved_runs) else paths.runs_db
+        return salvage_tasks(copy, target, tasks_at_work(runs), datetime.now(UTC))
 
 
 def _copy(source: str, target: str) -> None:

@@ -53,6 +53,8 @@ async def recover(
             await trio.to_thread.run_sync(instance.paths.last_run),
         )
         await insist(instance.runs, lambda tx: tx.never_below(newest))
+        task_id = await insist_read(instance.runs, RunTx.last_task_id)
+        await insist(instance.tasks, lambda tx: queries.note_client_id(tx, task_id))
         terminal, live, bad, last = await instance.runs.read(_open_runs)
         crash.point("recover.planned")
         await _collect(collector, terminal)
