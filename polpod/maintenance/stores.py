@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def restore(paths: StateDirectory, directory: str, as_json: bool) -> int:
     if not os.path.isdir(directory):
         raise NotFound(f"there is no directory {directory}")
     os.makedirs(paths.path, mode=0o700, exist_ok=True)
-    with _locked(paths), _prepared(paths) as prepared:
+    with _locked(paths), _prepared(paths) as prepared, replace.runners_wait(paths.path):
         _copy(directory, prepared)
         checked = check_databases(prepared)
         if not checked.good:
@@ -106,7 +106,7 @@ def salvage(paths: StateDirectory, as_json: bool) -> int:
                 as_json,
             )
             return 0 if checked.good else 1
-        with _prepared(paths) as prepared:
+        with _prepared(paths) as prepared, replace.runners_wait(paths.path) if RUNS_NAME in bad else nullcontext():
             saved = [one for name in bad for one in _salvaged(paths, name, prepared)]
             if RUNS_NAME in bad:
                 saved_tasks = os.path.join(prepared, TASKS_NAME)

@@ -39,8 +39,7 @@ def rows(paths: StateDirectory) -> Iterator[dict[str, Any]]:
         yield {
             **{name: signed.get(name) for name in contract.IDENTITY},
             **{name: signed[name] for name in ("task_id", "attempt", "log_path", "containment", "cgroup", "boot_id")},
-            # Nobody but the runner knows the nonce, unless it left its outcome; with another, its word counts as lost.
-            "nonce": record["nonce"] if record else f"salvaged-{run_id}",
+            "nonce": signed["nonce"],
             "id": run_id,
             "status": "running",
             "queue": "default",

@@ -19,6 +19,9 @@ from kit.processes import alive
 from kit.starting import polpod
 from kit.waiting import until
 
+from polpod.maintenance import verbs
+from polpod.store import replace
+
 PAGE = 4096
 TASKS = 300
 
@@ -261,9 +264,40 @@ def test_runs_that_live_are_taken_from_their_directories(host: Host) -> None:
     assert host.runs(task_id)[-1]["pid"] == run["pid"]
     assert alive(run["pid"])
     go.touch()
-    # Nobody knows its nonce, so nobody can believe what it says: the outcome is unknown, and the task runs again.
     assert host.finished(task_id)["status"] == "done"
-    assert [(r["id"], r["status"]) for r in host.runs(task_id)] == [(run["id"], "lost"), (run["id"] + 1, "completed")]
+    assert [(r["id"], r["status"]) for r in host.runs(task_id)] == [(run["id"], "completed")]
+
+
+@pytest.mark.parametrize("verb", ["salvage", "restore"])
+def test_what_a_runner_records_while_runs_db_is_replaced_is_not_lost(
+    host: Host, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.configure(maxConcurrency=8)
+    host.start()
+    go = host.root / "go"
+    task_id = host.submit(shell=f"while [ ! -e {go} ]; do sleep 0.05; done")
+    pid = host.running(task_id)["pid"]
+    for other in [host.submit("true") for _ in range(60)]:
+        host.finished(other)
+    host.call("store.backup", path=str(host.root / "b"))
+    host.kill()
+    with closing(sqlite3.connect(host.paths.runs_db)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        leaves = pages_of(host.paths.runs_db, "runs")
+        overwrite(host.paths.runs_db, leaves[-1])
+    replaced = replace.commit
+
+    def late(state: str, prepared: str) -> str:
+        go.touch()
+        until(lambda: not alive(pid), "its runner has recorded the outcome, somewhere")
+        return replaced(state, prepared)
+
+    monkeypatch.setattr(replace, "commit", late)
+    words = [verb, str(host.root / "b")] if verb == "restore" else [verb]
+    assert verbs.main(str(host.root), host.socket, words) == 0
+    host.start()
+    assert host.finished(task_id)["status"] == "done"
+    assert [r["status"] for r in host.runs(task_id)] == ["completed"]
 
 
 def test_an_outcome_that_no_row_took_is_taken_from_its_directory(host: Host) -> None:
