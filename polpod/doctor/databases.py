@@ -9,7 +9,7 @@ from contextlib import closing
 
 from polpod import remedies
 from polpod.doctor.checkup import Diagnosis, Patient, ok, problem, warning
-from polpod.errors import Damaged, SchemaTooNew, StoreError
+from polpod.errors import Damaged, DiskFull, SchemaTooNew, StoreError, Unavailable
 from polpod.store import migrate
 from polpod.store.backup import RUNS_NAME, TASKS_NAME
 from polpod.store.check import refuse_half
@@ -30,7 +30,9 @@ def databases(patient: Patient) -> Iterator[Diagnosis]:
             said = _quick_check(path, schema)
         except SchemaTooNew as error:
             yield problem(name, str(error), f"install that polpod, or {remedies.restore(root)}")
-        except StoreError as error:
+        except DiskFull as error:
+            yield problem(name, str(error), "make room")
+        except (StoreError, Unavailable) as error:
             yield problem(name, str(error), remedies.check(root))
         else:
             yield ok(name, said)

@@ -10,7 +10,7 @@ from contextlib import closing, suppress
 
 from polpod import remedies
 from polpod.doctor.checkup import Diagnosis, Patient, ok, warning
-from polpod.errors import StoreError
+from polpod.errors import DiskFull, StoreError, Unavailable
 from polpod.paths import StateDirectory, numbers_of_runs
 from polpod.runner import containment, directory
 from polpod.store.sqlite import open_reader
@@ -77,7 +77,7 @@ def _known(paths: StateDirectory) -> set[int] | None:
     try:
         with closing(open_reader(paths.runs_db)) as db:
             return {run_id for (run_id,) in db.execute("SELECT id FROM runs")}
-    except (StoreError, sqlite3.Error):
+    except (StoreError, DiskFull, Unavailable, sqlite3.Error):
         return None
 
 

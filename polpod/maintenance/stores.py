@@ -23,11 +23,11 @@ import msgspec
 from polpod import remedies
 from polpod.config import load
 from polpod.errors import NotFound, StartError
-from polpod.lock import holder, lock
+from polpod.lock import holder, lock, require_own
 from polpod.maintenance import survivors
 from polpod.paths import StateDirectory
 from polpod.store import replace
-from polpod.store.backup import CONFIG_NAME, RUNS_NAME, TASKS_NAME, open_pair, write_backup
+from polpod.store.backup import CONFIG_NAME, RUNS_NAME, TASKS_NAME, open_pair, told, write_backup
 from polpod.store.check import Checked, damaged, lost_half
 from polpod.store.check import check as check_databases
 from polpod.store.findings import Finding
@@ -51,6 +51,8 @@ def backup(paths: StateDirectory, target: str, as_json: bool) -> int:
 def check(paths: StateDirectory, as_json: bool) -> int:
     """Say what is wrong with the databases, and what to do next; 0 if nothing is."""
     _there(paths)
+    if os.geteuid() != 0:
+        require_own(paths.path)
     checked = check_databases(paths.path, served=holder(paths) is not None)
     if as_json:
         print(json.dumps(checked.as_json()))
@@ -63,7 +65,8 @@ def restore(paths: StateDirectory, directory: str, as_json: bool) -> int:
     """Put a backup in the place of what is there.  Raises StartError (75: a daemon runs), NotFound, StoreError."""
     if not os.path.isdir(directory):
         raise NotFound(f"there is no directory {directory}")
-    os.makedirs(paths.path, mode=0o700, exist_ok=True)
+    with told(paths.path):
+        os.makedirs(paths.path, mode=0o700, exist_ok=True)
     with _locked(paths), _prepared(paths) as prepared, replace.runners_wait(paths.path):
         _copy(directory, prepared)
         checked = check_databases(prepared)
@@ -121,7 +124,7 @@ def salvage(paths: StateDirectory, as_json: bool) -> int:
 
 def _salvaged(paths: StateDirectory, name: str, prepared: str) -> list[Saved]:
     """Into `prepared`, from a copy of the file and its WAL, so that the originals are left alone."""
-    with tempfile.TemporaryDirectory(prefix="salvage-", dir=paths.path) as scratch:
+    with tempfile.TemporaryDirectory(prefix=replace.SCRATCH, dir=paths.path) as scratch:
         _copy(paths.path, scratch)
         copy = os.path.join(scratch, name)
         Path(copy).touch()  # of a file that is gone, nothing is saved
@@ -152,7 +155,8 @@ def _locked(paths: StateDirectory) -> Iterator[None]:
     held = lock(paths)
     try:
         replace.finish(paths.path)
-        yield
+        with told(paths.path):
+            yield
     finally:
         held.close()
 
@@ -160,7 +164,7 @@ def _locked(paths: StateDirectory) -> Iterator[None]:
 @contextmanager
 def _prepared(paths: StateDirectory) -> Iterator[str]:
     """A directory beside the databases for what is to take their place; gone in the end, unless it was put in place."""
-    prepared = tempfile.mkdtemp(prefix="prepared-", dir=paths.path)
+    prepared = tempfile.mkdtemp(prefix=replace.PREPARED, dir=paths.path)
     try:
         yield prepared
     finally:

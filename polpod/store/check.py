@@ -17,7 +17,7 @@ from contextlib import ExitStack, closing
 import msgspec
 from msgspec import Struct
 
-from polpod.errors import Damaged, SchemaTooNew, StoreError
+from polpod.errors import Damaged, DiskFull, SchemaTooNew, StoreError, Unavailable
 from polpod.store.agreement import disagreements
 from polpod.store.backup import RUNS_NAME, TASKS_NAME, Pair, pin
 from polpod.store.databases import RUNS, TASKS
@@ -125,7 +125,7 @@ def _blank(path: str) -> bool:
     try:
         with closing(open_reader(path)) as db, translated(path):
             (objects,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    except StoreError:  # whoever opens it says so
+    except (StoreError, DiskFull, Unavailable):  # whoever opens it says so
         return False
     return bool(objects == 0)
 
@@ -178,7 +178,10 @@ def _file(db: Connection, name: str, rows: dict[str, int]) -> Iterator[Finding]:
         try:
             yield from part()
         except sqlite3.Error as error:
-            yield problem(name, str(translate(error, db.path)), "repair")
+            told = translate(error, db.path)
+            if not isinstance(told, StoreError):
+                raise told from error
+            yield problem(name, str(told), "repair")
         except StoreError as error:
             yield problem(name, str(error), "repair")
 

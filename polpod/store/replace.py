@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import sqlite3
 import struct
 import time
@@ -27,6 +28,9 @@ from polpod.store.backup import CONFIG_NAME, RUNS_NAME, TASKS_NAME
 from polpod.store.sqlite import translated
 
 _NAMES = (TASKS_NAME, RUNS_NAME, CONFIG_NAME)
+PREPARED, SCRATCH = "prepared-", "salvage-"
+"""Beginnings of names of directories in which copies are worked on, by whoever holds the lock."""
+
 _COMPANIONS = ("", "-wal", "-shm")
 """A database and the files that SQLite keeps beside it: a WAL without its own database would be replayed into another."""
 
@@ -39,8 +43,9 @@ def commit(state: str, prepared: str) -> str:
     Returns the directory in which those are now.  Raises StoreError.
     """
     stamp = _unused(state)
-    for name in (TASKS_NAME, RUNS_NAME):
-        _make_one_file(os.path.join(prepared, name))
+    for name in _NAMES:
+        if os.path.exists(os.path.join(prepared, name)):
+            _make_one_file(os.path.join(prepared, name))
     sync(prepared)
     os.rename(prepared, os.path.join(state, f"incoming-{stamp}"))
     sync(state)
@@ -49,11 +54,11 @@ def commit(state: str, prepared: str) -> str:
 
 
 def _make_one_file(path: str) -> None:
-    """Without a WAL beside it, and on disk."""
-    if os.path.exists(path):
+    """On disk, and a database without a WAL beside it."""
+    if not path.endswith(CONFIG_NAME):
         with translated(path), closing(sqlite3.connect(path, isolation_level=None)) as db:
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        sync(path)
+    sync(path)
 
 
 @contextmanager
@@ -77,7 +82,13 @@ def runners_wait(state: str) -> Iterator[None]:
 
 
 def finish(state: str) -> None:
-    """Carry to its end what a kill or a power cut interrupted.  Raises StoreError, naming the path."""
+    """Carry to its end what a kill or a power cut interrupted, and remove what was not prepared to its end.
+
+    Raises StoreError, naming the path.
+    """
+    for kind in PREPARED, SCRATCH:
+        for left in Path(state).glob(f"{kind}*"):
+            shutil.rmtree(left, ignore_errors=True)
     try:
         for incoming in sorted(Path(state).glob("incoming-*")):
             _exchange(Path(state), incoming, Path(state, incoming.name.replace("incoming", "aside", 1)))
