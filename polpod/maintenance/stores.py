@@ -22,10 +22,10 @@ import msgspec
 
 from polpod import remedies
 from polpod.config import load
-from polpod.errors import NotFound, StartError
+from polpod.errors import Conflict, NotFound, StartError
 from polpod.lock import holder, lock, require_own
 from polpod.maintenance import survivors
-from polpod.paths import StateDirectory
+from polpod.paths import STATE, StateDirectory
 from polpod.store import replace
 from polpod.store.backup import CONFIG_NAME, RUNS_NAME, TASKS_NAME, open_pair, told, write_backup
 from polpod.store.check import Checked, damaged, lost_half
@@ -65,6 +65,8 @@ def restore(paths: StateDirectory, directory: str, as_json: bool) -> int:
     """Put a backup in the place of what is there.  Raises StartError (75: a daemon runs), NotFound, StoreError."""
     if not os.path.isdir(directory):
         raise NotFound(f"there is no directory {directory}")
+    if os.path.basename(directory) == STATE and (pid := holder(StateDirectory(os.path.dirname(directory)))) is not None:
+        raise Conflict(f"{directory} is at work (pid {pid}), and no backup: polpoctl backup makes one")
     with told(paths.path):
         os.makedirs(paths.path, mode=0o700, exist_ok=True)
     with _locked(paths), _prepared(paths) as prepared, replace.runners_wait(paths.path):
@@ -214,8 +216,10 @@ def _restored(
 ) -> str:
     lines = [
         f"{paths.path} is now as {directory} was: {', '.join(f'{n} {name}' for name, n in checked.rows.items())}",
-        f"what was there is in {aside}; to take it back: {remedies.command(paths.root, 'store', 'restore', aside)}",
     ]
+    if os.path.exists(os.path.join(aside, TASKS_NAME)):
+        back = remedies.command(paths.root, "store", "restore", aside)
+        lines.append(f"what was there is in {aside}; to take it back: {back}")
     if adopted:
         lines.append(f"{adopted} runs of the backup live here still; the daemon will adopt them")
     if lost:

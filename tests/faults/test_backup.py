@@ -166,6 +166,20 @@ def test_a_run_that_claimed_after_the_backup_is_adopted(host: Host, elsewhere: P
     assert not list(host.root.glob("*.signalled"))
 
 
+def test_the_directory_of_a_daemon_at_work_is_no_backup(host: Host, elsewhere: Path) -> None:
+    host.start()
+    held = host.submit("true", hold=True)
+    with Host() as other:
+        done = other.maintain("restore", host.paths.path)
+        assert (done.returncode, "is at work" in done.stderr) == (1, True), done.stderr
+        assert os.listdir(other.paths.path) == ["polpo.json"]
+        host.kill()
+        said = restored(other, Path(host.paths.path))
+        assert "to take it back" not in said, "nothing was there"
+        other.start()
+        assert [t["id"] for t in other.call("task.list")["tasks"]] == [held]
+
+
 def test_what_was_there_is_kept_and_can_be_taken_back(host: Host, elsewhere: Path) -> None:
     host.start()
     host.submit("true", hold=True)
