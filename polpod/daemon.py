@@ -14,7 +14,7 @@ import trio
 
 from polpod import __version__, config, filesystem
 from polpod.errors import DiskFull, StartError, StoreError, Unavailable
-from polpod.lock import Held, lock
+from polpod.lock import Held, lock, require_own
 from polpod.paths import StateDirectory
 from polpod.runner import identity
 from polpod.runner.containment import choose_base
@@ -67,8 +67,7 @@ def prepare(root: str) -> StateDirectory:
     paths = StateDirectory(root)
     try:
         os.makedirs(paths.path, mode=0o700, exist_ok=True)
-        if (owner := os.stat(paths.path).st_uid) != os.geteuid():
-            raise StartError(f"{paths.path} belongs to uid {owner}, not to uid {os.geteuid()}")
+        require_own(paths.path)
         for directory in (paths.run_directories, paths.logs):
             os.makedirs(directory, mode=0o700, exist_ok=True)
         if not os.path.exists(paths.config):

@@ -301,7 +301,7 @@ def why_no_cgroup(state_directory: str, pid: int) -> str | None:
     if not any(map(_may_make_below, parents)):
         return f"no cgroup is delegated to it: it may not write {' or '.join(f'{p}/cgroup.procs' for p in parents)}"
     # The root has no cgroup.kill; every other cgroup has it, if this kernel knows it.
-    if not any(os.path.exists(f"{entry.path}/cgroup.kill") for entry in os.scandir(own[0]) if entry.is_dir()):
+    if not any(os.path.exists(f"{own[0]}/{name}/cgroup.kill") for name in os.listdir(own[0])):
         return "this kernel has no cgroup.kill (Linux 5.14)"
     return None
 

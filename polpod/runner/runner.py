@@ -210,7 +210,7 @@ def _marks() -> dict[str, Any]:
 
 
 def _signature(spec: contract.RunSpec, marks: dict[str, Any]) -> dict[str, Any]:
-    kept = {key: spec[key] for key in ("run_id", "task_id", "attempt", "log_path", "containment", "cgroup")}
+    kept = {key: spec[key] for key in ("run_id", "nonce", "task_id", "attempt", "log_path", "containment", "cgroup")}
     return {"version": contract.VERSION, "boot_id": identity.boot_id()} | kept | marks
 
 

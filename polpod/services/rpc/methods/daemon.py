@@ -10,6 +10,7 @@ from polpod.services.instance import Instance, now
 from polpod.services.reload import attempt
 from polpod.services.rpc.method import Call, Method, Nothing, Right
 from polpod.services.rpc.methods.queue import overview
+from polpod.store.tables import Quarantine
 
 
 def _state(instance: Instance) -> str:
@@ -20,7 +21,7 @@ def _state(instance: Instance) -> str:
 
 async def status(call: Call, params: Nothing) -> dict[str, object]:
     instance = call.desk.instance
-    queues = await instance.tasks.read(lambda tx: overview(instance, tx))
+    queues, quarantined = await instance.tasks.read(lambda tx: (overview(instance, tx), tx[Quarantine].count()))
     live = await instance.runs.read(lambda tx: tx.live())
     runs = dict(instance.ended)
     for run in live:
@@ -41,6 +42,7 @@ async def status(call: Call, params: Nothing) -> dict[str, object]:
         "max_concurrency": instance.config.settings.max_concurrency,
         "launcher": {"paused": instance.launcher_paused},
         "stuck": sorted(call.desk.killer.stuck),
+        "quarantined": quarantined,
     }
 
 
