@@ -204,10 +204,18 @@ def _remove(instance: Instance, over: list[int], last: int, open_runs: set[int])
 
 def _last_used(instance: Instance) -> int:
     """The last run that has a log or a directory here, whatever the databases know: they may be an older backup (F54)."""
-    logs = (name.removesuffix(".log") for name in os.listdir(instance.paths.logs))
+    logs = (name.removesuffix(".log") for name in _names(instance.paths.logs))
     return max([0, *(int(name) for name in logs if name.isdigit()), *_directories(instance)])
 
 
 def _directories(instance: Instance) -> set[int]:
-    found = (RUN_DIRECTORY.fullmatch(name) for name in os.listdir(instance.paths.run_directories))
+    found = (RUN_DIRECTORY.fullmatch(name) for name in _names(instance.paths.run_directories))
     return {int(match[1]) for match in found if match}
+
+
+def _names(directory: str) -> list[str]:
+    """None where somebody cleaned up since the start (F61)."""
+    try:
+        return os.listdir(directory)
+    except FileNotFoundError:
+        return []

@@ -27,21 +27,12 @@ import pytest
 from kit.client import Refused
 from kit.fault import fault
 from kit.host import Host
-from kit.invariants import Ledger, read_runs
+from kit.invariants import read_runs, settle
+from kit.jobs import waits_for
 from kit.processes import holders, state, zygote
 from kit.waiting import until
 
 MIB = 2**20
-
-
-def settle(host: Host) -> None:
-    """Stop in order, and see that everything is."""
-    assert host.stop() == 0
-    Ledger(host.paths).settled()
-
-
-def waits_for(go: Path, then: str = "exit 0") -> str:
-    return f"while [ ! -e {go} ]; do sleep 0.02; done; {then}"
 
 
 def polpoctl(host: Host, *argv: str, code: str | None = None, **options: Any) -> subprocess.Popen[bytes]:

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from kit.fault import fault
 from kit.host import Host
+from kit.invariants import settle
+from kit.jobs import waits_for
 from kit.processes import alive
 from kit.starting import polpod
 from kit.waiting import until
@@ -113,6 +115,29 @@ def test_f53_a_damaged_page_costs_the_tasks_on_it_and_no_others(host: Host, nois
     assert host.maintain("check").returncode == 0
 
 
+def test_a_wal_that_was_cut_costs_what_was_in_the_part_that_is_gone(host: Host) -> None:
+    """SQLite's own mending, of which nobody is told: what was committed before the cut is there, in order."""
+    host.start()
+    go, wal = host.root / "go", Path(f"{host.paths.tasks_db}-wal")
+    running = host.submit(shell=waits_for(go, "exit 7"))
+    run = host.running(running)
+    until(lambda: wal.stat().st_size == 0, "it is in the database")
+    ids = [running, *(host.submit("true", hold=True) for _ in range(20))]
+    host.kill()
+    os.truncate(wal, wal.stat().st_size * 2 // 3 - 99)
+    for shared in Path(host.paths.path).glob("*-shm"):
+        shared.unlink()
+    host.start()
+    kept = [task["id"] for task in host.call("task.list")["tasks"]]
+    assert kept == ids[: len(kept)]
+    assert 5 < len(kept) < len(ids)
+    assert host.running(running)["pid"] == run["pid"]
+    go.touch()
+    assert host.finished(running)["result"]["exit_code"] == 7
+    assert host.finished(host.submit("true"))["status"] == "done"
+    settle(host)
+
+
 def test_what_depends_on_a_lost_task_is_held_up(host: Host) -> None:
     host.start()
     first = [host.submit("true", hold=True, description="x" * 3000) for _ in range(20)]
@@ -189,7 +214,7 @@ def test_runs_that_live_are_taken_from_their_directories(host: Host) -> None:
     """runs.db is damaged while a run lives: its row is gone, and the run is not."""
     host.start()
     go = host.root / "go"
-    task_id = host.submit(shell=f"while [ ! -e {go} ]; do sleep 0.05; done")
+    task_id = host.submit(shell=waits_for(go))
     run = host.running(task_id)
     host.kill()
     for companion in ("-wal", "-shm"):
@@ -210,7 +235,7 @@ def test_runs_that_live_are_taken_from_their_directories(host: Host) -> None:
 def test_an_outcome_that_no_row_took_is_taken_from_its_directory(host: Host) -> None:
     host.start()
     go = host.root / "go"
-    task_id = host.submit(shell=f"while [ ! -e {go} ]; do sleep 0.05; done; exit 7")
+    task_id = host.submit(shell=waits_for(go, "exit 7"))
     pid = host.running(task_id)["pid"]
     host.kill()
     for companion in ("-wal", "-shm"):
