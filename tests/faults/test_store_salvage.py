@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kit.client import Refused
 from kit.fault import fault
 from kit.host import Host
 from kit.invariants import settle
@@ -82,8 +83,9 @@ def listed(host: Host) -> set[str]:
 @fault(
     53,
     "the database is corrupt",
-    promise="It is refused and left as it is; `store salvage` saves every row that can be read, keeps the damaged file, and "
-    "says which tasks are lost; nothing that depended on them starts.",
+    promise="Whoever asks for what is damaged is told so, and a daemon that cannot go on without it ends, saying what helps; "
+    "`store salvage` saves every row that can be read, keeps the damaged file, and says which tasks are lost; nothing that "
+    "depended on them starts.",
     injected="zeros and noise in pages of tables and indexes of a real state.db, then `store salvage` and a new start",
     seen_failing="going on behind the first row that cannot be read (store/scan.py)",
 )
@@ -113,6 +115,19 @@ def test_f53_a_damaged_page_costs_the_tasks_on_it_and_no_others(host: Host, nois
     (event,) = host.call("event.list", after=0, kinds=["store:salvaged"])["events"]
     assert event["body"]["tasks"] == {"kept": tasks["kept"], "lost": len(lost)}
     assert host.maintain("check").returncode == 0
+
+
+def test_a_damaged_page_is_told_to_who_asks_for_what_is_on_it(host: Host) -> None:
+    ids = filled(host)
+    overwrite(host.paths.tasks_db, pages_of(host.paths.tasks_db, "tasks")[7])
+    host.start()
+    with pytest.raises(Refused, match=r"damaged.*`polpoctl store check` says"):
+        host.call("task.list", all=True, limit=1000)
+    assert sum(host.call("daemon.status")["tasks"].values()) == len(ids)
+    assert host.stop() == 0
+    lost = set(of(salvaged(host), "tasks")["lost"])
+    assert listed(host) == ids - lost
+    assert lost
 
 
 def test_a_wal_that_was_cut_costs_what_was_in_the_part_that_is_gone(host: Host) -> None:
