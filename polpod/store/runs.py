@@ -21,7 +21,7 @@ from msgspec import Struct
 from polpod.errors import StoreError
 from polpod.model.runs import Run, RunStatus
 from polpod.runner import contract
-from polpod.store.sqlite import Connection, translate
+from polpod.store.sqlite import Connection, translated
 
 SCRIPTS = contract.MIGRATIONS
 
@@ -167,18 +167,18 @@ class RunTx:
     def with_open_runs(self, task_ids: Iterable[str]) -> set[str]:
         """Those of the tasks that have a run which is live, or whose outcome is not applied."""
         query = "SELECT task_id FROM runs WHERE task_id IN (SELECT value FROM json_each(:ids)) AND collected_at IS NULL"
-        return {task_id for (task_id,) in self._execute(query, {"ids": json.dumps(list(task_ids))})}
+        return {task_id for (task_id,) in self._found(query, {"ids": json.dumps(list(task_ids))})}
 
     def forget(self, run_ids: Iterable[int]) -> Counter[str]:
         """Remove rows of runs that are collected.  Returns how many went, by status."""
         statement = f"DELETE FROM runs WHERE {_IN} AND collected_at IS NOT NULL RETURNING status"
-        rows = self._execute(statement, {"ids": json.dumps(list(run_ids))}).fetchall()
+        rows = self._found(statement, {"ids": json.dumps(list(run_ids))})
         return Counter(status for (status,) in rows)
 
     def count_collected(self) -> Counter[str]:
         """Runs that are over and applied, by status.  Reads the whole table: for the start of the daemon."""
         query = "SELECT status, count(*) FROM runs WHERE collected_at IS NOT NULL GROUP BY status"
-        return Counter(dict(self._execute(query).fetchall()))
+        return Counter(dict(self._found(query)))
 
     def never_started(self, run_id: int, error: str, at: str) -> bool:
         """starting → lost: from now on no runner can claim it."""
@@ -218,7 +218,7 @@ class RunTx:
         statement = (
             f"UPDATE runs SET collected_at = :at WHERE {_IN} AND {_ENDED} AND collected_at IS NULL RETURNING status"
         )
-        rows = self._execute(statement, {"ids": json.dumps(list(run_ids)), "at": at}).fetchall()
+        rows = self._found(statement, {"ids": json.dumps(list(run_ids)), "at": at})
         return Counter(status for (status,) in rows)
 
     def _mark(self, statement: str, run_ids: Iterable[int], at: str) -> None:
@@ -229,7 +229,7 @@ class RunTx:
 
     def _list(self, rest: str, values: Mapping[str, object] = {}) -> list[Run]:
         runs = []
-        for row in self._execute(f"{_SELECT} {rest}", values).fetchall():
+        for row in self._found(f"{_SELECT} {rest}", values):
             try:
                 runs.append(_decode(row))
             except StoreError as error:
@@ -237,10 +237,12 @@ class RunTx:
         return runs
 
     def _execute(self, statement: str, values: Mapping[str, Any] = {}) -> sqlite3.Cursor:
-        try:
+        with translated(self._db.path):
             return self._db.execute(statement, values)
-        except sqlite3.Error as error:
-            raise translate(error, self._db.path) from error
+
+    def _found(self, statement: str, values: Mapping[str, Any] = {}) -> list[Any]:
+        with translated(self._db.path):  # a damaged page is met at the row that lies on it (F53)
+            return self._db.execute(statement, values).fetchall()
 
 
 def _decode(row: tuple[object, ...]) -> Run:

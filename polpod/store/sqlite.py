@@ -144,10 +144,10 @@ class SqliteRows:
         self._execute(sql.insert(table, row, replace=replace))
 
     def select(self, table: AnyTable, query: Query) -> list[bytes]:
-        return [doc for (doc,) in self._execute(sql.select(table, query)).fetchall()]
+        return [doc for (doc,) in self._found(sql.select(table, query))]
 
     def select_whole(self, table: AnyTable, query: Query) -> list[Row]:
-        found = self._execute(sql.select_whole(table, query)).fetchall()
+        found = self._found(sql.select_whole(table, query))
         return [Row(dict(zip(table.columns, values, strict=True)), doc) for *values, doc in found]
 
     def count(self, table: AnyTable, where: Sequence[Where[Any]]) -> int:
@@ -170,7 +170,9 @@ class SqliteRows:
         self._execute(_END_PART)
 
     def _execute(self, statement: sql.Statement) -> sqlite3.Cursor:
-        try:
+        with translated(self._db.path):
             return self._db.execute(*statement)
-        except sqlite3.Error as error:
-            raise translate(error, self._db.path) from error
+
+    def _found(self, statement: sql.Statement) -> list[Any]:
+        with translated(self._db.path):  # a damaged page is met at the row that lies on it (F53)
+            return self._db.execute(*statement).fetchall()

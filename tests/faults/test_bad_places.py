@@ -255,7 +255,8 @@ def refused_for_space(host: Host, **fields: Any) -> bool:
     promise="Submits are refused as `disk_full` (exit code 75) and nothing starts; reads and what runs go on, and outcomes are "
     "kept in space that was taken before. As soon as there is space everything goes on by itself.",
     injected="a tmpfs of 4 MiB that is filled to the last page while a job runs and a task waits for its turn",
-    seen_failing="trying again what must be written (services/insist.py)",
+    seen_failing="trying again what must be written (services/insist.py); the space that a runner takes for its second "
+    "witness (`take_spec` in runner/directory.py)",
 )
 @pytest.mark.root
 def test_f49_on_a_full_disk_work_is_refused_and_what_runs_is_recorded(host: Host, disk: Disk) -> None:
@@ -263,8 +264,10 @@ def test_f49_on_a_full_disk_work_is_refused_and_what_runs_is_recorded(host: Host
     host.start()
     go = host.root / "go"
     running = host.submit(shell=f"while [ ! -e {go} ]; do sleep 0.02; done; exit 7")
-    host.running(running)
+    run_id = host.running(running)["id"]
     waiting = host.submit("true")
+    wals = [Path(f"{path}-wal") for path in (host.paths.tasks_db, host.paths.runs_db)]
+    until(lambda: not any(wal.stat().st_size for wal in wals), "no WAL has room for anything")
     disk.fill()
     until(lambda: refused_for_space(host, description="d" * 100_000), "the disk is full")
     argv = [
@@ -286,6 +289,7 @@ def test_f49_on_a_full_disk_work_is_refused_and_what_runs_is_recorded(host: Host
     go.touch()
     pid = host.runs(running)[0]["pid"]
     until(lambda: not Path(f"/proc/{pid}").exists(), "its runner has ended, whatever the disk says")
+    assert os.path.exists(host.paths.run(run_id).exit), "its outcome is not in the row, which had no room"
     assert host.daemon is not None
     assert host.daemon.poll() is None
     disk.free()

@@ -10,21 +10,15 @@ from typing import Any
 import pytest
 from kit.fault import fault
 from kit.host import Host
-from kit.invariants import Ledger, read_runs
+from kit.invariants import read_runs, settle
+from kit.jobs import STUBBORN
 from kit.processes import alive, holders, state, zygote
 from kit.waiting import until
-
-STUBBORN = "trap '' TERM; echo ready; while :; do sleep 0.02; done"
 
 
 def cancel(host: Host, *ids: str) -> list[dict[str, Any]]:
     results: list[dict[str, Any]] = host.call("task.cancel", select={"ids": list(ids)})["results"]
     return results
-
-
-def settle(host: Host) -> None:
-    assert host.stop() == 0
-    Ledger(host.paths).settled()
 
 
 WAITING: dict[str, dict[str, Any]] = {

@@ -27,21 +27,12 @@ import pytest
 from kit.client import Refused
 from kit.fault import fault
 from kit.host import Host
-from kit.invariants import Ledger, read_runs
+from kit.invariants import read_runs, settle
+from kit.jobs import waits_for
 from kit.processes import holders, state, zygote
 from kit.waiting import until
 
 MIB = 2**20
-
-
-def settle(host: Host) -> None:
-    """Stop in order, and see that everything is."""
-    assert host.stop() == 0
-    Ledger(host.paths).settled()
-
-
-def waits_for(go: Path, then: str = "exit 0") -> str:
-    return f"while [ ! -e {go} ]; do sleep 0.02; done; {then}"
 
 
 def polpoctl(host: Host, *argv: str, code: str | None = None, **options: Any) -> subprocess.Popen[bytes]:
@@ -416,8 +407,9 @@ def _has(path: Path, text: str) -> bool:
     "descriptors leak, or are used up by clients and by many tasks",
     promise="A live run costs the daemon at most two descriptors and an ended one none; clients cannot take those of "
     "runs; without any left it goes on when there are some.",
-    injected="a limit of 64: ten live runs, a hundred clients, then not one descriptor free while a task is submitted",
-    seen_failing="pidfds that stay open; the bound on connections; the errors of accept that are not the end",
+    injected="a limit of 64: ten live runs, a hundred clients, then one descriptor free, and none, while a task is submitted",
+    seen_failing="pidfds that stay open; the bound on connections; the errors of accept and of a runner's pipe "
+    "that are not the end",
 )
 def test_f86_descriptors_are_few_and_running_out_of_them_is_survived(host: Host) -> None:
     host.configure(maxConcurrency=20)
@@ -454,15 +446,21 @@ def test_f86_descriptors_are_few_and_running_out_of_them_is_survived(host: Host)
             client.close()
 
         until(lambda: connections(host) <= alone, "the crowd is forgotten")
-        _leave_none(pid_of(host))
+        _leave(pid_of(host), 1)  # enough to prepare a run, and too few for a pipe
+        nearly = early.call("task.submit", shell="exit 5", cwd="/")["id"]
+        until(lambda: early.call("task.get", id=nearly)["task"]["launch_failures"], "its runner needs two")
+        assert "no pipe for its runner" in early.call("task.get", id=nearly)["runs"][0]["error"]
+        early.call("task.hold", select={"ids": [nearly]})
+        _leave(pid_of(host), 0)
         last = early.call("task.submit", shell="exit 5", cwd="/")["id"]
         late = ask(100)
         until(lambda: "cannot accept" in host.log(), "there is none for a client")
         until(lambda: [r["reason"] for r in early.call("task.get", id=last)["runs"]] == ["never_started"], "or a run")
         resource.prlimit(pid_of(host), resource.RLIMIT_NOFILE, (64, 64))
+        early.call("task.release", select={"ids": [nearly]})
         assert b'"result"' in late.recv(65536)
         go.touch()
-        for task_id in (*running, last):
+        for task_id in (*running, nearly, last):
             until(lambda task_id=task_id: over(task_id), f"{task_id} is over")  # type: ignore[misc]
         late.close()
         # A database may have a reader or two more by now, each with two files.
@@ -473,10 +471,10 @@ def test_f86_descriptors_are_few_and_running_out_of_them_is_survived(host: Host)
     settle(host)
 
 
-def _leave_none(pid: int) -> None:
-    """Lower the limit so far that no number of a descriptor is free below it."""
+def _leave(pid: int, number: int) -> None:
+    """Lower the limit so far that only so many numbers of descriptors are free below it."""
     taken = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
-    limit = next(number for number in range(len(taken) + 1) if number not in taken)
+    limit = [free for free in range(len(taken) + number + 1) if free not in taken][number]
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, 64))
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kit.disk import make_image, mounted_image, small_disk
 from kit.fault import fault
 from kit.host import Host
 from kit.processes import alive, state
@@ -239,7 +240,7 @@ def test_why_there_are_no_cgroups(host: Host) -> None:
     "the database is on a network file system",
     promise="The daemon does not start there, and says so; `polpoctl doctor` does, too. Overlay and tmpfs are warned of.",
     injected="a daemon to which statfs(2) answers NFS, CIFS, 9p or FUSE",
-    seen_failing="the check at the start (daemon.py)",
+    seen_failing="the check at the start (daemon.py); that the kind is asked of the disk: test_the_doctor_knows_real_file_systems",
 )
 @pytest.mark.parametrize(
     ("kind", "name"), [(0x6969, "NFS"), (0xFF534D42, "CIFS"), (0x01021997, "9p"), (0x65735546, "FUSE")]
@@ -252,7 +253,19 @@ def test_f57_a_state_directory_on_another_hosts_disk_is_refused(host: Host, kind
     assert not os.path.exists(host.paths.tasks_db)
 
 
-@pytest.mark.parametrize(("kind", "level"), [(0x6969, "problem"), (0x794C7630, "warning"), (0xEF53, "ok")])
+@pytest.mark.parametrize(("kind", "level"), [(0x6969, "problem"), (0x794C7630, "warning")])
 def test_the_doctor_says_what_the_directory_lies_on(host: Host, kind: int, level: str) -> None:
     _, said = with_kind(host, kind, "--maintenance", "doctor")
     assert f"{level.ljust(8)} file system: " in said
+
+
+@pytest.mark.root
+def test_the_doctor_knows_real_file_systems(host: Host, tmp_path: Path) -> None:
+    make_image(tmp_path / "disk", 16 * 2**20)
+    for disk, said in (
+        (mounted_image(tmp_path / "disk", host.paths.path), "ok       file system: local (type 0xef53)"),
+        (small_disk(host.paths.path, "16m"), f"warning  file system: {host.paths.path} is on tmpfs"),
+    ):
+        with disk:
+            host.configure()
+            assert said in host.maintain("doctor").stdout

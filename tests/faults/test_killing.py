@@ -17,7 +17,7 @@ import pytest
 from kit.fabricated import fabricate, marks_of, runs_db
 from kit.fault import fault
 from kit.host import Host
-from kit.invariants import Ledger, read_runs
+from kit.invariants import read_runs, settle
 from kit.jobs import STUBBORN, waits_for
 from kit.namespaces import in_pid_namespace, stranger
 from kit.processes import alive, ended_at_last, holders, state, with_env
@@ -50,11 +50,6 @@ def ended(host: Host, task_id: str) -> dict[str, Any] | None:
     """The task's last run as soon as it is over."""
     run = host.runs(task_id)[-1]
     return None if run["status"] in contract.LIVE else run
-
-
-def settle(host: Host) -> None:
-    assert host.stop() == 0
-    Ledger(host.paths).settled()
 
 
 # Whom a pid means
@@ -431,14 +426,17 @@ def test_f45_a_job_without_memory_left_dies_alone(host: Host) -> None:
     "a run that is silent for too long is begun anew while the old one only slept, and two work in one directory",
     promise="The next attempt starts when nothing of the one before is left; what that one says later is refused by its "
     "nonce, and changes nothing.",
-    injected="SIGSTOP to runner and job for longer than stale_threshold, then SIGCONT; then reports in the old run's name",
-    seen_failing="health that writes down the end of a stale run without waiting for it",
+    injected="SIGSTOP to runner and job for longer than stale_threshold, then SIGCONT; then reports in the old run's name, "
+    "while the next one runs",
+    seen_failing="health that writes down the end of a stale run without waiting for it; the nonce in the statement that "
+    "finishes a run",
 )
 def test_f47_a_stale_run_is_over_before_the_next_one_starts(host: Host) -> None:
     host.start()
-    alone, go = host.root / "alone", host.root / "go"
+    alone, go, end = host.root / "alone", host.root / "go", host.root / "end"
     # Whoever holds the lock is alone; a second one at the same time would say so, and exit with 9.
-    script = f"exec 9> {alone}; flock -n 9 || exit 9; echo up; [ -e {go} ] && exit 0; > {go}; exec sleep 1000"
+    second_time = waits_for(end)
+    script = f"exec 9> {alone}; flock -n 9 || exit 9; [ -e {go} ] && {{ {second_time}; }}; > {go}; exec sleep 1000"
     task_id = host.submit(shell=script, stale_threshold=0.5, max_retries=1, retry_delay=0, kill_grace=30)
     run = host.running(task_id)
     until(go.exists, "the job works")
@@ -451,18 +449,19 @@ def test_f47_a_stale_run_is_over_before_the_next_one_starts(host: Host) -> None:
     assert host.task(task_id)["state"] == "cancelling"
     for pid in (run["pid"], run["job_pid"]):
         os.kill(pid, signal.SIGCONT)
-    task = host.finished(task_id)
-    assert (task["status"], task["retries"]) == ("done", 1)
-    first, second = host.runs(task_id)
-    assert [(r["status"], r["reason"], r["exit_code"]) for r in (first, second)] == [
-        ("killed", "stale", None),
-        ("completed", "exited", 0),
-    ]
-    nonce = read_runs(host.paths)[first["id"]]["nonce"]
-    for run_id in (first["id"], second["id"]):
+    until(lambda: len(host.runs(task_id)) == 2, "it is tried again")
+    second = host.running(task_id)
+    nonce = read_runs(host.paths)[run["id"]]["nonce"]
+    for run_id in (run["id"], second["id"]):
         late = {"status": "failed", "reason": "exited", "exit_code": 7, "ended_at": contract.timestamp()}
         host.call("run.report", id=run_id, nonce=nonce, **late)
     assert host.finished(host.submit("true"))["status"] == "done"  # it has looked at the reports by now
-    assert host.runs(task_id) == [first, second]
-    assert host.task(task_id) == task
+    assert host.running(task_id)["id"] == second["id"]
+    end.touch()
+    task = host.finished(task_id)
+    assert (task["status"], task["retries"]) == ("done", 1)
+    assert [(r["status"], r["reason"], r["exit_code"]) for r in host.runs(task_id)] == [
+        ("killed", "stale", None),
+        ("completed", "exited", 0),
+    ]
     settle(host)

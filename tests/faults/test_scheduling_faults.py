@@ -18,21 +18,12 @@ import pytest
 from kit.client import Client
 from kit.fault import fault
 from kit.host import Host
-from kit.invariants import Ledger, read_runs
+from kit.invariants import read_runs, settle
+from kit.jobs import STUBBORN, waits_for
 from kit.processes import alive
 from kit.waiting import until
 
 from polpod.runner import contract
-
-
-def settle(host: Host) -> None:
-    """Stop in order, and see that everything is."""
-    assert host.stop() == 0
-    Ledger(host.paths).settled()
-
-
-def waits_for(go: Path, then: str = "exit 0") -> str:
-    return f"while [ ! -e {go} ]; do sleep 0.02; done; {then}"
 
 
 def events(host: Host, *kinds: str, subject: str | None = None) -> list[dict[str, Any]]:
@@ -109,21 +100,23 @@ def _insert_a_second(host: Host, run_id: int) -> None:
     70,
     "finished work runs again",
     promise="The outcome of an ended run never changes, is applied once, and nothing but a person's retry runs it again.",
-    injected="its report again, with another outcome; an UPDATE by hand; its collection forgotten, and a second "
-    "witness that says otherwise, before a restart",
+    injected="its report again, with another outcome; an UPDATE by hand; its collection forgotten, as that of a failure "
+    "whose retry is waited for, and a second witness that says otherwise, before a restart",
     seen_failing="the trigger on terminal rows; the look at `applied_run` before an outcome is applied",
 )
 def test_f70_what_is_over_stays_over(host: Host) -> None:
     host.start()
     trace = host.root / "trace"
     task_id = host.submit(shell=f"echo once >> {trace}", max_retries=3, retry_delay=0)
-    task = host.finished(task_id)
-    row = until(lambda: _collected(host), "it is collected")
-    runs, history = host.runs(task_id), events(host, subject=f"task/{task_id}")
+    failed = host.submit("false", max_retries=3, retry_delay=1000)
+    host.finished(task_id)
+    row = until(lambda: _collected(host), "both are collected")
+    before = _known(host, task_id, failed)
+    assert host.task(failed)["retries"] == 1
 
     host.call("run.report", **report(row))
     host.call("run.report", **report(row, status="failed", exit_code=1))
-    until(lambda: events(host, "run:late"), "the other one was looked at")
+    (late,) = until(lambda: events(host, "run:late"), "the other one was looked at")
     with closing(sqlite3.connect(host.paths.runs_db, isolation_level=None)) as db:
         for change in ("status = 'failed'", "exit_code = 1", "reason = 'lost'", "status = 'running', reason = NULL"):
             with pytest.raises(sqlite3.IntegrityError, match="final"):
@@ -135,19 +128,24 @@ def test_f70_what_is_over_stays_over(host: Host) -> None:
     said = dict.fromkeys(contract.OUTCOME) | report(row, status="failed", exit_code=1)
     Path(directory.exit).write_bytes(contract.encode_exit(said))
     host.start()
-    until(lambda: _collected(host), "it is collected once more")
+    until(lambda: _collected(host), "both are collected once more")
     until(lambda: host.call("daemon.health")["ok"], "it has recovered")
 
-    assert (host.task(task_id), host.runs(task_id)) == (task, runs)
-    assert events(host, subject=f"task/{task_id}") == history
+    assert _known(host, task_id, failed) == before
+    assert events(host, "run:late") == [late]
     assert host.finished(host.submit("true"))["status"] == "done"
     assert trace.read_text() == "once\n"
     settle(host)
 
 
 def _collected(host: Host) -> dict[str, Any] | None:
-    row = read_runs(host.paths)[1]
-    return row if row["collected_at"] else None
+    """The first run, once it and the second are collected."""
+    rows = read_runs(host.paths)
+    return rows[1] if len(rows) == 2 and all(row["collected_at"] for row in rows.values()) else None
+
+
+def _known(host: Host, *ids: str) -> list[tuple[Any, ...]]:
+    return [(host.task(i), host.runs(i), events(host, subject=f"task/{i}")) for i in ids]
 
 
 @fault(
@@ -243,7 +241,7 @@ def _back(host: Host, task_id: str) -> dict[str, Any] | None:
 def test_f73_commands_about_others_do_not_wait_for_a_slow_stop(host: Host) -> None:
     host.configure(maxConcurrency=3)
     host.start()
-    slow = host.submit(shell="trap '' TERM; echo ready; while :; do sleep 0.02; done", kill_grace=50)
+    slow = host.submit(shell=STUBBORN, kill_grace=50)
     run = host.running(slow)
     until(lambda: os.path.getsize(run["log_path"]) > 0, "it ignores TERM")
     with host.client() as client:

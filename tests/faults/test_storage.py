@@ -20,8 +20,9 @@ from kit.client import Client
 from kit.disk import Disk, make_image, mounted_image, small_disk
 from kit.fault import fault
 from kit.host import Host
-from kit.invariants import Ledger
-from kit.processes import alive
+from kit.invariants import Ledger, settle
+from kit.jobs import waits_for
+from kit.processes import alive, state
 from kit.starting import WITHOUT_OVERRIDE, polpod
 from kit.waiting import until
 
@@ -43,11 +44,6 @@ def on_a_small_disk(host: Host, size: str, **settings: object) -> Iterator[Disk]
         if host.daemon is not None and host.daemon.poll() is None:
             host.stop()
     host.configure()
-
-
-def waits_for(go: Path, then: str = "exit 0") -> str:
-    """A shell text that goes on once the file is there."""
-    return f"while [ ! -e {go} ]; do sleep 0.02; done; {then}"
 
 
 def refused_for_space(host: Host, length: int) -> bool:
@@ -164,8 +160,7 @@ def test_f51_a_log_that_cannot_be_made_fails_its_attempt_alone(host: Host, spoil
         logs.with_name("aside").rename(logs)
     assert host.call("task.logs", id=running)["data"]
     assert host.finished(host.submit("true"))["status"] == "done"
-    assert host.stop() == 0
-    Ledger(host.paths).settled()
+    settle(host)
 
 
 # Power
@@ -202,8 +197,7 @@ def test_f52_what_was_acknowledged_is_there_after_a_power_cut(host: Host, tmp_pa
         fresh = host.submit("true")
         assert fresh not in [done["id"], *ids]
         assert host.finished(fresh)["status"] == "done"
-        assert host.stop() == 0
-        Ledger(host.paths).settled()
+        settle(host)
 
 
 # Locks and readers
@@ -257,8 +251,7 @@ def test_f55_a_locked_database_is_waited_for(host: Host) -> None:
     task = host.finished(running)
     assert (task["result"]["exit_code"], task["retries"], task["recoveries"]) == (7, 0, 0)
     assert host.finished(host.submit("true"))["status"] == "done"
-    assert host.stop() == 0
-    Ledger(host.paths).settled()
+    settle(host)
 
 
 def write_much(host: Host, mib: int) -> None:
@@ -437,8 +430,7 @@ def test_f59_a_migration_that_dies_anywhere_is_done_by_the_next_start(host: Host
     host.start()
     assert [task["id"] for task in host.call("task.list")["tasks"]] == ids
     assert host.finished(host.submit("true"))["status"] == "done"
-    assert host.stop() == 0
-    Ledger(host.paths).settled()
+    settle(host)
 
     with closing(sqlite3.connect(host.paths.tasks_db)) as db:
         db.execute("PRAGMA user_version = 99")
@@ -457,8 +449,8 @@ def test_f59_a_migration_that_dies_anywhere_is_done_by_the_next_start(host: Host
     "a cleaner removes the socket, the run directories, the logs and the lock",
     promise="The socket comes back within seconds, directories when they are needed; no second daemon gets in, and what runs "
     "is neither lost nor started again. SIGHUP is no way to listen anew: it asks to stop, in order.",
-    injected="rm of all of them under a daemon with a running job",
-    seen_failing="the look at the socket's inode (`_listen` in daemon.py)",
+    injected="rm of all of them under a daemon with a running job; of the directories once more in the middle of a start",
+    seen_failing="the look at the socket's inode (`_listen` in daemon.py); directories that are listed without asking",
 )
 def test_f61_what_a_cleaner_removes_comes_back(host: Host) -> None:
     daemon = host.start()
@@ -479,6 +471,13 @@ def test_f61_what_a_cleaner_removes_comes_back(host: Host) -> None:
     go.touch()
     task = host.finished(running)
     assert (task["result"]["exit_code"], task["retries"], task["recoveries"]) == (7, 0, 0)
+    host.kill()
+    daemon = host.start(wait=False, POLPOD_CRASH_AT="recover.planned", POLPOD_CRASH_SIGNAL="SIGSTOP")
+    until(lambda: state(daemon.pid) == "T", "it has begun to recover")
+    shutil.rmtree(host.paths.run_directories)
+    shutil.rmtree(host.paths.logs)
+    daemon.send_signal(signal.SIGCONT)
+    assert host.finished(host.submit("true"))["status"] == "done"
     assert host.stop(signal.SIGHUP) == 0
     Ledger(host.paths).settled()
 

@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kit.client import Refused
 from kit.fault import fault
 from kit.host import Host
+from kit.invariants import settle
+from kit.jobs import waits_for
 from kit.processes import alive
 from kit.starting import polpod
 from kit.waiting import until
@@ -84,8 +87,9 @@ def listed(host: Host) -> set[str]:
 @fault(
     53,
     "the database is corrupt",
-    promise="It is refused and left as it is; `store salvage` saves every row that can be read, keeps the damaged file, and "
-    "says which tasks are lost; nothing that depended on them starts.",
+    promise="Whoever asks for what is damaged is told so, and a daemon that cannot go on without it ends, saying what helps; "
+    "`store salvage` saves every row that can be read, keeps the damaged file, and says which tasks are lost; nothing that "
+    "depended on them starts.",
     injected="zeros and noise in pages of tables and indexes of a real state.db, then `store salvage` and a new start",
     seen_failing="going on behind the first row that cannot be read (store/scan.py)",
 )
@@ -115,6 +119,42 @@ def test_f53_a_damaged_page_costs_the_tasks_on_it_and_no_others(host: Host, nois
     (event,) = host.call("event.list", after=0, kinds=["store:salvaged"])["events"]
     assert event["body"]["tasks"] == {"kept": tasks["kept"], "lost": len(lost)}
     assert host.maintain("check").returncode == 0
+
+
+def test_a_damaged_page_is_told_to_who_asks_for_what_is_on_it(host: Host) -> None:
+    ids = filled(host)
+    overwrite(host.paths.tasks_db, pages_of(host.paths.tasks_db, "tasks")[7])
+    host.start()
+    with pytest.raises(Refused, match=r"damaged.*`polpoctl store check` says"):
+        host.call("task.list", all=True, limit=1000)
+    assert sum(host.call("daemon.status")["tasks"].values()) == len(ids)
+    assert host.stop() == 0
+    lost = set(of(salvaged(host), "tasks")["lost"])
+    assert listed(host) == ids - lost
+    assert lost
+
+
+def test_a_wal_that_was_cut_costs_what_was_in_the_part_that_is_gone(host: Host) -> None:
+    """SQLite's own mending, of which nobody is told: what was committed before the cut is there, in order."""
+    host.start()
+    go, wal = host.root / "go", Path(f"{host.paths.tasks_db}-wal")
+    running = host.submit(shell=waits_for(go, "exit 7"))
+    run = host.running(running)
+    until(lambda: wal.stat().st_size == 0, "it is in the database")
+    ids = [running, *(host.submit("true", hold=True) for _ in range(20))]
+    host.kill()
+    os.truncate(wal, wal.stat().st_size * 2 // 3 - 99)
+    for shared in Path(host.paths.path).glob("*-shm"):
+        shared.unlink()
+    host.start()
+    kept = [task["id"] for task in host.call("task.list")["tasks"]]
+    assert kept == ids[: len(kept)]
+    assert 5 < len(kept) < len(ids)
+    assert host.running(running)["pid"] == run["pid"]
+    go.touch()
+    assert host.finished(running)["result"]["exit_code"] == 7
+    assert host.finished(host.submit("true"))["status"] == "done"
+    settle(host)
 
 
 def test_what_depends_on_a_lost_task_is_held_up(host: Host) -> None:
@@ -251,7 +291,7 @@ def test_runs_that_live_are_taken_from_their_directories(host: Host) -> None:
     """runs.db is damaged while a run lives: its row is gone, and the run is not."""
     host.start()
     go = host.root / "go"
-    task_id = host.submit(shell=f"while [ ! -e {go} ]; do sleep 0.05; done")
+    task_id = host.submit(shell=waits_for(go))
     run = host.running(task_id)
     host.kill()
     for companion in ("-wal", "-shm"):
@@ -303,7 +343,7 @@ def test_what_a_runner_records_while_runs_db_is_replaced_is_not_lost(
 def test_an_outcome_that_no_row_took_is_taken_from_its_directory(host: Host) -> None:
     host.start()
     go = host.root / "go"
-    task_id = host.submit(shell=f"while [ ! -e {go} ]; do sleep 0.05; done; exit 7")
+    task_id = host.submit(shell=waits_for(go, "exit 7"))
     pid = host.running(task_id)["pid"]
     host.kill()
     for companion in ("-wal", "-shm"):

@@ -13,7 +13,7 @@ from kit.clock import Clock
 from kit.fabricated import runs_db
 from kit.fault import fault
 from kit.host import Host
-from kit.invariants import Ledger
+from kit.invariants import settle
 from kit.jobs import waits_for
 from kit.namespaces import time_namespace
 from kit.processes import alive, state, zygote
@@ -31,11 +31,6 @@ def clock(host: Host) -> Clock:
 def once(mark: Path, then: str) -> str:
     """A shell text that does this the first time, and then nothing."""
     return f"[ -e {mark} ] || {{ > {mark}; {then}; }}"
-
-
-def settle(host: Host) -> None:
-    assert host.stop() == 0
-    Ledger(host.paths).settled()
 
 
 @fault(

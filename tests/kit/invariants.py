@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from contextlib import closing
 from typing import Any
 
+from kit.host import Host
 from polpod.paths import StateDirectory
 from polpod.runner import contract
 from polpod.runner.containment import choose_base
@@ -68,6 +69,12 @@ class Ledger:
         _recoveries_are_losses(tasks, events)
         _unmet_is_counted(tasks, edges)
         _nothing_left(self._paths, runs)
+
+
+def settle(host: Host) -> None:
+    """Stop the daemon, in order, and see that everything is."""
+    assert host.stop() == 0
+    Ledger(host.paths).settled()
 
 
 def _one_live_run(runs: Rows) -> None:

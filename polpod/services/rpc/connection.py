@@ -20,7 +20,7 @@ import msgspec
 import orjson
 import trio
 
-from polpod.errors import PermissionDenied, RequestError, Unavailable
+from polpod.errors import Damaged, PermissionDenied, RequestError, Unavailable
 from polpod.services.rpc.method import Call, Caller, Method
 from polpod.services.rpc.refusal import invalid, refusal, shortened
 from polpod.services.rpc.table import METHODS
@@ -180,6 +180,10 @@ class Connection:
             response = jsonrpc.error(request.id, **refusal(exc))
         except _UnknownMethod as exc:
             response = jsonrpc.error(request.id, METHOD_NOT_FOUND, str(exc))
+        except Damaged as exc:
+            log.error("%s", exc)
+            why = f"{exc}; `polpoctl store check` says what is damaged, and what helps"
+            response = jsonrpc.error(request.id, INTERNAL_ERROR, why)
         except Exception:  # per call: a defect of ours costs its caller an answer, and nobody else anything
             log.exception("%s failed", request.method)
             response = jsonrpc.error(request.id, INTERNAL_ERROR, "a defect of polpod; its log says more")
