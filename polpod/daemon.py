@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import trio
 
-from polpod import __version__, config, filesystem
+from polpod import __version__, config, filesystem, systemd
 from polpod.errors import DiskFull, StartError, StoreError, Unavailable
 from polpod.lock import Held, lock
 from polpod.paths import StateDirectory
@@ -29,8 +29,9 @@ from polpod.services.killer import Killer
 from polpod.services.launcher import Forks, Launcher
 from polpod.services.rpc import server
 from polpod.services.scheduler import schedule
-from polpod.services.socket import ListeningSocket, listen, require_utf8
+from polpod.services.socket import ListeningSocket, adopt, listen, require_utf8
 from polpod.services.spares import Spares
+from polpod.services.supervision import Supervision
 from polpod.services.watcher import Watcher
 from polpod.services.witness import Witness
 from polpod.services.zygote import Zygote
@@ -76,12 +77,19 @@ def prepare(root: str) -> StateDirectory:
 
 async def main(options: Options) -> None:
     """Run until a signal or `daemon.shutdown` asks to stop.  Raises StartError, StoreError, CommitInDoubt."""
+    manager = systemd.take()
     with shutdown.signals() as received:  # first of all, so that one that comes early is obeyed in order, too (F14)
-        await _open(options, received)
+        supervision = Supervision(manager)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(supervision.serve)
+            await _open(options, received, supervision, manager.listening())
+            nursery.cancel_scope.cancel()
     log.info("stopped")
 
 
-async def _open(options: Options, received: AsyncIterator[int]) -> None:
+async def _open(options: Options, received: AsyncIterator[int], supervision: Supervision, given: int | None) -> None:
+    """`given`: the descriptor of the socket that systemd listens on for us."""
+    listener = None if given is None else _adopt(given, options.socket)
     paths = prepare(options.root)
     settings, unknown = config.load(paths.config)
     for path in unknown:
@@ -96,7 +104,7 @@ async def _open(options: Options, received: AsyncIterator[int]) -> None:
     tasks_by_status = await tasks.read(queries.count_by_status)
     instance = Instance(
         paths=paths,
-        socket=options.socket,
+        socket=options.socket if listener is None else listener.path,
         config=settings,
         tasks=tasks,
         runs=runs,
@@ -107,9 +115,10 @@ async def _open(options: Options, received: AsyncIterator[int]) -> None:
         base=choose_base(paths.path) if settings.settings.containment == "auto" else None,
     )
     tasks.subscribe(instance.journal.absorb)
-    listener = listen(options.socket)
+    listener = listener or listen(options.socket)
     try:
-        await _serve(instance, Zygote(instance.place, options.zygote_socket), listener, held, ballast, received)
+        zygote = Zygote(instance.place, options.zygote_socket)
+        await _serve(instance, zygote, listener, held, ballast, received, supervision)
     finally:
         listener.close()
         await tasks.close()
@@ -118,6 +127,13 @@ async def _open(options: Options, received: AsyncIterator[int]) -> None:
             with suppress(OSError):  # a run lives on in it
                 os.rmdir(instance.base.path)
         held.close()
+
+
+def _adopt(given: int, path: str) -> ListeningSocket:
+    listener = adopt(given)
+    if os.path.realpath(path) != os.path.realpath(listener.path):
+        log.warning("%s is what systemd listens on: nobody listens on %s", listener.path, path)
+    return listener
 
 
 async def _open_stores(paths: StateDirectory, ballast: Ballast) -> tuple[Gate[Tx], Gate[RunTx]]:
@@ -179,6 +195,7 @@ async def _serve(
     held: Held,
     ballast: Ballast,
     received: AsyncIterator[int],
+    supervision: Supervision,
 ) -> None:
     at_once = trio.Event()
     async with trio.open_nursery() as nursery:
@@ -187,6 +204,7 @@ async def _serve(
         desk = assemble(instance, zygote, nursery)
         nursery.start_soon(_listen, listener, held, desk)
         nursery.start_soon(shutdown.obey, received, instance, at_once)
+        supervision.ready(desk)
         log.info("polpod %s listens on %s (pid %d)", __version__, listener.path, os.getpid())
         await instance.stopping.wait()
         await shutdown.stop(instance, desk.killer, at_once)

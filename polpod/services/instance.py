@@ -30,6 +30,14 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+@dataclass(slots=True)
+class Progress:
+    """How far something is that may take long."""
+
+    done: int = 0
+    total: int = 0
+
+
 @dataclass(kw_only=True, eq=False)
 class Instance:
     paths: StateDirectory
@@ -48,6 +56,8 @@ class Instance:
     started_at: datetime = field(default_factory=now)
     recovered: trio.Event = field(default_factory=trio.Event)
     """Set when recovery's first pass is over: writes of clients wait for it, reads do not."""
+    recovery: Progress = field(default_factory=Progress)
+    """Of its first pass, in runs."""
     stopping: trio.Event = field(default_factory=trio.Event)
     """Set when the daemon was asked to stop: from then on nothing starts."""
     launcher_paused: str | None = None

@@ -60,7 +60,8 @@ async def recover(
         await insist(instance.runs, lambda tx: tx.never_below(newest))
         terminal, live, bad, last = await instance.runs.read(_open_runs)
         crash.point("recover.planned")
-        await _collect(collector, terminal)
+        instance.recovery.total = len(terminal) + len(live)
+        await _collect(instance, collector, terminal)
         await _adopt(instance, live, inbox, watcher, killer, health)
         await _settle_stranded(instance, collector)
         await collector.tidy()
@@ -94,9 +95,11 @@ def _open_runs(tx: RunTx) -> tuple[list[int], list[Run], list[tuple[int, str]], 
     return terminal, live, list(tx.quarantined), max((r.id for r in tx.page(limit=1)), default=0)
 
 
-async def _collect(collector: Collector, runs: Sequence[int]) -> None:
+async def _collect(instance: Instance, collector: Collector, runs: Sequence[int]) -> None:
     for start in range(0, len(runs), BATCH):
-        await collector.collect(dict.fromkeys(runs[start : start + BATCH], False))
+        batch = runs[start : start + BATCH]
+        await collector.collect(dict.fromkeys(batch, False))
+        instance.recovery.done += len(batch)
 
 
 async def _adopt(
@@ -122,6 +125,7 @@ async def _adopt(
 
 def _facts(instance: Instance, run: Run) -> Facts:
     """Of a run of which nothing can be found out now: that its runner may live, unless it was one of another boot."""
+    instance.recovery.done += 1
     try:
         return facts_of(instance, run)
     except OSError as exc:
@@ -142,7 +146,9 @@ async def _settle_stranded(instance: Instance, collector: Collector) -> None:
     """Tasks in progress without a live run: their run's outcome is applied, or without a row what that means (DESIGN §7)."""
     stranded = await insist_read(instance.tasks, queries.occupying)
     rows, bad = await instance.runs.read(lambda tx: _rows(tx, [t.run_id for t in stranded if t.run_id is not None]))
-    await _collect(collector, [run_id for run_id, run in rows.items() if not run.live])
+    over = [run_id for run_id, run in rows.items() if not run.live]
+    instance.recovery.total += len(over)
+    await _collect(instance, collector, over)
     if gone := [t.id for t in stranded if t.run_id not in rows.keys() | bad]:
         await insist(instance.tasks, lambda tx: _without_row(tx, gone, instance.boot_id))
     if unknown := [t.id for t in stranded if t.run_id in bad]:
