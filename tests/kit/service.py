@@ -10,6 +10,7 @@ from kit.box import PYTHON, TESTS, Box
 from kit.waiting import until
 
 UNIT = "polpod.service"
+SOCKET = "polpod.socket"
 STATE = "/var/lib/polpo/.polpo"
 JOBS = "/srv/jobs"
 """Where jobs of tests write: their trace, and the file `go`, which lets them end."""
@@ -53,7 +54,8 @@ class Service:
         self.box.do("systemctl", *words, bound=bound)
 
     def start(self) -> None:
-        self.systemctl("start", UNIT)
+        """As an administrator does, and a boot once they are enabled."""
+        self.systemctl("start", SOCKET, UNIT)
 
     def show(self, name: str, unit: str = UNIT) -> str:
         """A property of the unit."""
@@ -136,7 +138,6 @@ class Crowd:
         assert len(self.ids) == number
         until(self._all_started, f"{number} jobs run")
         self.before = self._facts()
-        self.tasks_before = service.tasks()
 
     def _all_started(self) -> bool:
         return sorted(task for what, task, _ in self.service.trace() if what == "start") == sorted(self.ids)
@@ -145,13 +146,17 @@ class Crowd:
         runs = self.service.runs()
         return {i: [tuple(run[name] for name in (*self.SAME, "status")) for run in runs[i]] for i in self.ids}
 
+    def processes(self) -> list[int]:
+        """The runners and main processes that live."""
+        pids = [pid for facts in self.before.values() for fact in facts for pid in fact[2:4]]
+        return [pid for pid in pids if self.service.box.path(f"/proc/{pid}").exists()]
+
     def unharmed(self) -> None:
         """Each is in the same run as before, whose processes live."""
-        assert self._facts() == self.before
-        for pid in (fact[at] for facts in self.before.values() for fact in facts for at in (2, 3)):
-            assert self.service.box.path(f"/proc/{pid}/stat").exists(), (
-                f"process {pid} is gone\n{self.service.box.journal()}"
-            )
+        now = self._facts()
+        changed = {i: (self.before[i], now[i]) for i in self.ids if now[i] != self.before[i]}
+        assert not changed, f"before and now: {changed}"
+        assert len(self.processes()) == 2 * len(self.ids), "a process is gone, and no row says so"
 
     def finish(self) -> None:
         """Let them go: each ends with its own exit code after one run, whose log is whole."""

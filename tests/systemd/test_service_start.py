@@ -6,7 +6,7 @@ import json
 
 import pytest
 from kit.box import PYTHON
-from kit.service import MEMBER, STATE, STRANGER, UNIT, Service
+from kit.service import MEMBER, SOCKET, STATE, STRANGER, UNIT, Service
 from kit.waiting import until
 
 SPOIL = """
@@ -25,7 +25,7 @@ def test_start_returns_when_the_socket_answers(service: Service) -> None:
 
 
 def test_the_first_client_starts_the_daemon(service: Service) -> None:
-    service.systemctl("start", "polpod.socket")
+    service.systemctl("start", SOCKET)
     assert service.show("ActiveState") == "inactive"
     assert service.box.do("polpoctl", "run", "--", "echo", "hello", user=MEMBER) == "hello\n"
     assert service.show("ActiveState") == "active"
@@ -33,7 +33,6 @@ def test_the_first_client_starts_the_daemon(service: Service) -> None:
 
 def test_a_client_meets_a_daemon_that_has_just_died(service: Service) -> None:
     """Its connection waits in the socket, which is systemd's."""
-    service.systemctl("start", "polpod.socket")
     service.start()
     for _ in range(3):
         service.kill("KILL")
@@ -41,7 +40,7 @@ def test_a_client_meets_a_daemon_that_has_just_died(service: Service) -> None:
 
 
 def test_a_member_may_submit_and_a_stranger_is_told_why_not(service: Service) -> None:
-    service.systemctl("start", "polpod.socket", UNIT)
+    service.start()
     assert service.box.do("polpoctl", "run", "--", "id", "-un", user=MEMBER) == "polpo\n"
     refused = service.box.run("polpoctl", "submit", "--", "true", user=STRANGER)
     assert refused.returncode in (4, 6)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from kit.service import UNIT, Service
+from kit.service import SOCKET, UNIT, Service
 from kit.waiting import until
 
 NUMBER = 50
@@ -37,7 +37,7 @@ def stop_and_start(service: Service) -> None:
 
 
 def reboot(service: Service) -> None:
-    service.systemctl("enable", UNIT)
+    service.systemctl("enable", SOCKET, UNIT)
     service.box.reboot()
     assert "Failed with result" not in service.box.journal()
     service.healthy()
@@ -68,7 +68,7 @@ def test_a_stop_has_its_time_and_leaves_nothing(service: Service) -> None:
 
 def test_a_power_cut_costs_a_recovery_and_no_retry(service: Service) -> None:
     service.start()
-    service.systemctl("enable", UNIT)
+    service.systemctl("enable", SOCKET, UNIT)
     ids = service.submit(10, OBEDIENT)
     running(service, ids, 1)
     service.box.cut()
