@@ -151,6 +151,10 @@ class Crowd:
         pids = [pid for facts in self.before.values() for fact in facts for pid in fact[2:4]]
         return [pid for pid in pids if self.service.box.path(f"/proc/{pid}").exists()]
 
+    def places(self) -> dict[int, str]:
+        """The cgroup of each of them."""
+        return {pid: self.service.box.path(f"/proc/{pid}/cgroup").read_text() for pid in self.processes()}
+
     def unharmed(self) -> None:
         """Each is in the same run as before, whose processes live."""
         now = self._facts()
