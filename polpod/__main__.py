@@ -6,10 +6,11 @@ import argparse
 import logging
 import os
 import sys
+from importlib import import_module
 
 from polpod import __version__
 from polpod.errors import DiskFull, NotFound, PolpodError, StartError, Unavailable
-from polpod.paths import daemon_root, daemon_socket
+from polpod.paths import StateDirectory, daemon_root, daemon_socket
 from polpod.remedies import advice
 
 TRY_AGAIN = 75
@@ -32,6 +33,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--zygote", action="store_true", help=argparse.SUPPRESS)
     p.add_argument("--log-level", metavar="LEVEL", choices=LEVELS, default="info", help=", ".join(LEVELS))
     p.add_argument("--check-config", action="store_true", help="read polpo.json, say what is wrong with it, and exit")
+    p.add_argument(
+        "--check-schema", action="store_true", help="say whether this version can open the databases, and exit"
+    )
     p.add_argument("--maintenance", nargs=argparse.REMAINDER, metavar="VERB", help=argparse.SUPPRESS)
     p.add_argument("--version", action="version", version=f"polpod {__version__}")
     return p
@@ -56,7 +60,13 @@ def main() -> int:
         if options.check_config:
             from polpod.maintenance import verbs
 
-            return verbs.main(root, socket, ["config", "check"])
+            if (status := verbs.main(root, socket, ["config", "check"])) or not options.check_schema:
+                return status
+        if options.check_schema:
+            from polpod.maintenance import stores
+
+            import_module("polpod.daemon")  # what a start needs is there, too
+            return stores.check_schema(StateDirectory(root))
         return _serve(root, socket, options.zygote_socket)
     except StartError as exc:
         print(f"polpod: {exc}", file=sys.stderr)
@@ -73,14 +83,17 @@ def main() -> int:
 def _serve(root: str, socket: str, zygote_socket: str | None) -> int:
     import trio
 
-    from polpod import daemon
+    from polpod import daemon, systemd
 
+    manager = systemd.take()
     try:
-        trio.run(daemon.main, daemon.Options(root, socket, zygote_socket))
+        handover = trio.run(daemon.main, daemon.Options(root, socket, zygote_socket), manager)
     except BaseExceptionGroup as group:  # not `except*`, which would raise a group again
         if (error := _first(group)) is None:
             raise
         raise error from group
+    if handover is not None:
+        handover.execute(manager.environment)
     return 0
 
 

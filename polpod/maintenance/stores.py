@@ -29,9 +29,12 @@ from polpod.store import replace
 from polpod.store.backup import CONFIG_NAME, RUNS_NAME, TASKS_NAME, open_pair, write_backup
 from polpod.store.check import Checked, damaged
 from polpod.store.check import check as check_databases
+from polpod.store.databases import RUNS, TASKS
 from polpod.store.findings import Finding
+from polpod.store.migrate import check as check_version
 from polpod.store.restore import adapt_runs, adapt_tasks, counters, live_runs, occupying
 from polpod.store.salvage import Saved, salvage_runs, salvage_tasks
+from polpod.store.sqlite import open_reader
 
 _NAMES = (TASKS_NAME, RUNS_NAME)
 
@@ -55,6 +58,15 @@ def check(paths: StateDirectory, as_json: bool) -> int:
     else:
         print("\n".join(_told(checked, paths)))
     return 0 if checked.good else 1
+
+
+def check_schema(paths: StateDirectory) -> int:
+    """0: this version can open the databases that are there.  Raises SchemaTooNew, StoreError."""
+    for path, kind in ((paths.tasks_db, TASKS), (paths.runs_db, RUNS)):
+        if os.path.exists(path):
+            with closing(open_reader(path)) as db:
+                check_version(db, path, kind.schema)
+    return 0
 
 
 def restore(paths: StateDirectory, directory: str, as_json: bool) -> int:

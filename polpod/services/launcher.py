@@ -76,6 +76,10 @@ class Launcher:
             return False
         return self._instance.launcher_paused is None or clock >= self.probe_at
 
+    async def ready(self) -> None:
+        """Wait until it is known where runs have their cgroups."""
+        await self._forks.ready()
+
     async def launch(self, batch: list[tuple[Task, Spec]]) -> bool:
         """Start these tasks; returns when each has a runner or was given up.  False: an old run of each must be decided first.
 
@@ -83,7 +87,6 @@ class Launcher:
         """
         if self._instance.launcher_paused:
             self.probe_at = trio.current_time() + PROBE_EVERY
-        await self._forks.ready()  # where runs have their cgroups is known from then on
         runs, tasks = self._instance.runs, self._instance.tasks
         starts = await runs.write(lambda tx: [s for task, spec in batch for s in self._insert(tx, task, spec)])
         rows = [s.run for s in starts]

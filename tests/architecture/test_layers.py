@@ -70,7 +70,7 @@ LAYERS: dict[str, set[str]] = {
     },
     "polpod.services": {
         *("polpod.services", "polpod.rules", "polpod.store", "polpod.wire", "polpod.model", "polpod.config"),
-        *("polpod.paths", "polpod.errors", "polpod.crash", "polpod"),
+        *("polpod.paths", "polpod.errors", "polpod.crash", "polpod.lock", "polpod"),
         *("polpod.runner.contract", "polpod.runner.identity", "polpod.runner.directory", "polpod.runner.containment"),
         *("trio", "anyio", "msgspec", "orjson", "psutil"),
     },

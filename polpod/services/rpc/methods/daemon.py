@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 
 from polpod import __version__
+from polpod.errors import Unavailable
 from polpod.services.instance import Instance, now
+from polpod.services.reload import attempt
 from polpod.services.rpc.method import Call, Method, Nothing, Right
 from polpod.services.rpc.methods.queue import overview
 
@@ -60,8 +62,24 @@ async def shutdown(call: Call, params: Nothing) -> dict[str, object]:
     return {"pid": os.getpid()}
 
 
+async def reload(call: Call, params: Nothing) -> dict[str, object]:
+    await attempt()
+    if call.desk.instance.stopping.is_set():
+        raise Unavailable("polpod is stopping")
+    call.desk.reload.ask()
+    return {"pid": os.getpid()}
+
+
 METHODS = (
     Method("daemon.status", Nothing, dict, status, "What it is and does, with counts.", Right.RUN),
     Method("daemon.health", Nothing, dict, health, "Whether all is well, and what is not.", Right.RUN),
+    Method(
+        "daemon.reload",
+        Nothing,
+        dict,
+        reload,
+        "Go on as what is there now, code and configuration, in the same process; the next call is answered by that.",
+        Right.OWNER,
+    ),
     Method("daemon.shutdown", Nothing, dict, shutdown, "Stop: runs are ended in order first.", Right.OWNER),
 )
