@@ -84,15 +84,16 @@ def _retries(task: dict[str, Any]) -> str | None:
 
 
 def _limits(task: dict[str, Any]) -> str:
+    """What it may use; a daemon of before has no such fields."""
     limits = []
-    if (most := task["memory_max"]) is not None:
+    if (most := task.get("memory_max")) is not None:
         limits.append(f"{short_size(most)} of memory")
-    if (most := task["cpus"]) is not None:
+    if (most := task.get("cpus")) is not None:
         limits.append(f"{most:g} CPUs")
-    if (most := task["tasks_max"]) is not None:
+    if (most := task.get("tasks_max")) is not None:
         limits.append(f"{most} processes")
-    if task["nice"] is not None:
-        limits.append(f"nice {task['nice']}")
+    if (nice := task.get("nice")) is not None:
+        limits.append(f"nice {nice}")
     return ", ".join(limits)
 
 
