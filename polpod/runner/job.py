@@ -35,7 +35,7 @@ HINTS = {
 
 NICE_HINTS = dict.fromkeys(
     (errno.EACCES, errno.EPERM),
-    "below its own niceness polpod needs root, CAP_SYS_NICE, or LimitNICE= in its unit",
+    "below what it inherits that needs root, CAP_SYS_NICE, or LimitNICE= in the unit that runs are in",
 )
 
 
@@ -45,6 +45,18 @@ class Job(NamedTuple):
     pid: int
     release: int
     complaints: int
+
+
+def lowest_nice() -> int:
+    """The lowest niceness that a job of ours may have: by trying, since capabilities count differently in a container."""
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, -20)
+    except PermissionError:
+        soft, _ = resource.getrlimit(resource.RLIMIT_NICE)
+        return -20 if soft == resource.RLIM_INFINITY else min(own, max(-20, 20 - soft))
+    os.setpriority(os.PRIO_PROCESS, 0, own)
+    return -20
 
 
 def environment(spec: contract.RunSpec) -> dict[bytes, bytes]:

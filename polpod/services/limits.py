@@ -10,15 +10,14 @@ Rules:
 
 from __future__ import annotations
 
-import functools
 import os
-import resource
 from collections.abc import Iterator
 from typing import TypedDict
 
+import trio
 from msgspec import UNSET, Struct
 
-from polpod.errors import PermissionDenied, RequestError, Unsupported
+from polpod.errors import PermissionDenied, Unsupported
 from polpod.model.runs import Run
 from polpod.model.submissions import Edit, Submission
 from polpod.model.tasks import Task
@@ -32,7 +31,10 @@ PERIOD = 100_000
 """Microseconds, the kernel's own default, in which a job gets `cpus` times as much of the CPUs' time."""
 
 
-DELEGATE = "run polpod as a systemd unit with Delegate=yes"
+DELEGATE = "run polpod by its systemd units, or in a cgroup with Delegate=yes"
+
+PATIENCE = 5.0
+"""Seconds that a request for a limit waits, after the daemon's start, until it is known where runs are placed."""
 
 
 class Limited(TypedDict, total=False):
@@ -59,7 +61,7 @@ class Available(TypedDict):
     cpus: Lack | None
     tasks_max: Lack | None
     nice_from: int
-    """The lowest niceness that polpod may give."""
+    """The lowest niceness that a job may have."""
 
 
 def of(task: Task, run: Run) -> Limited:
@@ -83,16 +85,21 @@ def of(task: Task, run: Run) -> Limited:
     return told
 
 
-def problem(instance: Instance, said: Submission | Edit) -> RequestError | None:
-    """Why a limit that is asked for cannot be had; None: each can."""
-    for field, controller in CONTROLLERS.items():
-        if getattr(said, field) not in (None, UNSET) and (lack := _lack(instance, controller)):
-            return Unsupported(f"{field} {lack}")
-    if isinstance(said.nice, int) and said.nice < (lowest := lowest_nice()):
-        return PermissionDenied(
-            f"nice {said.nice}: polpod may give {lowest} and above; run it as root, or with LimitNICE= in its unit"
+async def refuse(instance: Instance, said: Submission | Edit) -> None:
+    """Raises Unsupported or PermissionDenied for a limit that cannot be had, with the reason and the remedy."""
+    asked = [field for field in (*CONTROLLERS, "nice") if getattr(said, field) not in (None, UNSET)]
+    if asked and not instance.placed.is_set():
+        with trio.move_on_after(PATIENCE):
+            await instance.placed.wait()
+        instance.placed.set()  # without a zygote, nobody else is to wait for one
+    for field in asked:
+        if field in CONTROLLERS and (lack := _lack(instance, CONTROLLERS[field])):
+            raise Unsupported(f"{field} {lack}")
+    if isinstance(said.nice, int) and said.nice < instance.nice_from:
+        raise PermissionDenied(
+            f"nice {said.nice}: jobs may have {instance.nice_from} and above, "
+            "unless polpod is root's, or the unit that runs are in has LimitNICE="
         )
-    return None
 
 
 def available(instance: Instance) -> Available:
@@ -101,21 +108,8 @@ def available(instance: Instance) -> Available:
         memory_max=_lack(instance, "memory"),
         cpus=_lack(instance, "cpu"),
         tasks_max=_lack(instance, "pids"),
-        nice_from=lowest_nice(),
+        nice_from=instance.nice_from,
     )
-
-
-@functools.cache
-def lowest_nice() -> int:
-    """The lowest niceness that we may give: found out by trying, since capabilities bind differently in a container."""
-    own = os.getpriority(os.PRIO_PROCESS, 0)
-    try:
-        os.setpriority(os.PRIO_PROCESS, 0, -20)
-    except PermissionError:
-        soft, _ = resource.getrlimit(resource.RLIMIT_NICE)
-        return min(own, max(-20, 20 - soft)) if soft >= 0 else -20
-    os.setpriority(os.PRIO_PROCESS, 0, own)
-    return -20
 
 
 def _lack(instance: Instance, controller: str) -> Lack | None:

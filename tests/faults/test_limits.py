@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
 import pytest
-from kit.client import Refused
+from kit.client import Client, Refused
 from kit.host import Host
 from kit.waiting import until
 
@@ -79,8 +80,10 @@ def test_a_niceness_that_polpod_may_not_give_is_refused(unable: Host) -> None:
         with pytest.raises(Refused) as refused:
             unable.call(method, **about, nice=lowest - 1)
         assert refused.value.word == "permission_denied"
-        said = f"nice {lowest - 1}: polpod may give {lowest} and above; run it as root, or with LimitNICE= in its unit"
-        assert str(refused.value) == said
+        assert str(refused.value) == (
+            f"nice {lowest - 1}: jobs may have {lowest} and above, "
+            "unless polpod is root's, or the unit that runs are in has LimitNICE="
+        )
 
 
 def test_a_job_has_the_niceness_that_was_asked_for(unable: Host) -> None:
@@ -110,3 +113,36 @@ def test_a_task_whose_limit_cannot_be_set_any_more_is_not_executed(host: Host, f
     assert not mark.exists()
     (sentence,) = host.call("task.why", id=task_id)["sentences"]
     assert "could not be executed: limit " in sentence
+
+
+@pytest.fixture
+def zygotes(host: Host) -> Iterator[socket.socket]:
+    """Where the daemon asks for its zygote; who answers there is one, by what it says."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(host.root / "zygotes"))
+        listener.listen()
+        listener.settimeout(60)
+        host.start(under=("sh", "-c", f'exec "$@" --zygote-socket {host.root}/zygotes', "sh"))
+        yield listener
+
+
+def test_a_limit_is_decided_by_what_the_zygote_says_which_is_waited_for(host: Host, zygotes: socket.socket) -> None:
+    until(lambda: host.call("daemon.health")["checks"]["recovered"], "it has recovered")
+    with host.client() as first, host.client() as second:
+        first.send("task.submit", command=["true"], cwd="/", nice=-10)
+        second.send("task.submit", command=["true"], cwd="/", nice=-11)
+        host.submit("true", hold=True)  # who asks for no limit does not wait
+        assert not first.readable()
+        assert not second.readable()
+        zygote, _ = zygotes.accept()
+        with zygote:
+            zygote.send(json.dumps({"pid": os.getpid(), "nice_from": -10}).encode())
+            assert first.receive()["result"]["created"]
+            assert "jobs may have -10 and above" in second.receive()["error"]["message"]
+            assert host.call("daemon.status")["limits"]["nice_from"] == -10
+
+
+def test_without_a_zygote_the_first_who_asks_waits_and_nobody_after_that(host: Host, zygotes: socket.socket) -> None:
+    for bound in (60.0, 4.0):  # the patience is 5 s
+        with Client(host.socket, bound) as client:
+            assert client.error("task.submit", command=["true"], cwd="/", nice=-20) == "permission_denied"

@@ -59,6 +59,6 @@ def test_a_niceness_that_may_not_be_given_is_said_and_nothing_is_executed(state:
     with Zygote(command=command) as zygote:
         row = run.start(zygote).finish()
     assert (row["status"], row["reason"], row["exit_code"]) == ("failed", "spawn_failed", 126)
-    hint = "below its own niceness polpod needs root, CAP_SYS_NICE, or LimitNICE= in its unit"
+    hint = "below what it inherits that needs root, CAP_SYS_NICE, or LimitNICE= in the unit that runs are in"
     assert row["error"] == f"nice {own - 1}: EACCES, Permission denied ({hint})"
     assert run.log == b""

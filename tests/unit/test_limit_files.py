@@ -94,7 +94,7 @@ def test_a_name_that_another_s_begins_with_is_not_it(tree: Tree) -> None:
     assert tree.lack("cpu") is not None
 
 
-DELEGATE = "run polpod as a systemd unit with Delegate=yes"
+DELEGATE = "run polpod by its systemd units, or in a cgroup with Delegate=yes"
 
 
 @pytest.mark.parametrize(

@@ -142,8 +142,7 @@ async def update(call: Call, params: Edit) -> dict[str, object]:
         _require_own(call.caller, require(tx, params.id))
         return operations.edit(tx, params, call.desk.instance.config, call.caller.name)
 
-    if problem := limits.problem(call.desk.instance, params):
-        raise problem
+    await limits.refuse(call.desk.instance, params)
     task = await call.desk.instance.tasks.write(body)
     return {"task": msgspec.to_builtins(task)}
 
@@ -205,7 +204,8 @@ async def _each(call: Call, params: Selected, operation: Operation) -> list[Done
 async def _checked(call: Call, submission: Submission, entered: dict[str, RequestError | None]) -> Spec:
     """The spec of a submission whose cwd and limits were looked at; `entered` remembers directories within one request.
 
-    A cwd that is gone, or a limit that cannot be set any more, does not keep a client from asking again, by its key, what became of its task.
+    A cwd that is gone, or a limit that cannot be set any more, does not keep a client from asking again, by its key, what
+    became of its task.
     """
     instance, uid, key = call.desk.instance, call.caller.uid, submission.idempotency_key
     spec = specify(submission, instance.config, instance.paths.root)
@@ -215,9 +215,13 @@ async def _checked(call: Call, submission: Submission, entered: dict[str, Reques
             entered[spec.cwd] = None
         except RequestError as exc:
             entered[spec.cwd] = exc
-    problem = entered[spec.cwd] or limits.problem(instance, submission)
+    problem = entered[spec.cwd]
     if problem is None:
-        return spec
+        try:
+            await limits.refuse(instance, submission)
+            return spec
+        except RequestError as exc:
+            problem = exc
     known = None if key is None else await instance.tasks.read(lambda tx: queries.by_idempotency_key(tx, uid, key))
     if known is None:
         raise problem
