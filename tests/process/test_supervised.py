@@ -127,6 +127,30 @@ def test_a_stop_that_is_asked_for_over_the_socket_is_said_too(host: Host, manage
     manager.hears("STOPPING", lambda message: "STOPPING" in message)
 
 
+def test_a_reload_is_said_and_the_next_generation_goes_on_saying(host: Host, listening: Manager) -> None:
+    listening.start(host, watchdog=0.5)
+    assert host.daemon is not None
+    first = until(lambda: zygote(host.daemon.pid), "there is a zygote")
+    listening.status("idle")
+    listening.forget()
+    host.call("daemon.reload")
+    listening.status("reloading")
+    listening.hears("READY", lambda message: "READY" in message)
+    said = [message for message in listening.heard if message.keys() & {"RELOADING", "READY"}]
+    assert ["MONOTONIC_USEC" in message for message in said] == [True, False]
+    listening.status("idle")
+    listening.forget()
+    listening.hears("a pet", lambda message: "WATCHDOG" in message)
+    assert host.call("daemon.status")["pid"] == host.daemon.pid
+    second = until(lambda: {zygote(host.daemon.pid)} - {first, None}, "there is another zygote").pop()
+    assert not names(second) & set(VARIABLES)
+
+
+def names(pid: int) -> set[str]:
+    """Of the variables in this process' environment."""
+    return {entry.partition(b"=")[0].decode() for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")}
+
+
 def test_what_systemd_leaves_in_the_environment_goes_no_further(host: Host, listening: Manager) -> None:
     listening.start(host, watchdog=60)
     task_id = host.submit(shell="env; exec sleep 60")
@@ -136,8 +160,7 @@ def test_what_systemd_leaves_in_the_environment_goes_no_further(host: Host, list
     assert listening.listener is not None
     inode = f"socket:[{os.fstat(listening.listener.fileno()).st_ino}]"
     for pid in (child, run["pid"]):
-        names = {entry.partition(b"=")[0].decode() for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")}
-        assert not names & set(VARIABLES), pid
+        assert not names(pid) & set(VARIABLES), pid
         assert inode not in [os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()], pid
     text = Path(run["log_path"]).read_text()
     assert "POLPO_RUN_ID=" in text
