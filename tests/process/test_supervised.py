@@ -153,7 +153,7 @@ def names(pid: int) -> set[str]:
 
 def test_what_systemd_leaves_in_the_environment_goes_no_further(host: Host, listening: Manager) -> None:
     listening.start(host, watchdog=60)
-    task_id = host.submit(shell="env; exec sleep 60")
+    task_id = host.submit(shell="env; echo all of it; exec sleep 60")
     run = host.running(task_id)
     assert host.daemon is not None
     child = zygote(host.daemon.pid)
@@ -162,7 +162,9 @@ def test_what_systemd_leaves_in_the_environment_goes_no_further(host: Host, list
     for pid in (child, run["pid"]):
         assert not names(pid) & set(VARIABLES), pid
         assert inode not in [os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()], pid
-    text = Path(run["log_path"]).read_text()
+    log = Path(run["log_path"])
+    until(lambda: "all of it" in log.read_text(), "the job printed its environment")
+    text = log.read_text()
     assert "POLPO_RUN_ID=" in text
     assert not [name for name in VARIABLES if f"{name}=" in text]
 
