@@ -424,11 +424,12 @@ def test_a_zygote_that_died_does_not_pause_the_launcher(host: Host) -> None:
     """The host is not ill when a process of ours dies: the tasks that waited for it start at once with the next one."""
     host.configure(maxConcurrency=8)
     daemon = host.start()
+    assert host.finished(host.submit("true"))["status"] == "done"
     pid = until(lambda: zygote(daemon.pid), "there is a zygote")
     os.kill(pid, signal.SIGSTOP)
     batch = host.call("task.submit_many", defaults={"cwd": "/"}, tasks=[{"command": ["true"]}] * 6)
     ids = [result["id"] for result in batch["results"]]
-    until(lambda: len(read_runs(host.paths)) == 6, "six runs wait for the zygote")
+    until(lambda: len(read_runs(host.paths)) == 7, "six runs wait for the zygote")
     os.kill(pid, signal.SIGKILL)
     for task_id in ids:
         assert host.finished(task_id, bound=PROBE_EVERY - 2)["status"] == "done"
