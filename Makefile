@@ -8,7 +8,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 SOURCES := polpod polpoctl tests bench docs
 TESTS := tests
 
-.PHONY: demo test test-powerloss check soak fuzz fmt bench docs clean
+.PHONY: demo test test-powerloss check soak fuzz fmt bench docs man deb clean
 .DEFAULT_GOAL := test
 
 demo: $(INSTALLED)
@@ -48,6 +48,13 @@ bench: $(INSTALLED)
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/generate.py
+
+man: $(INSTALLED)
+	$(BIN)/python docs/man.py build/man
+
+# build/polpod_VERSION_ARCHITECTURE.deb; VERSION_SUFFIX=+1 makes a later version of the same sources, to try upgrades.
+deb: $(INSTALLED)
+	VERSION_SUFFIX=$(VERSION_SUFFIX) packaging/deb
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -16,9 +16,10 @@ from polpod.services.rpc.method import Method, Right
 from polpod.services.rpc.table import METHODS, openrpc
 
 HERE = Path(__file__).parent
-FAULTS = HERE.parent / "tests" / "faults"
-KIT = HERE.parent / "tests" / "kit" / "fault.py"
-FAULTS_BEGIN = "<!-- From here on made by docs/generate.py from tests/faults. -->\n"
+TESTS = HERE.parent / "tests"
+FAULTS = TESTS / "faults", TESTS / "systemd"
+KIT = TESTS / "kit" / "fault.py"
+FAULTS_BEGIN = "<!-- From here on made by docs/generate.py from the tests. -->\n"
 Schema = dict[str, Any]
 
 WHO = {
@@ -93,9 +94,9 @@ def reliability() -> str:
             FAULTS_BEGIN,
             "## Faults that are injected",
             "",
-            "Each entry is a fault that really hit some system of this kind, and a test in `tests/faults` that injects it into",
-            "real processes; all of them pass in `make test`. The last column says what was taken out of polpod to see the",
-            "test fail.",
+            "Each entry is a fault that really hit some system of this kind, and a test in `tests/faults` or `tests/systemd` that",
+            "injects it into real processes; all of them pass in `make test`. The last column says what was taken out of polpod to",
+            "see the test fail.",
             "",
             "| | fault | what polpod promises | how it is injected | test | seen to fail |",
             "| --- | --- | --- | --- | --- | --- |",
@@ -115,7 +116,7 @@ def faults() -> dict[int, dict[str, str]]:
     Raises ValueError where two tests claim a number, or a name does not begin with its own.
     """
     found: dict[int, dict[str, str]] = {}
-    for path in sorted(FAULTS.glob("test_*.py")):
+    for path in sorted(path for directory in FAULTS for path in directory.glob("test_*.py")):
         for test in ast.walk(ast.parse(path.read_text())):
             for call in getattr(test, "decorator_list", ()):
                 if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "fault":

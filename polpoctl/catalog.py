@@ -6,6 +6,7 @@ COMMANDS = {
     "init": "make .polpo/ with polpo.json, to set things before the first start",
     "start": "start a polpod, detached, for this user",
     "stop": "ask polpod to stop, and wait until it has",
+    "reload": "have polpod go on with the code and configuration that are there now",
     "status": "say how polpod is, and count its work (what polpoctl alone does)",
     "submit": "hand in a task, and print its id",
     "run": "hand in a task, follow its log, and exit as it does",

@@ -87,7 +87,7 @@ class Connection:
             self._socket.connect(path)
         except PermissionError:
             self._socket.close()
-            raise Failure(f"you may not use the polpod at {path}", exits.NOT_ALLOWED) from None
+            raise Failure(f"you may not use the polpod at {path}{_who_may(path)}", exits.NOT_ALLOWED) from None
         except OSError as exc:
             self._socket.close()
             raise Unreachable(path, _said(exc), self.tried) from None
@@ -236,6 +236,18 @@ def _said(exc: OSError) -> str:
     if isinstance(exc, TimeoutError):
         return f"no answer for {PATIENCE:g} s"
     return (exc.strerror or str(exc)).lower()
+
+
+def _who_may(path: str) -> str:
+    """Whom the socket is for, if that is a group and can be seen."""
+    import grp  # only for this message
+
+    try:
+        status = os.stat(path)
+        group = grp.getgrgid(status.st_gid).gr_name
+    except (OSError, KeyError):
+        return ""
+    return f": it is for members of group {group}, from their next login on" if status.st_mode & 0o020 else ""
 
 
 def _working_directory() -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import logging
+import faulthandler
 import os
 import sys
+from importlib import import_module
 
-from polpod import __version__
+from polpod import __version__, journald
 from polpod.errors import DiskFull, NotFound, PolpodError, StartError, Unavailable
-from polpod.paths import daemon_root, daemon_socket
+from polpod.paths import StateDirectory, daemon_root, daemon_socket
 from polpod.remedies import advice
 
 TRY_AGAIN = 75
@@ -28,8 +29,13 @@ def parser() -> argparse.ArgumentParser:
         "--root", metavar="DIR", help="state lives in DIR/.polpo (else $POLPO_ROOT, nearest .polpo, per user)"
     )
     p.add_argument("--socket", metavar="PATH", help="listen here (else $POLPO_SOCKET, else DIR/.polpo/polpod.sock)")
+    p.add_argument("--zygote-socket", metavar="PATH", help="where systemd starts the processes that runs come from")
+    p.add_argument("--zygote", action="store_true", help=argparse.SUPPRESS)
     p.add_argument("--log-level", metavar="LEVEL", choices=LEVELS, default="info", help=", ".join(LEVELS))
     p.add_argument("--check-config", action="store_true", help="read polpo.json, say what is wrong with it, and exit")
+    p.add_argument(
+        "--check-schema", action="store_true", help="say whether this version can open the databases, and exit"
+    )
     p.add_argument("--maintenance", nargs=argparse.REMAINDER, metavar="VERB", help=argparse.SUPPRESS)
     p.add_argument("--version", action="version", version=f"polpod {__version__}")
     return p
@@ -38,10 +44,11 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Returns the exit status."""
     options = parser().parse_args()
+    if options.zygote:
+        os.execv(sys.executable, [sys.executable, "-I", "-m", "polpod.runner.zygote", "--unit"])
     os.umask(0o077)  # where others are let into the state directory, for the socket, its files stay ours (F84)
-    logging.basicConfig(
-        stream=sys.stderr, level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    faulthandler.enable()  # the watchdog ends a daemon that hangs with SIGABRT: then the log says where each thread was
+    journald.begin(options.log_level)
     root = daemon_root(options.root, os.environ, os.getcwd())
     socket = daemon_socket(options.socket, os.environ, root)
     try:
@@ -52,31 +59,40 @@ def main() -> int:
         if options.check_config:
             from polpod.maintenance import verbs
 
-            return verbs.main(root, socket, ["config", "check"])
-        return _serve(root, socket)
+            if (status := verbs.main(root, socket, ["config", "check"])) or not options.check_schema:
+                return status
+        if options.check_schema:
+            from polpod.maintenance import stores
+
+            import_module("polpod.daemon")  # what a start needs is there, too
+            return stores.check_schema(StateDirectory(root))
+        return _serve(root, socket, options.zygote_socket)
     except StartError as exc:
-        print(f"polpod: {exc}", file=sys.stderr)
+        journald.complain(str(exc))
         return exc.exit_code
     except PolpodError as exc:
-        print(f"polpod: {exc}", file=sys.stderr)
+        journald.complain(str(exc))
         for line in advice(exc, root):
-            print(f"polpod: {line}", file=sys.stderr)
+            journald.complain(line)
         if options.maintenance is not None and isinstance(exc, DiskFull | Unavailable):
             return TRY_AGAIN
         return 3 if isinstance(exc, NotFound) else 1
 
 
-def _serve(root: str, socket: str) -> int:
+def _serve(root: str, socket: str, zygote_socket: str | None) -> int:
     import trio
 
-    from polpod import daemon
+    from polpod import daemon, systemd
 
+    manager = systemd.take()
     try:
-        trio.run(daemon.main, daemon.Options(root, socket))
+        handover = trio.run(daemon.main, daemon.Options(root, socket, zygote_socket), manager)
     except BaseExceptionGroup as group:  # not `except*`, which would raise a group again
         if (error := _first(group)) is None:
             raise
         raise error from group
+    if handover is not None:
+        handover.execute(manager.environment)
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import resource
+import signal
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,11 +14,11 @@ import trio
 
 from polpod import __version__, config, filesystem
 from polpod.errors import DiskFull, StartError, StoreError, Unavailable
-from polpod.lock import Held, lock
+from polpod.lock import Held, lock, require_own
 from polpod.paths import StateDirectory
 from polpod.runner import identity
 from polpod.runner.containment import choose_base
-from polpod.services import notifier, recovery, retention, shutdown
+from polpod.services import notifier, recovery, reload, retention, shutdown
 from polpod.services.ballast import LOOK_EVERY, ROOM, Ballast
 from polpod.services.collector import Collector
 from polpod.services.desk import Desk
@@ -27,10 +28,12 @@ from polpod.services.instance import Instance
 from polpod.services.journal import Journal
 from polpod.services.killer import Killer
 from polpod.services.launcher import Forks, Launcher
+from polpod.services.reload import Handover, Reload
 from polpod.services.rpc import server
 from polpod.services.scheduler import schedule
-from polpod.services.socket import ListeningSocket, listen, require_utf8
+from polpod.services.socket import ListeningSocket, adopt, listen, require_utf8
 from polpod.services.spares import Spares
+from polpod.services.supervision import Supervision
 from polpod.services.watcher import Watcher
 from polpod.services.witness import Witness
 from polpod.services.zygote import Zygote
@@ -40,6 +43,7 @@ from polpod.store.databases import RUNS, TASKS
 from polpod.store.gate import Gate, open_gate
 from polpod.store.records import Tx
 from polpod.store.runs import RunTx
+from polpod.systemd import Systemd
 
 SOCKET_LOOK_EVERY = 5.0
 
@@ -53,6 +57,8 @@ log = logging.getLogger("polpod")
 class Options:
     root: str
     socket: str
+    zygote_socket: str | None
+    """Where systemd starts zygotes for us; None: they are our children."""
 
 
 def prepare(root: str) -> StateDirectory:
@@ -61,8 +67,7 @@ def prepare(root: str) -> StateDirectory:
     paths = StateDirectory(root)
     try:
         os.makedirs(paths.path, mode=0o700, exist_ok=True)
-        if (owner := os.stat(paths.path).st_uid) != os.geteuid():
-            raise StartError(f"{paths.path} belongs to uid {owner}, not to uid {os.geteuid()}")
+        require_own(paths.path)
         for directory in (paths.run_directories, paths.logs):
             os.makedirs(directory, mode=0o700, exist_ok=True)
         if not os.path.exists(paths.config):
@@ -72,20 +77,35 @@ def prepare(root: str) -> StateDirectory:
     return paths
 
 
-async def main(options: Options) -> None:
-    """Run until a signal or `daemon.shutdown` asks to stop.  Raises StartError, StoreError, CommitInDoubt."""
+async def main(options: Options, manager: Systemd) -> Handover | None:
+    """Run until a signal or `daemon.shutdown` asks to stop, or `daemon.reload` to go on as another generation.
+
+    Raises StartError, StoreError, CommitInDoubt.
+    """
+    handover = None
     with shutdown.signals() as received:  # first of all, so that one that comes early is obeyed in order, too (F14)
-        await _open(options, received)
-    log.info("stopped")
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, shutdown.SIGNALS)
+        supervision = Supervision(manager)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(supervision.serve)
+            handover = await _open(options, received, supervision, manager.listening())
+            nursery.cancel_scope.cancel()
+    log.info("stopped" if handover is None else "reloading")
+    return handover
 
 
-async def _open(options: Options, received: AsyncIterator[int]) -> None:
+async def _open(
+    options: Options, received: AsyncIterator[int], supervision: Supervision, given: int | None
+) -> Handover | None:
+    """`given`: the descriptor of the socket that systemd listens on for us."""
+    before = reload.take()
+    listener = before.listening() if before else None if given is None else _adopt(given, options.socket)
     paths = prepare(options.root)
     settings, unknown = config.load(paths.config)
     for path in unknown:
         log.warning("%s: %s means nothing to this version", paths.config, path)
     filesystem.refuse_unfit(paths.path)
-    held = lock(paths)
+    held = before.held(paths.path) if before else lock(paths)
     replace.finish(paths.path)
     refuse_half(paths.path)
     _raise_descriptor_limit()
@@ -94,7 +114,7 @@ async def _open(options: Options, received: AsyncIterator[int]) -> None:
     tasks_by_status = await tasks.read(queries.count_by_status)
     instance = Instance(
         paths=paths,
-        socket=options.socket,
+        socket=options.socket if listener is None else listener.path,
         config=settings,
         tasks=tasks,
         runs=runs,
@@ -105,17 +125,30 @@ async def _open(options: Options, received: AsyncIterator[int]) -> None:
         base=choose_base(paths.path) if settings.settings.containment == "auto" else None,
     )
     tasks.subscribe(instance.journal.absorb)
-    listener = listen(options.socket)
+    listener = listener or listen(options.socket)
+    handover = None
     try:
-        await _serve(instance, listener, held, ballast, received)
+        zygote = Zygote(instance.place, options.zygote_socket)
+        reloading = Reload(before.clients() if before else [])
+        handover = await _serve(instance, zygote, listener, held, ballast, received, supervision, reloading)
     finally:
-        listener.close()
+        if handover is None:
+            listener.close()
         await tasks.close()
         await runs.close()
-        if instance.base is not None:
-            with suppress(OSError):  # a run lives on in it
-                os.rmdir(instance.base.path)
-        held.close()
+        if handover is None:
+            if instance.base is not None:
+                with suppress(OSError):  # a run lives on in it
+                    os.rmdir(instance.base.path)
+            held.close()
+    return handover
+
+
+def _adopt(given: int, path: str) -> ListeningSocket:
+    listener = adopt(given)
+    if os.path.realpath(path) != os.path.realpath(listener.path):
+        log.warning("%s is what systemd listens on: nobody listens on %s", listener.path, path)
+    return listener
 
 
 async def _open_stores(paths: StateDirectory, ballast: Ballast) -> tuple[Gate[Tx], Gate[RunTx]]:
@@ -144,7 +177,7 @@ def _is_full(path: str) -> bool:
     return space.f_bavail * space.f_frsize < SQLITE_NEEDS
 
 
-def assemble(instance: Instance, forks: Forks, nursery: trio.Nursery) -> Desk:
+def assemble(instance: Instance, forks: Forks, reloading: Reload, nursery: trio.Nursery) -> Desk:
     """Start the services of an instance, recovery first of all; runners come from `forks`."""
     inbox = Inbox()
     witness = Witness(instance)
@@ -167,25 +200,50 @@ def assemble(instance: Instance, forks: Forks, nursery: trio.Nursery) -> Desk:
     ):
         nursery.start_soon(service)
     nursery.start_soon(_stop_when_in_doubt, instance)
-    return Desk(instance, inbox, killer)
+    return Desk(instance, inbox, killer, reloading)
 
 
 async def _serve(
-    instance: Instance, listener: ListeningSocket, held: Held, ballast: Ballast, received: AsyncIterator[int]
-) -> None:
-    zygote, at_once = Zygote(), trio.Event()
+    instance: Instance,
+    zygote: Zygote,
+    listener: ListeningSocket,
+    held: Held,
+    ballast: Ballast,
+    received: AsyncIterator[int],
+    supervision: Supervision,
+    reloading: Reload,
+) -> Handover | None:
+    at_once = trio.Event()
+    handover = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(zygote.serve)
         nursery.start_soon(_keep_ballast, instance, ballast)
-        desk = assemble(instance, zygote, nursery)
+        desk = assemble(instance, zygote, reloading, nursery)
         nursery.start_soon(_listen, listener, held, desk)
         nursery.start_soon(shutdown.obey, received, instance, at_once)
+        supervision.ready(desk)
         log.info("polpod %s listens on %s (pid %d)", __version__, listener.path, os.getpid())
-        await instance.stopping.wait()
-        await shutdown.stop(instance, desk.killer, at_once)
+        await _first_of(instance.stopping, reloading.asked)
+        if instance.stopping.is_set():
+            await shutdown.stop(instance, desk.killer, at_once)
+        else:
+            supervision.reloading()
+            handover = await reloading.handover(listener, held)
         with suppress(DiskFull, Unavailable):  # the next start takes it for a crash, and rather asks than acts
             await instance.tasks.write(queries.end_work)
         nursery.cancel_scope.cancel()
+    return handover
+
+
+async def _first_of(*events: trio.Event) -> None:
+    async with trio.open_nursery() as nursery:
+        for event in events:
+            nursery.start_soon(_end_with, event, nursery)
+
+
+async def _end_with(event: trio.Event, nursery: trio.Nursery) -> None:
+    await event.wait()
+    nursery.cancel_scope.cancel()
 
 
 async def _listen(listener: ListeningSocket, held: Held, desk: Desk) -> None:

@@ -34,9 +34,22 @@ class Held:
         os.close(self.directory)
 
 
+def require_own(path: str) -> None:
+    """Raises StartError where this directory is another user's, also for root: its daemon could not open what we make."""
+    owner = os.stat(path).st_uid
+    if owner != os.geteuid():
+        raise StartError(
+            f"{path} belongs to uid {owner}, not to uid {os.geteuid()}; be that user: sudo -u '#{owner}' …"
+        )
+
+
 def lock(paths: StateDirectory) -> Held:
-    """Take the state directory for this process; the lock ends with it.  Raises StartError (75) if another has it."""
+    """Take the state directory for this process; the lock ends with it.
+
+    Raises StartError: it is another user's, or (75) another process has it.
+    """
     try:
+        require_own(paths.path)
         directory = os.open(paths.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         fd = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as exc:

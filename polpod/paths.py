@@ -7,6 +7,7 @@ in which directories and sockets are looked for).  Standard library only, and li
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 
 STATE = ".polpo"
@@ -60,6 +61,20 @@ def client_sockets(socket: str | None, root: str | None, env: Mapping[str, str],
     return tried
 
 
+def numbers_of_runs(directory: str, name: str = "run-*") -> set[int]:
+    """The runs of which something lies in this directory, under `name` with the number in place of its star.
+
+    None where there is no such directory.  Anybody may put other names there, of numbers that fit nowhere, or of digits
+    that are none.
+    """
+    pattern = re.compile(re.escape(name).replace(r"\*", "([1-9][0-9]{0,17})"))
+    try:
+        entries = os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+    return {int(match[1]) for entry in entries if (match := pattern.fullmatch(entry))}
+
+
 class StateDirectory:
     """The files of one `.polpo`; `root` is the directory that contains it."""
 
@@ -87,6 +102,10 @@ class StateDirectory:
 
     def log(self, run_id: int) -> str:
         return os.path.join(self.logs, f"{run_id}.log")
+
+    def last_run(self) -> int:
+        """The last run that has a directory or a log here, whatever the databases know: they may be older (F54)."""
+        return max(numbers_of_runs(self.run_directories) | numbers_of_runs(self.logs, "*.log"), default=0)
 
     def damaged_exit(self, run_id: int) -> str:
         """Where an exit.json that nobody can read is kept: its run directory is removed."""

@@ -49,6 +49,8 @@ def _facts(status: dict[str, Any], socket: str, tried: list[str]) -> list[tuple[
         facts.insert(3, ("tried", ", ".join(tried)))
     if paused := status["launcher"]["paused"]:
         facts.append(("paused", f"nothing starts: {paused}"))
+    if quarantined := status.get("quarantined"):  # a polpod of before does not say
+        facts.append(("quarantined", f"{quarantined} rows could not be read and are kept in the table quarantine"))
     return facts
 
 

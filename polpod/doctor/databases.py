@@ -9,9 +9,10 @@ from contextlib import closing
 
 from polpod import remedies
 from polpod.doctor.checkup import Diagnosis, Patient, ok, problem, warning
-from polpod.errors import Damaged, SchemaTooNew, StoreError
+from polpod.errors import Damaged, DiskFull, SchemaTooNew, StoreError, Unavailable
 from polpod.store import migrate
 from polpod.store.backup import RUNS_NAME, TASKS_NAME
+from polpod.store.check import refuse_half
 from polpod.store.databases import RUNS, TASKS
 from polpod.store.sqlite import JOURNAL_SIZE_LIMIT, open_reader, translate, translated
 
@@ -29,7 +30,9 @@ def databases(patient: Patient) -> Iterator[Diagnosis]:
             said = _quick_check(path, schema)
         except SchemaTooNew as error:
             yield problem(name, str(error), f"install that polpod, or {remedies.restore(root)}")
-        except StoreError as error:
+        except DiskFull as error:
+            yield problem(name, str(error), "make room")
+        except (StoreError, Unavailable) as error:
             yield problem(name, str(error), remedies.check(root))
         else:
             yield ok(name, said)
@@ -44,6 +47,7 @@ def databases(patient: Patient) -> Iterator[Diagnosis]:
 
 def _quick_check(path: str, schema: migrate.Schema) -> str:
     """Raises Damaged, SchemaTooNew, StoreError."""
+    refuse_half(os.path.dirname(path))
     if not os.path.exists(path) or os.path.getsize(path) == 0:
         raise Damaged(f"{path}: empty, or not there, and the other database is")
     with closing(open_reader(path)) as db:

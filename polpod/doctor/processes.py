@@ -10,8 +10,8 @@ from contextlib import closing, suppress
 
 from polpod import remedies
 from polpod.doctor.checkup import Diagnosis, Patient, ok, warning
-from polpod.errors import StoreError
-from polpod.paths import StateDirectory
+from polpod.errors import DiskFull, StoreError, Unavailable
+from polpod.paths import StateDirectory, numbers_of_runs
 from polpod.runner import containment, directory
 from polpod.store.sqlite import open_reader
 
@@ -20,8 +20,8 @@ def unknown_runs(patient: Patient) -> Iterator[Diagnosis]:
     """F54: a database that was restored does not know what started since."""
     paths = patient.paths
     # Listed before the rows are read: a row is there before its directory is.
-    directories = _numbers(paths.run_directories)
-    cgroups = {n: base.path for base in containment.bases(paths.path) for n in _numbers(base.path)}
+    directories = numbers_of_runs(paths.run_directories)
+    cgroups = {n: base.path for base in containment.bases(paths.path) for n in numbers_of_runs(base.path)}
     known = _known(paths)
     if known is None:
         return
@@ -77,16 +77,8 @@ def _known(paths: StateDirectory) -> set[int] | None:
     try:
         with closing(open_reader(paths.runs_db)) as db:
             return {run_id for (run_id,) in db.execute("SELECT id FROM runs")}
-    except (StoreError, sqlite3.Error):
+    except (StoreError, DiskFull, Unavailable, sqlite3.Error):
         return None
-
-
-def _numbers(path: str) -> set[int]:
-    try:
-        names = os.listdir(path)
-    except OSError:
-        return set()
-    return {int(match[1]) for name in names if (match := re.fullmatch(r"run-(\d+)", name))}
 
 
 def _signed(lock: str) -> str:

@@ -13,7 +13,7 @@ from polpod.config import Config, load
 from polpod.doctor import databases, host, place, processes, service
 from polpod.doctor.checkup import Diagnosis, Patient, problem
 from polpod.errors import StartError
-from polpod.lock import holder
+from polpod.lock import holder, require_own
 from polpod.paths import StateDirectory
 
 CHECKS: tuple[Callable[[Patient], Iterator[Diagnosis]], ...] = (
@@ -24,6 +24,7 @@ CHECKS: tuple[Callable[[Patient], Iterator[Diagnosis]], ...] = (
     service.work,
     databases.databases,
     host.containment,
+    host.limits,
     processes.unknown_runs,
     processes.deleted_logs,
     host.descriptors,
@@ -46,6 +47,12 @@ def examine(paths: StateDirectory, socket: str) -> Iterator[Diagnosis]:
     if not os.path.isdir(paths.path):
         yield problem("directory", f"there is no {paths.path}", remedies.command(paths.root, "start"))
         return
+    if os.geteuid() != 0:
+        try:
+            require_own(paths.path)
+        except StartError as exc:  # nothing in it could be looked at
+            yield problem("directory", str(exc))
+            return
     try:
         config, _ = load(paths.config)
     except StartError as exc:

@@ -83,6 +83,12 @@ def work(patient: Patient) -> Iterator[Diagnosis]:
         )
     else:
         yield ok("stuck runs", "none")
+    if status.get("quarantined"):
+        yield warning(
+            "quarantine",
+            f"{status['quarantined']} rows could not be read, and are kept in the table quarantine",
+            remedies.command(root, "rpc", "event.list", '{"after": 0, "kinds": ["*:quarantined"]}'),
+        )
     if paused := sorted(name for name, queue in status["queues"].items() if queue["paused"]):
         yield warning("queues", f"paused: {', '.join(paused)}", remedies.command(root, "resume", paused[0]))
 

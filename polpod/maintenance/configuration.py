@@ -12,6 +12,7 @@ import msgspec
 
 from polpod import config
 from polpod.errors import NotFound, StartError
+from polpod.lock import require_own
 from polpod.paths import StateDirectory
 
 
@@ -67,6 +68,8 @@ def set_(path: str, key: str, value: str, as_json: bool) -> int:
 
     Raises StartError, NotFound.
     """
+    if os.path.exists(os.path.dirname(path)):
+        require_own(os.path.dirname(path))
     try:
         with open(path, "rb") as file:
             text = file.read()

@@ -14,26 +14,31 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
 
 from polpod import remedies
 from polpod.config import load
-from polpod.errors import NotFound, StartError
-from polpod.lock import holder, lock
+from polpod.errors import Conflict, NotFound, StartError
+from polpod.lock import holder, lock, require_own
 from polpod.maintenance import survivors
-from polpod.paths import StateDirectory
+from polpod.paths import STATE, StateDirectory
 from polpod.store import replace
-from polpod.store.backup import CONFIG_NAME, RUNS_NAME, TASKS_NAME, open_pair, write_backup
-from polpod.store.check import Checked, damaged
+from polpod.store.backup import CONFIG_NAME, RUNS_NAME, TASKS_NAME, open_pair, told, write_backup
+from polpod.store.check import Checked, damaged, lost_half
 from polpod.store.check import check as check_databases
+from polpod.store.databases import RUNS, TASKS
 from polpod.store.findings import Finding
+from polpod.store.migrate import check as check_version
 from polpod.store.restore import adapt_runs, adapt_tasks, counters, live_runs, occupying
-from polpod.store.salvage import Saved, salvage_runs, salvage_tasks
+from polpod.store.salvage import Saved, add_unknown_runs, salvage_runs, salvage_tasks, tasks_at_work
+from polpod.store.sqlite import open_reader
 
-_NAMES = (TASKS_NAME, RUNS_NAME)
+_NAMES = (RUNS_NAME, TASKS_NAME)
+"""In the order in which they are saved: what runs says something of tasks."""
 
 
 def backup(paths: StateDirectory, target: str, as_json: bool) -> int:
@@ -49,6 +54,8 @@ def backup(paths: StateDirectory, target: str, as_json: bool) -> int:
 def check(paths: StateDirectory, as_json: bool) -> int:
     """Say what is wrong with the databases, and what to do next; 0 if nothing is."""
     _there(paths)
+    if os.geteuid() != 0:
+        require_own(paths.path)
     checked = check_databases(paths.path, served=holder(paths) is not None)
     if as_json:
         print(json.dumps(checked.as_json()))
@@ -57,12 +64,24 @@ def check(paths: StateDirectory, as_json: bool) -> int:
     return 0 if checked.good else 1
 
 
+def check_schema(paths: StateDirectory) -> int:
+    """0: this version can open the databases that are there.  Raises SchemaTooNew, StoreError."""
+    for path, kind in ((paths.tasks_db, TASKS), (paths.runs_db, RUNS)):
+        if os.path.exists(path):
+            with closing(open_reader(path)) as db:
+                check_version(db, path, kind.schema)
+    return 0
+
+
 def restore(paths: StateDirectory, directory: str, as_json: bool) -> int:
     """Put a backup in the place of what is there.  Raises StartError (75: a daemon runs), NotFound, StoreError."""
     if not os.path.isdir(directory):
         raise NotFound(f"there is no directory {directory}")
-    os.makedirs(paths.path, mode=0o700, exist_ok=True)
-    with _locked(paths), _prepared(paths) as prepared:
+    if os.path.basename(directory) == STATE and (pid := holder(StateDirectory(os.path.dirname(directory)))) is not None:
+        raise Conflict(f"{directory} is at work (pid {pid}), and no backup: polpoctl backup makes one")
+    with told(paths.path):
+        os.makedirs(paths.path, mode=0o700, exist_ok=True)
+    with _locked(paths), _prepared(paths) as prepared, replace.runners_wait(paths.path):
         _copy(directory, prepared)
         checked = check_databases(prepared)
         if not checked.good:
@@ -74,7 +93,7 @@ def restore(paths: StateDirectory, directory: str, as_json: bool) -> int:
         were_live = live_runs(os.path.join(prepared, RUNS_NAME))
         living = {run_id: facts for run_id in were_live if (facts := survivors.living(paths, run_id))}
         given = [c for c in (counters(paths.tasks_db),) if c is not None]
-        last_run = max([survivors.last_run(paths), *(run_id for _, _, run_id in given)])
+        last_run = max([paths.last_run(), *(run_id for _, _, run_id in given)])
         known = survivors.known_runs(os.path.join(prepared, RUNS_NAME))
         accepted = occupying(os.path.join(prepared, TASKS_NAME))
         adapt_runs(os.path.join(prepared, RUNS_NAME), living, accepted, last_run)
@@ -94,6 +113,8 @@ def salvage(paths: StateDirectory, as_json: bool) -> int:
     _there(paths)
     with _locked(paths):
         bad = [name for name in _NAMES if damaged(os.path.join(paths.path, name))]
+        if not bad and (half := lost_half(paths.path)) is not None:
+            bad = [half]
         if not bad:
             checked = check_databases(paths.path)
             _say(
@@ -102,12 +123,12 @@ def salvage(paths: StateDirectory, as_json: bool) -> int:
                 as_json,
             )
             return 0 if checked.good else 1
-        if not os.path.exists(paths.tasks_db):
-            raise NotFound(
-                f"{paths.tasks_db} is not there, so there is nothing to salvage: {remedies.restore(paths.root)}"
-            )
-        with _prepared(paths) as prepared:
+        with _prepared(paths) as prepared, replace.runners_wait(paths.path) if RUNS_NAME in bad else nullcontext():
             saved = [one for name in bad for one in _salvaged(paths, name, prepared)]
+            if RUNS_NAME in bad:
+                saved_tasks = os.path.join(prepared, TASKS_NAME)
+                state = saved_tasks if os.path.exists(saved_tasks) else paths.tasks_db
+                add_unknown_runs(state, os.path.join(prepared, RUNS_NAME), paths.log)
             aside = replace.commit(paths.path, prepared)
         checked = check_databases(paths.path)
     value = {"salvaged": msgspec.to_builtins(saved), "aside": aside, "check": checked.as_json()}
@@ -117,15 +138,17 @@ def salvage(paths: StateDirectory, as_json: bool) -> int:
 
 def _salvaged(paths: StateDirectory, name: str, prepared: str) -> list[Saved]:
     """Into `prepared`, from a copy of the file and its WAL, so that the originals are left alone."""
-    with tempfile.TemporaryDirectory(prefix="salvage-", dir=paths.path) as scratch:
+    with tempfile.TemporaryDirectory(prefix=replace.SCRATCH, dir=paths.path) as scratch:
         _copy(paths.path, scratch)
         copy = os.path.join(scratch, name)
+        Path(copy).touch()  # of a file that is gone, nothing is saved
         target = os.path.join(prepared, name)
-        if name == TASKS_NAME:
-            return salvage_tasks(copy, target, datetime.now(UTC))
-        given = counters(os.path.join(prepared, TASKS_NAME)) or counters(paths.tasks_db) or ("", 0, 0)
-        last_run = max(survivors.last_run(paths), given[2])
-        return salvage_runs(copy, target, survivors.rows(paths), last_run)
+        if name == RUNS_NAME:
+            given = counters(paths.tasks_db) or ("", 0, 0)
+            return salvage_runs(copy, target, survivors.rows(paths), max(paths.last_run(), given[2]))
+        saved_runs = os.path.join(prepared, RUNS_NAME)
+        runs = saved_runs if os.path.exists(saved_runs) else paths.runs_db
+        return salvage_tasks(copy, target, tasks_at_work(runs), datetime.now(UTC))
 
 
 def _copy(source: str, target: str) -> None:
@@ -146,7 +169,8 @@ def _locked(paths: StateDirectory) -> Iterator[None]:
     held = lock(paths)
     try:
         replace.finish(paths.path)
-        yield
+        with told(paths.path):
+            yield
     finally:
         held.close()
 
@@ -154,7 +178,7 @@ def _locked(paths: StateDirectory) -> Iterator[None]:
 @contextmanager
 def _prepared(paths: StateDirectory) -> Iterator[str]:
     """A directory beside the databases for what is to take their place; gone in the end, unless it was put in place."""
-    prepared = tempfile.mkdtemp(prefix="prepared-", dir=paths.path)
+    prepared = tempfile.mkdtemp(prefix=replace.PREPARED, dir=paths.path)
     try:
         yield prepared
     finally:
@@ -204,8 +228,10 @@ def _restored(
 ) -> str:
     lines = [
         f"{paths.path} is now as {directory} was: {', '.join(f'{n} {name}' for name, n in checked.rows.items())}",
-        f"what was there is in {aside}; to take it back: {remedies.command(paths.root, 'store', 'restore', aside)}",
     ]
+    if os.path.exists(os.path.join(aside, TASKS_NAME)):
+        back = remedies.command(paths.root, "store", "restore", aside)
+        lines.append(f"what was there is in {aside}; to take it back: {back}")
     if adopted:
         lines.append(f"{adopted} runs of the backup live here still; the daemon will adopt them")
     if lost:

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
-from polpod.paths import StateDirectory
+from polpod.paths import StateDirectory, numbers_of_runs
 from polpod.runner import contract, directory
 from polpod.store.sqlite import open_reader, translated
 
 
 def directories(paths: StateDirectory) -> list[int]:
     """The runs that have a run directory."""
-    return sorted(_numbers(paths.run_directories, r"run-(\d+)"))
-
-
-def last_run(paths: StateDirectory) -> int:
-    """The largest run id that has a run directory or a log: no new run may be given it."""
-    return max([*_numbers(paths.run_directories, r"run-(\d+)"), *_numbers(paths.logs, r"(\d+)\.log"), 0])
+    return sorted(numbers_of_runs(paths.run_directories))
 
 
 def known_runs(path: str) -> set[int]:
@@ -46,8 +39,7 @@ def rows(paths: StateDirectory) -> Iterator[dict[str, Any]]:
         yield {
             **{name: signed.get(name) for name in contract.IDENTITY},
             **{name: signed[name] for name in ("task_id", "attempt", "log_path", "containment", "cgroup", "boot_id")},
-            # Nobody but the runner knows the nonce, unless it left its outcome; with another, its word counts as lost.
-            "nonce": record["nonce"] if record else f"salvaged-{run_id}",
+            "nonce": signed["nonce"],
             "id": run_id,
             "status": "running",
             "queue": "default",
@@ -69,13 +61,3 @@ def _record(path: str) -> dict[str, Any] | None:
         return directory.read_exit(path)
     except (FileNotFoundError, ValueError):
         return None
-
-
-def _numbers(path: str, pattern: str) -> Iterator[int]:
-    try:
-        names = os.listdir(path)
-    except FileNotFoundError:
-        return
-    for name in names:
-        if match := re.fullmatch(pattern, name):
-            yield int(match[1])

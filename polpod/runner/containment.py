@@ -27,10 +27,16 @@ from polpod.runner import contract, identity, small_files
 from polpod.runner.identity import Process
 
 LEAF = "polpod"
-"""The daemon's own leaf below a delegated cgroup: cgroup v2 keeps processes out of inner nodes with controllers."""
+"""Our own leaf below a delegated cgroup: cgroup v2 keeps processes out of inner nodes with controllers."""
 
 VANISHED = (errno.ENOENT, errno.ENODEV)
 """A cgroup that is not there; one that was removed between the opening of its file and the use of it."""
+
+CONTROLLERS = ("memory", "pids", "cpu")
+"""Of cgroup2, what runs are measured and limited by."""
+
+WHERE_THERE_IS = ("memory.swap.max", "cpu.weight.nice")
+"""Limits that say nothing where the kernel has no swap to count, or the CPU controller is not ours."""
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
@@ -79,6 +85,14 @@ class Cgroup:
         ):  # where the memory controller is ours: the kernel ends this job whole, and no other (F45)
             small_files.write(f"{self.path}/memory.oom.group", b"1")
 
+    def limit(self, file: str, value: str) -> None:
+        """Set what the job may use at most, by a file of its controller.  Raises OSError: FileNotFoundError without that."""
+        try:
+            small_files.write(f"{self.path}/{file}", value.encode())
+        except FileNotFoundError:
+            if file not in WHERE_THERE_IS:
+                raise
+
     def enter(self, pid: int) -> None:
         """Move a process here; what it forks from now on stays here.  Raises OSError."""
         small_files.write(f"{self.path}/cgroup.procs", b"%d" % pid)
@@ -97,14 +111,19 @@ class Cgroup:
 
     def wait_empty(self, timeout: float) -> bool:
         deadline = time.monotonic() + timeout
-        with suppress(FileNotFoundError), open(f"{self.path}/cgroup.events") as file:
-            changes = select.poll()
-            changes.register(file, select.POLLPRI)
-            while not self.empty():
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return False
-                changes.poll(left * 1000)
+        try:
+            with open(f"{self.path}/cgroup.events", "rb", buffering=0) as file:
+                changes = select.poll()
+                changes.register(file, select.POLLPRI)
+                # Read through what is polled: until then the kernel calls it changed, and poll returns at once.
+                while b"populated 0" not in os.pread(file.fileno(), 4096, 0):
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        return False
+                    changes.poll(left * 1000)
+        except OSError as exc:
+            if exc.errno not in VANISHED:
+                raise
         return True
 
     def kill(self) -> None:
@@ -247,12 +266,12 @@ class RunCgroups(NamedTuple):
         return Cgroup(f"{self.path}/run-{run_id}")
 
 
-def choose_base(state_directory: str) -> RunCgroups | None:
-    """Make the base below our own cgroup if that is delegated to us, else below the root of cgroup2 where we may.
+def choose_base(state_directory: str, pid: int | None = None) -> RunCgroups | None:
+    """Make the base below the cgroup of our zygote `pid`, or ours, if that is delegated; else below the root of cgroup2.
 
     None: level `session` is what this host allows.
     """
-    own = own_cgroup()
+    own = own_cgroup("self" if pid is None else pid)
     for base in bases(state_directory, own):
         parent = os.path.dirname(base.path)
         if _may_make_below(parent) and _make(base.path):
@@ -262,15 +281,29 @@ def choose_base(state_directory: str) -> RunCgroups | None:
 
 def bases(state_directory: str, own: tuple[str, str] | None = None) -> list[RunCgroups]:
     """Where the base of a state directory would be, the best place first; `own` as of `own_cgroup`, ours by default."""
-    import hashlib  # here, since a runner loads this module too and must not carry OpenSSL
-
     own = own or own_cgroup()
     if own is None:
         return []
     mount, path = own
-    name = f"polpo-{hashlib.sha256(os.fsencode(os.path.realpath(state_directory))).hexdigest()[:8]}"
     delegated = os.path.dirname(path) if os.path.basename(path) == LEAF else path
+    name = base_name(state_directory)
     return [RunCgroups(os.path.join(parent, name)) for parent in dict.fromkeys((delegated, mount))]
+
+
+def base_name(state_directory: str) -> str:
+    """What the base of a state directory is called, wherever it is."""
+    import hashlib  # here, since a runner loads this module too and must not carry OpenSSL
+
+    return f"polpo-{hashlib.sha256(os.fsencode(os.path.realpath(state_directory))).hexdigest()[:8]}"
+
+
+def enter_leaf() -> None:
+    """Move this process into a leaf of its cgroup, which is delegated to us.  Raises OSError."""
+    own = own_cgroup()
+    if own is not None:
+        leaf = os.path.join(own[1], LEAF)
+        os.makedirs(leaf, exist_ok=True)
+        small_files.write(f"{leaf}/cgroup.procs", b"%d" % os.getpid())
 
 
 def why_no_cgroup(state_directory: str, pid: int) -> str | None:
@@ -282,7 +315,7 @@ def why_no_cgroup(state_directory: str, pid: int) -> str | None:
     if not any(map(_may_make_below, parents)):
         return f"no cgroup is delegated to it: it may not write {' or '.join(f'{p}/cgroup.procs' for p in parents)}"
     # The root has no cgroup.kill; every other cgroup has it, if this kernel knows it.
-    if not any(os.path.exists(f"{entry.path}/cgroup.kill") for entry in os.scandir(own[0]) if entry.is_dir()):
+    if not any(os.path.exists(f"{own[0]}/{name}/cgroup.kill") for name in os.listdir(own[0])):
         return "this kernel has no cgroup.kill (Linux 5.14)"
     return None
 
@@ -314,8 +347,9 @@ def _make(path: str) -> bool:
     except OSError:
         return False
     for directory in (os.path.dirname(path), path):
-        with suppress(OSError), open(f"{directory}/cgroup.subtree_control", "w") as file:
-            file.write("+memory")  # for the peak and for OOM kills, where we may
+        for controller in CONTROLLERS:  # one by one, as far as we may: a write of several is refused as a whole
+            with suppress(OSError), open(f"{directory}/cgroup.subtree_control", "w") as file:
+                file.write(f"+{controller}")
     return os.access(f"{path}/cgroup.kill", os.W_OK)
 
 

@@ -4,7 +4,8 @@ Rules:
 
 1. The connection is never closed: closing the last one would make a checkpoint.  The job's process, forked beside it,
    does not touch it before exec.
-2. A runs.db that was put in the old one's place (a restored backup) is noticed before the outcome is written.
+2. A runs.db that was put in the old one's place (a restored backup) is noticed before a statement and after it, so that
+   nothing is said to a file alone that nobody reads any more (store/replace.py waits for us, and we for it).
 """
 
 from __future__ import annotations
@@ -72,8 +73,8 @@ class Row:
 
     def open(self) -> sqlite3.Connection:
         """The connection to the file that is at its place now.  Raises OSError beside sqlite3.Error."""
-        status = os.stat(self._path)
-        if self._file != (status.st_dev, status.st_ino):
+        if not self._in_place():
+            status = os.stat(self._path)
             try:
                 self._connections.append(contract.connect(self._path))
             except RuntimeError as exc:  # a restored copy that no daemon has opened yet is not in WAL mode
@@ -82,4 +83,11 @@ class Row:
         return self._connections[-1]
 
     def _execute(self, statement: str, values: dict[str, Any]) -> sqlite3.Cursor:
-        return self.open().execute(statement, self._key | values)
+        while True:
+            cursor = self.open().execute(statement, self._key | values)
+            if self._in_place():
+                return cursor
+
+    def _in_place(self) -> bool:
+        status = os.stat(self._path)
+        return self._file == (status.st_dev, status.st_ino)

@@ -1,7 +1,8 @@
 """The zygote: forks runners on request, with all their modules imported (DESIGN §3).
 
-`python -I -m polpod.runner.zygote FD`, where FD is one end of a SOCK_SEQPACKET pair.  A request is one message, JSON
-`{"run_id", "directory"}` with the read end of the go pipe by SCM_RIGHTS; its reply is one message, JSON
+`python -I -m polpod.runner.zygote FD`, where FD is one end of a SOCK_SEQPACKET pair; or, with `--unit`, started by systemd
+for a connection to polpo-zygote.socket, which is its standard input.  It begins with `{"pid"}`.  A request is one message,
+JSON `{"run_id", "directory"}` with the read end of the go pipe by SCM_RIGHTS; its reply is one message, JSON
 `{"run_id", "pid", "start_ticks"}` with the runner's pidfd, or `{"run_id", "error", "errno"}`.
 
 Rules:
@@ -10,20 +11,24 @@ Rules:
 2. The runner is a grandchild, so that it is nobody's to reap here; its pidfd is opened by its parent, which has not
    reaped it, so that the pid in the reply cannot have passed to another.
 3. It ends when the daemon's end of the socket closes; runners do not notice.
+4. As a unit it ends after the last run that began in it: until then the unit, whose cgroup holds them, is alive, and what
+   becomes of the daemon's own unit is nothing to them (DESIGN §12).
 """
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import json
 import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from polpod import crash
-from polpod.runner import identity, runner, syscalls, watch
+from polpod.runner import containment, identity, job, runner, syscalls, watch
 
 LARGEST_REQUEST = 16384
 
@@ -32,6 +37,7 @@ def main(fd: int) -> None:
     """Serve requests from the socket `fd` until its other end closes."""
     _settle(fd)
     with socket.socket(fileno=fd) as daemon:
+        _answer(daemon, {"pid": os.getpid(), "nice_from": job.lowest_nice()})
         while True:
             try:
                 data, passed, _, _ = socket.recv_fds(daemon, LARGEST_REQUEST, 1, socket.MSG_CMSG_CLOEXEC)
@@ -43,6 +49,16 @@ def main(fd: int) -> None:
             request = json.loads(data)
             _serve(daemon, request["run_id"], request["directory"], passed[0])
             os.close(passed[0])
+
+
+def serve_as_unit() -> None:
+    """Serve the connection on standard input, and outlive every run that came of it."""
+    syscalls.become_subreaper()
+    with suppress(OSError):  # then controllers cannot be enabled for the runs, which is said where a limit is asked for
+        containment.enter_leaf()
+    main(fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3))
+    with suppress(ChildProcessError):
+        os.wait()  # returns when nobody is left: SIGCHLD is ignored
 
 
 def _settle(fd: int) -> None:
@@ -110,4 +126,7 @@ def _refusal(run_id: int, exc: OSError) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    if sys.argv[1:] == ["--unit"]:
+        serve_as_unit()
+    else:
+        main(int(sys.argv[1]))

@@ -72,7 +72,12 @@ class Collector:
             try:
                 await self._judge(run, batch[run.id])
             except OSError as exc:
-                log.warning("cannot find out now what became of run %d, looking again: %s", run.id, exc)
+                log.warning(
+                    "cannot find out now what became of run %d, looking again: %s",
+                    run.id,
+                    exc,
+                    extra={"run_id": run.id, "task_id": run.task_id},
+                )
                 self._nursery.start_soon(self._look_again, run.id, batch[run.id])
 
     async def _judge(self, run: Run, dead: bool) -> None:
@@ -107,7 +112,7 @@ class Collector:
         kept = self._instance.paths.damaged_exit(run.id)
         problem = await trio.to_thread.run_sync(directory.set_aside, self._instance.paths.run(run.id), kept)
         if problem is not None:
-            log.warning("run %d: %s", run.id, problem)
+            log.warning("run %d: %s", run.id, problem, extra={"run_id": run.id, "task_id": run.task_id})
             await insist(
                 self._instance.tasks,
                 lambda tx: changes.note(tx, now(), "run:quarantined", f"run/{run.id}", problem=problem),

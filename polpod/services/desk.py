@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from polpod.services.inbox import Inbox
 from polpod.services.instance import Instance
 from polpod.services.killer import Killer
+from polpod.services.reload import Reload
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,3 +15,4 @@ class Desk:
     instance: Instance
     inbox: Inbox
     killer: Killer
+    reload: Reload

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 
 import trio
 
@@ -15,7 +16,7 @@ from polpod.errors import StoreError
 from polpod.model.agents import Queue
 from polpod.paths import StateDirectory
 from polpod.rules.pick import Capacity
-from polpod.runner.containment import RunCgroups
+from polpod.runner.containment import RunCgroups, base_name, choose_base
 from polpod.services.journal import Journal
 from polpod.services.spares import Spares
 from polpod.store.gate import Gate
@@ -27,6 +28,14 @@ from polpod.store.tables import Queues
 
 def now() -> datetime:
     return datetime.now(UTC)
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far something is that may take long."""
+
+    done: int = 0
+    total: int = 0
 
 
 @dataclass(kw_only=True, eq=False)
@@ -42,15 +51,33 @@ class Instance:
     boot_id: str
     base: RunCgroups | None
     """Where the cgroups of runs are made; None: containment `session`."""
+    nice_from: int = 0
+    """The lowest niceness that a job may have."""
+    placed: trio.Event = field(default_factory=trio.Event)
+    """Set when these are as the zygote has them: until then, what a task may ask for is not known."""
     spares: Spares
     """Run directories that wait for other runs."""
     started_at: datetime = field(default_factory=now)
     recovered: trio.Event = field(default_factory=trio.Event)
     """Set when recovery's first pass is over: writes of clients wait for it, reads do not."""
+    recovery: Progress = field(default_factory=Progress)
+    """Of its first pass, in runs."""
     stopping: trio.Event = field(default_factory=trio.Event)
     """Set when the daemon was asked to stop: from then on nothing starts."""
     launcher_paused: str | None = None
     """Why the launcher starts nothing at the moment."""
+
+    @cached_property
+    def base_name(self) -> str:
+        """What the directory is called that holds the runs' cgroups, wherever it is."""
+        return base_name(self.paths.path)
+
+    def place(self, zygote: int, nice_from: int) -> None:
+        """From now on runs have their cgroups where this zygote has its own, and jobs a niceness from this on."""
+        self.nice_from = nice_from
+        if self.config.settings.containment == "auto":
+            self.base = choose_base(self.paths.path, zygote)
+        self.placed.set()
 
     def queues(self, tx: Tx) -> dict[str, Queue]:
         """Queues by name: those of polpo.json, overruled by what was set at run time."""

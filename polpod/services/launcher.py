@@ -49,6 +49,8 @@ PROBE_EVERY = 10.0
 class Forks(Protocol):
     """Who makes runners: the zygote, or a test's stand-in."""
 
+    def ready(self) -> Awaitable[None]: ...
+
     def fork(self, run_id: int, directory: str, go: int) -> Awaitable[Forked]: ...
 
 
@@ -73,6 +75,10 @@ class Launcher:
             self._pause(f"less than {self._instance.config.settings.reserve >> 20} MiB are free", clock)
             return False
         return self._instance.launcher_paused is None or clock >= self.probe_at
+
+    async def ready(self) -> None:
+        """Wait until it is known where runs have their cgroups."""
+        await self._forks.ready()
 
     async def launch(self, batch: list[tuple[Task, Spec]]) -> bool:
         """Start these tasks; returns when each has a runner or was given up.  False: an old run of each must be decided first.

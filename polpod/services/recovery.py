@@ -7,8 +7,6 @@ itself; unknown run directories are listed, never killed.
 from __future__ import annotations
 
 import logging
-import os
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -18,6 +16,7 @@ import trio
 from polpod import crash
 from polpod.model.runs import Run
 from polpod.model.tasks import TaskStatus
+from polpod.paths import numbers_of_runs
 from polpod.rules.judge import Facts, Life, Verdict, judge
 from polpod.rules.outcome import no_row
 from polpod.rules.tasks import walk
@@ -36,11 +35,6 @@ from polpod.store.records import Tx
 from polpod.store.runs import RunTx
 from polpod.store.tables import Queues, Tasks
 
-log = logging.getLogger(__name__)
-
-RUN_DIRECTORY = re.compile("run-([1-9][0-9]{0,17})")
-"""Those that a run may have: anybody may make others, of numbers that fit nowhere, or of digits that are none."""
-
 FIRST_PASS = 5.0
 """Seconds after which clients' writes are let in, whatever still goes on here."""
 
@@ -55,12 +49,16 @@ async def recover(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_let_writes_in, instance)
         newest = max(
-            await insist_read(instance.tasks, queries.last_run_id), await trio.to_thread.run_sync(_last_used, instance)
+            await insist_read(instance.tasks, queries.last_run_id),
+            await trio.to_thread.run_sync(instance.paths.last_run),
         )
         await insist(instance.runs, lambda tx: tx.never_below(newest))
+        task_id = await insist_read(instance.runs, RunTx.last_task_id)
+        await insist(instance.tasks, lambda tx: queries.note_client_id(tx, task_id))
         terminal, live, bad, last = await instance.runs.read(_open_runs)
         crash.point("recover.planned")
-        await _collect(collector, terminal)
+        instance.recovery.total = len(terminal) + len(live)
+        await _collect(instance, collector, terminal)
         await _adopt(instance, live, inbox, watcher, killer, health)
         await _settle_stranded(instance, collector)
         await collector.tidy()
@@ -94,9 +92,11 @@ def _open_runs(tx: RunTx) -> tuple[list[int], list[Run], list[tuple[int, str]], 
     return terminal, live, list(tx.quarantined), max((r.id for r in tx.page(limit=1)), default=0)
 
 
-async def _collect(collector: Collector, runs: Sequence[int]) -> None:
+async def _collect(instance: Instance, collector: Collector, runs: Sequence[int]) -> None:
     for start in range(0, len(runs), BATCH):
-        await collector.collect(dict.fromkeys(runs[start : start + BATCH], False))
+        batch = runs[start : start + BATCH]
+        await collector.collect(dict.fromkeys(batch, False))
+        instance.recovery.done += len(batch)
 
 
 async def _adopt(
@@ -122,10 +122,16 @@ async def _adopt(
 
 def _facts(instance: Instance, run: Run) -> Facts:
     """Of a run of which nothing can be found out now: that its runner may live, unless it was one of another boot."""
+    instance.recovery.done += 1
     try:
         return facts_of(instance, run)
     except OSError as exc:
-        log.warning("cannot find out now what became of run %d: %s", run.id, exc)
+        log.warning(
+            "cannot find out now what became of run %d: %s",
+            run.id,
+            exc,
+            extra={"run_id": run.id, "task_id": run.task_id},
+        )
         return Facts(Life.UNKNOWN if run.boot_id == instance.boot_id else Life.GONE_WITH_BOOT, claimable=True)
 
 
@@ -142,7 +148,9 @@ async def _settle_stranded(instance: Instance, collector: Collector) -> None:
     """Tasks in progress without a live run: their run's outcome is applied, or without a row what that means (DESIGN §7)."""
     stranded = await insist_read(instance.tasks, queries.occupying)
     rows, bad = await instance.runs.read(lambda tx: _rows(tx, [t.run_id for t in stranded if t.run_id is not None]))
-    await _collect(collector, [run_id for run_id, run in rows.items() if not run.live])
+    over = [run_id for run_id, run in rows.items() if not run.live]
+    instance.recovery.total += len(over)
+    await _collect(instance, collector, over)
     if gone := [t.id for t in stranded if t.run_id not in rows.keys() | bad]:
         await insist(instance.tasks, lambda tx: _without_row(tx, gone, instance.boot_id))
     if unknown := [t.id for t in stranded if t.run_id in bad]:
@@ -182,7 +190,7 @@ async def _sweep(instance: Instance, last: int, open_runs: set[int]) -> list[int
 
     Returns the numbers of run directories of which no row is known.
     """
-    found = await trio.to_thread.run_sync(_directories, instance) - open_runs
+    found = await trio.to_thread.run_sync(numbers_of_runs, instance.paths.run_directories) - open_runs
     rows = await instance.runs.read(lambda tx: tx.many(found))
     over = [run.id for run in rows if run.collected_at is not None]
     await trio.to_thread.run_sync(_remove, instance, over, last, open_runs)
@@ -195,27 +203,7 @@ def _remove(instance: Instance, over: list[int], last: int, open_runs: set[int])
             directory.remove(instance.paths.run(run_id))
     if instance.base is None:
         return
-    for name in os.listdir(instance.base.path):
-        match = RUN_DIRECTORY.fullmatch(name)
-        if match and int(match[1]) <= last and int(match[1]) not in open_runs:
+    for run_id in numbers_of_runs(instance.base.path) - open_runs:
+        if run_id <= last:
             with suppress(OSError):  # EBUSY: somebody lives there still
-                instance.base.run(int(match[1])).remove()
-
-
-def _last_used(instance: Instance) -> int:
-    """The last run that has a log or a directory here, whatever the databases know: they may be an older backup (F54)."""
-    logs = (name.removesuffix(".log") for name in _names(instance.paths.logs))
-    return max([0, *(int(name) for name in logs if name.isdigit()), *_directories(instance)])
-
-
-def _directories(instance: Instance) -> set[int]:
-    found = (RUN_DIRECTORY.fullmatch(name) for name in _names(instance.paths.run_directories))
-    return {int(match[1]) for match in found if match}
-
-
-def _names(directory: str) -> list[str]:
-    """None where somebody cleaned up since the start (F61)."""
-    try:
-        return os.listdir(directory)
-    except FileNotFoundError:
-        return []
+                instance.base.run(run_id).remove()

@@ -17,6 +17,7 @@ import logging
 import math
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -163,7 +164,8 @@ class _Pass:
         if with_task := [run.task_id for run, fate in fates if fate is Fate.GO_WITH_TASK]:
             await self._forget_tasks(with_task, None)
         going = [run for run, fate in fates if fate is Fate.GO or run.task_id in self._forgotten]
-        self._pruned.log_bytes += await trio.to_thread.run_sync(_logs, self._instance.paths, going, self._dry_run)
+        size, going = await trio.to_thread.run_sync(_logs, self._instance.paths, going, self._dry_run)
+        self._pruned.log_bytes += size
         if self._dry_run:
             self._pruned.runs += len(going)
         elif going:
@@ -234,15 +236,21 @@ def _oldest(tx: Tx, after: int) -> tuple[list[Event], int]:
     return queries.page_of_journal(tx, after=after, limit=BATCH), queries.last_seq(tx)
 
 
-def _logs(paths: StateDirectory, runs: Sequence[Run], dry_run: bool) -> int:
-    """Remove the logs of these runs, and what was kept beside them; the bytes that they take on disk."""
-    size = 0
+def _logs(paths: StateDirectory, runs: Sequence[Run], dry_run: bool) -> tuple[int, list[Run]]:
+    """Remove the logs of these runs, and what was kept beside them: the bytes that they take, and the runs without a log.
+
+    A run stays, for the next pass, whose log cannot be removed: it must not keep all that come after it.
+    """
+    size, without = 0, []
     for run in runs:
-        for path in (run.log_path, paths.damaged_exit(run.id)):
-            try:
-                size += os.stat(path).st_blocks * 512
-                if not dry_run:
-                    os.unlink(path)
-            except FileNotFoundError:
-                pass
-    return size
+        try:
+            for path in (run.log_path, paths.damaged_exit(run.id)):
+                with suppress(FileNotFoundError):
+                    blocks = os.stat(path).st_blocks
+                    if not dry_run:
+                        os.unlink(path)
+                    size += blocks * 512
+            without.append(run)
+        except OSError as exc:
+            log.warning("retention: %s stays: %s", exc.filename, exc.strerror)
+    return size, without

@@ -59,7 +59,10 @@ async def schedule(instance: Instance, launcher: Launcher) -> None:
             )
         if batch:
             try:
-                if not await launcher.launch(batch):
+                await launcher.ready()
+                with trio.CancelScope(shield=True):  # a reload would leave rows without a runner, to be started anew
+                    started = await launcher.launch(batch)
+                if not started:
                     await trio.sleep(RETRY_AFTER)
             except (DiskFull, Unavailable) as exc:
                 log.warning("nothing can be started now: %s", exc)

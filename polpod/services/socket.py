@@ -1,4 +1,8 @@
-"""The listening socket in the file system: made so that it never replaces what is alive or foreign (F8, F9)."""
+"""The listening socket in the file system: made so that it never replaces what is alive or foreign (F8, F9).
+
+One that systemd listens on is systemd's: it is neither made anew nor removed here, and who may connect is what its
+SocketMode= and SocketGroup= say.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,7 @@ class ListeningSocket:
     socket: socket.socket
     path: str
     inode: int
+    systemds: bool = False
 
     def in_place(self) -> bool:
         """Whether the path still leads to us: somebody may have cleaned up (F61)."""
@@ -28,13 +33,15 @@ class ListeningSocket:
 
     def renew(self) -> None:
         """Listen at the path anew.  Raises StartError while that cannot be; then all is as before."""
+        if self.systemds:
+            raise StartError(f"{self.path} was removed; only systemd can listen there anew: restart polpod.socket")
         fresh = listen(self.path)
         self.socket.close()
         self.socket, self.inode = fresh.socket, fresh.inode
 
     def close(self) -> None:
         """Stop listening; what lies at the path goes only if it is ours."""
-        if self.in_place():
+        if not self.systemds and self.in_place():
             os.unlink(self.path)
         self.socket.close()
 
@@ -68,6 +75,31 @@ def listen(path: str) -> ListeningSocket:
         listener.close()
         raise StartError(f"{path}: cannot listen: {exc.strerror}") from exc
     return ListeningSocket(listener, path, inode)
+
+
+def adopt(descriptor: int) -> ListeningSocket:
+    """The socket that systemd listens on for us.  Raises StartError for what is no listening Unix stream socket at a path."""
+    if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+        raise StartError(f"descriptor {descriptor} from systemd is no socket", exit_code=2)
+    listener = socket.socket(fileno=descriptor)
+    path = listener.getsockname() if listener.family == socket.AF_UNIX else ""
+    listens = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    if not (listens and listener.type == socket.SOCK_STREAM and isinstance(path, str) and path.startswith("/")):
+        listener.close()
+        raise StartError("the socket from systemd is not one of ListenStream=/a/path", exit_code=2)
+    return ListeningSocket(listener, path, _inode(path), systemds=True)
+
+
+def inherited(descriptor: int, path: str, *, systemds: bool) -> ListeningSocket:
+    """The socket at `path` that the generation before us listened on."""
+    return ListeningSocket(socket.socket(fileno=descriptor), path, _inode(path), systemds)
+
+
+def _inode(path: str) -> int:
+    try:
+        return os.lstat(path).st_ino
+    except OSError:  # removed already, as `in_place` will say
+        return -1
 
 
 def require_utf8(path: str, option: str) -> None:

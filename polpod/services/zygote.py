@@ -1,7 +1,11 @@
 """The daemon's end of the zygote: one request, one reply, and another zygote when one dies (DESIGN §3).
 
-Rule: the zygote has no state, so nothing is lost with it; who waited for a reply is told that none will come, and one
-that does not answer is replaced.
+Rules:
+
+1. The zygote has no state, so nothing is lost with it; who waited for a reply is told that none will come, and one that
+   does not answer is replaced.
+2. It is our child, or where systemd listens on a socket for us, a unit of its own that systemd starts as we connect: then
+   runs do not share the fate of our unit (DESIGN §12).
 """
 
 from __future__ import annotations
@@ -13,12 +17,16 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import trio
 
+START_TIMEOUT = 30.0
 REPLY_TIMEOUT = 5.0
 MESSAGE_SIZE = 4096
+ROOM = socket.CMSG_SPACE(array.array("i", [0]).itemsize)
 
 RESTART_EVERY = 1.0
 """Seconds from one start of a zygote to the next, at least: where none can live (an upgrade took its modules away, the host
@@ -50,48 +58,62 @@ class _Request:
 
 
 class Zygote:
-    def __init__(self) -> None:
+    def __init__(self, place: Callable[[int, int], None], socket_path: str | None = None) -> None:
+        """`place` is told the pid of each zygote, and the lowest niceness of its jobs, before any run begins in it; `socket_path`: systemd's for zygotes."""
+        self._place = place
+        self._socket_path = socket_path
         self._waiting: dict[int, _Request] = {}
         self._socket: trio.socket.SocketType | None = None
-        self._process: trio.Process | None = None
         self._ready = trio.Event()
+        self._decided = trio.Event()
         self._sending = trio.Lock()
 
     async def serve(self) -> None:
         """Keep a zygote alive until cancelled; the one that is left ends when our end of its socket closes."""
         while True:
             started = trio.current_time()
-            problem: NotForked = ZygoteDied("the zygote died")
             try:
-                if (status := await self._live()) > 0:
-                    problem = NotForked(f"the zygote ended by itself, with exit status {status}")
+                problem = await self._live()
             except OSError as exc:
                 problem = NotForked(f"no zygote can be started: {exc.strerror}")
+            if not isinstance(problem, ZygoteDied):
+                self._decided.set()
             log.warning("%s", problem)
             self._abandon(problem)
             await trio.sleep_until(started + RESTART_EVERY)
 
-    async def _live(self) -> int:
-        """The life of one zygote; how it ended, as in `Popen.returncode`.  Raises OSError where none can be started."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-        with trio.socket.from_stdlib_socket(ours) as self._socket:
-            with theirs:
-                # In a session of its own: a Ctrl-C at the terminal is for the daemon, which decides about its runners.
-                self._process = await trio.lowlevel.open_process(
-                    [sys.executable, "-I", "-m", "polpod.runner.zygote", str(theirs.fileno())],
-                    pass_fds=[theirs.fileno()],
-                    stdin=subprocess.DEVNULL,
-                    start_new_session=True,
-                    cwd="/",
-                    env=_environment(),
-                )
+    async def ready(self) -> None:
+        """Wait until there is a zygote and its place is known, or none could be had when it was last tried."""
+        await self._decided.wait()
+
+    async def _live(self) -> NotForked:
+        """The life of one zygote; what it means to those who wait for it.  Raises OSError where none can be had."""
+        ours, process = await (_spawn() if self._socket_path is None else _connect(self._socket_path))
+        with ours as self._socket:
+            greeted = False
+            with trio.move_on_after(START_TIMEOUT):
+                greeted = await self._greeted(ours)
+            if greeted:
+                await self._receive(ours)
+                self._ready, self._decided = trio.Event(), trio.Event()
+        status = 0
+        if process is not None:
+            process.kill()
+            status = await process.wait()
+        if greeted and status <= 0:
+            return ZygoteDied("the zygote died")
+        how = f"ended by itself, with exit status {status}" if status > 0 else "did not come up"
+        return NotForked(f"the zygote {how}")
+
+    async def _greeted(self, ours: trio.socket.SocketType) -> bool:
+        """Wait for the zygote's first words; False: none came."""
+        hello, _ = await _message(ours)
+        if hello:
+            words = json.loads(hello)
+            self._place(words["pid"], words["nice_from"])
             self._ready.set()
-            try:
-                await self._receive(self._socket)
-            finally:
-                self._ready = trio.Event()
-        self._process.kill()
-        return await self._process.wait()
+            self._decided.set()
+        return bool(hello)
 
     async def fork(self, run_id: int, directory: str, go: int) -> Forked:
         """Ask for a runner of this run directory that waits for a byte on the pipe `go`, which is closed here.
@@ -107,8 +129,9 @@ class Zygote:
             os.close(go)
             del self._waiting[run_id]
         if request.reply is None:
-            if self._process is not None:
-                self._process.kill()
+            if self._socket is not None:
+                with suppress(OSError):  # it is closed already
+                    self._socket.shutdown(socket.SHUT_RDWR)
             raise NotForked(f"the zygote did not answer within {REPLY_TIMEOUT:g} s")
         if isinstance(request.reply, NotForked):
             raise request.reply
@@ -126,15 +149,11 @@ class Zygote:
                 raise ZygoteDied(f"the zygote does not listen: {exc.strerror}") from exc
 
     async def _receive(self, ours: trio.socket.SocketType) -> None:
-        room = socket.CMSG_SPACE(array.array("i", [0]).itemsize)
         while True:
-            try:
-                data, passed, _, _ = await ours.recvmsg(MESSAGE_SIZE, room)
-            except ConnectionResetError:
-                return
+            data, descriptors = await _message(ours)
             if not data:
                 return
-            self._answer(json.loads(data), _descriptors(passed))
+            self._answer(json.loads(data), descriptors)
 
     def _answer(self, reply: dict[str, object], descriptors: list[int]) -> None:
         request = self._waiting.get(int(str(reply["run_id"])))
@@ -152,6 +171,42 @@ class Zygote:
         for request in self._waiting.values():
             request.reply = request.reply or because
             request.answered.set()
+
+
+async def _spawn() -> tuple[trio.socket.SocketType, trio.Process | None]:
+    """A zygote that is our child.  Raises OSError."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    with theirs:
+        # In a session of its own: a Ctrl-C at the terminal is for the daemon, which decides about its runners.
+        process = await trio.lowlevel.open_process(
+            [sys.executable, "-I", "-m", "polpod.runner.zygote", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+            env=_environment(),
+        )
+    return trio.socket.from_stdlib_socket(ours), process
+
+
+async def _connect(path: str) -> tuple[trio.socket.SocketType, trio.Process | None]:
+    """A zygote that systemd starts.  Raises OSError."""
+    ours = trio.socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        await ours.connect(path)
+    except BaseException:
+        ours.close()
+        raise
+    return ours, None
+
+
+async def _message(ours: trio.socket.SocketType) -> tuple[bytes, list[int]]:
+    """The next message with its descriptors; an empty one at the end."""
+    try:
+        data, passed, _, _ = await ours.recvmsg(MESSAGE_SIZE, ROOM)
+    except ConnectionResetError:
+        return b"", []
+    return data, _descriptors(passed)
 
 
 def _descriptors(passed: list[tuple[int, int, bytes]]) -> list[int]:

@@ -11,12 +11,15 @@ Rules:
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from glob import escape
+from pathlib import Path
 
 from polpod.durable import sync
 from polpod.errors import Conflict, DiskFull, NotFound, RequestError
@@ -102,14 +105,13 @@ def write_backup(pair: Pair, target: str, *, leave: int = 0, go_on: Callable[[],
     """
     check_target(target)
     parent, name = os.path.split(target)
-    try:
+    with told(target):
         free = os.statvfs(parent)
         if leave and free.f_bavail * free.f_frsize < pair.size() + leave:
             raise DiskFull(
                 f"{parent}: a backup of {pair.size() >> 20} MiB would leave less than {leave >> 20} MiB free"
             )
-        partial = tempfile.mkdtemp(prefix=f".{name}.", suffix=".partial", dir=parent)
-        try:
+        with _partial(parent, name) as partial:
             for db, to in ((pair.tasks, TASKS_NAME), (pair.runs, RUNS_NAME)):
                 copy_database(db, os.path.join(partial, to), go_on)
             copy_file(os.path.join(pair.path, CONFIG_NAME), os.path.join(partial, CONFIG_NAME))
@@ -117,15 +119,46 @@ def write_backup(pair: Pair, target: str, *, leave: int = 0, go_on: Callable[[],
             sync(partial)
             check_target(target)
             os.rename(partial, target)
+        sync(parent)
+    return size
+
+
+@contextmanager
+def _partial(parent: str, name: str) -> Iterator[str]:
+    """A directory to write the backup `name` into; gone when that fails, and by the next one of this name after a kill."""
+    for left in Path(parent).glob(f".{escape(name)}.*.partial"):
+        with suppress(OSError), _locked(str(left)):  # else it is being written
+            shutil.rmtree(left)
+    partial = tempfile.mkdtemp(prefix=f".{name}.", suffix=".partial", dir=parent)
+    with _locked(partial):
+        try:
+            yield partial
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
-        sync(parent)
+
+
+@contextmanager
+def _locked(directory: str) -> Iterator[None]:
+    """Raises BlockingIOError if somebody else has it locked."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def told(path: str) -> Iterator[None]:
+    """What the operating system refuses, as an error of ours about the file, or else about `path`: DiskFull, RequestError."""
+    try:
+        yield
     except OSError as exc:
+        where = exc.filename2 or exc.filename or path
         if exc.errno in _FULL:
-            raise DiskFull(f"{exc.filename or target}: no space left") from exc
-        raise RequestError(f"{exc.filename or target}: {exc.strerror}") from exc
-    return size
+            raise DiskFull(f"{where}: no space left") from exc
+        raise RequestError(f"{where}: {exc.strerror}") from exc
 
 
 def copy_database(source: Connection, target: str, go_on: Callable[[], None] = lambda: None) -> None:

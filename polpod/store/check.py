@@ -17,7 +17,7 @@ from contextlib import ExitStack, closing
 import msgspec
 from msgspec import Struct
 
-from polpod.errors import Damaged, SchemaTooNew, StoreError
+from polpod.errors import Damaged, DiskFull, SchemaTooNew, StoreError, Unavailable
 from polpod.store.agreement import disagreements
 from polpod.store.backup import RUNS_NAME, TASKS_NAME, Pair, pin
 from polpod.store.databases import RUNS, TASKS
@@ -67,9 +67,15 @@ def check(directory: str, *, served: bool = False) -> Checked:
             findings.append(
                 note("both", "the daemon is so busy that the two files were looked at at different moments")
             )
+        if len(found) == 2:
+            try:
+                refuse_half(directory)
+            except Damaged as error:
+                findings.append(problem("both", str(error), "repair"))
         for name, db in found.items():
             findings += _file(db, name, rows)
-        if len(found) == 2 and not any(f.level == "problem" for f in findings):
+        comparable = len(found) == 2 and all(_of_today(db, name) for name, db in found.items())
+        if comparable and not any(f.level == "problem" for f in findings):
             findings += disagreements(found[TASKS_NAME], found[RUNS_NAME], served)
     return Checked(findings, rows)
 
@@ -79,20 +85,26 @@ def refuse_half(directory: str) -> None:
 
     A daemon would make a new one in its place, and forget what was in it.
     """
+    if (name := lost_half(directory)) is not None:
+        raise Damaged(
+            f"{os.path.join(directory, name)} is empty or not there, and the other database has been used with it"
+        )
+
+
+def lost_half(directory: str) -> str | None:
+    """The database of which nothing is left, while the other one has been used.  Raises Damaged, SchemaTooNew: the other."""
     paths = {name: os.path.join(directory, name) for name in (TASKS_NAME, RUNS_NAME)}
-    gone = [name for name, path in paths.items() if not os.path.exists(path) or os.path.getsize(path) == 0]
+    gone = [name for name, path in paths.items() if _blank(path)]
     if len(gone) != 1:
-        return
+        return None
     (other,) = paths.keys() - gone
     try:
         with closing(_open(paths[other], other)) as db, translated(paths[other]):
-            used = db.execute(_USED[other]).fetchone() is not None
+            return gone[0] if db.execute(_USED[other]).fetchone() is not None else None
     except (Damaged, SchemaTooNew):
         raise
     except StoreError:  # another program's: whoever opens it says so
-        return
-    if used:
-        raise Damaged(f"{paths[gone[0]]} is empty or not there, and {other} has been used with it")
+        return None
 
 
 def damaged(path: str) -> bool:
@@ -104,6 +116,22 @@ def damaged(path: str) -> bool:
         return True
     with closing(db):
         return any(finding.level == "problem" for finding in _file(db, name, {}))
+
+
+def _blank(path: str) -> bool:
+    """Whether nothing is in it: no file, no byte, or, as where a WAL was removed before its first checkpoint, no table."""
+    if not os.path.exists(path) or os.path.getsize(path) == 0:
+        return True
+    try:
+        with closing(open_reader(path)) as db, translated(path):
+            (objects,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except (StoreError, DiskFull, Unavailable):  # whoever opens it says so
+        return False
+    return bool(objects == 0)
+
+
+def _of_today(db: Connection, name: str) -> bool:
+    return version_of(db) == len(_SCHEMAS[name].scripts)
 
 
 def _open(path: str, name: str) -> Connection:
@@ -140,7 +168,7 @@ def _file(db: Connection, name: str, rows: dict[str, int]) -> Iterator[Finding]:
         lambda: _references(db, name),
         lambda: _objects(db, name, Schema(schema.name, schema.scripts[:version])),
     ]
-    if version == len(schema.scripts):
+    if _of_today(db, name):
         parts.append(lambda: _task_store_rows(db, rows) if name == TASKS_NAME else _run_rows(db, rows))
     else:
         yield note(
@@ -150,7 +178,10 @@ def _file(db: Connection, name: str, rows: dict[str, int]) -> Iterator[Finding]:
         try:
             yield from part()
         except sqlite3.Error as error:
-            yield problem(name, str(translate(error, db.path)), "repair")
+            told = translate(error, db.path)
+            if not isinstance(told, StoreError):
+                raise told from error
+            yield problem(name, str(told), "repair")
         except StoreError as error:
             yield problem(name, str(error), "repair")
 

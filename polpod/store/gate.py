@@ -8,13 +8,15 @@ Rules:
 3. A body that was not taken yet is withdrawn when its caller is cancelled; one that was taken finishes first.
 4. Subscribers hear of a commit before its writers are answered, in the thread of the event loop.
 5. After a commit in doubt nobody is answered any more: `broken` says so, and the process has to stop and recover.
-6. A body that meets records that do not decode is carried out again once they are set aside, by a body of its own: one
+6. What its writer does can be seen without asking it, for the watchdog: `waited_for`, `rounds` and `thread`.
+7. A body that meets records that do not decode is carried out again once they are set aside, by a body of its own: one
    bad row costs nobody an answer (F10).
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, NoReturn, TypeVar, cast
@@ -65,6 +67,10 @@ class Gate(Generic[T]):
 
     def __init__(self, kind: Kind[T], writer: GroupCommit[T], readers: Sequence[Connection]) -> None:
         self.broken = Broken()
+        self.rounds = 0
+        """How often the writer has come round."""
+        self.thread: int | None = None
+        """Where the writer is at work now, by the kernel's id."""
         self._kind = kind
         self._writer = writer
         self._writing = anyio.CapacityLimiter(1)
@@ -106,6 +112,15 @@ class Gate(Generic[T]):
         """
         return await self._without_bad_rows(lambda: anyio.to_thread.run_sync(self._read, body, limiter=self._reading))
 
+    @property
+    def path(self) -> str:
+        return self._path
+
+    @property
+    def waited_for(self) -> bool:
+        """Whether the writer has something to do."""
+        return bool(self._turns) or self.thread is not None
+
     def subscribe(self, callback: Callable[[tuple[Event, ...]], None]) -> None:
         """Call back after each group with its journal events, in commit order (rule 4).  It must not raise."""
         self._subscribers.append(callback)
@@ -120,7 +135,7 @@ class Gate(Generic[T]):
             while self._written.is_set():
                 self._written = anyio.Event()
                 await anyio.sleep(idle)
-            while not await anyio.to_thread.run_sync(self._writer.truncate, limiter=self._writing):
+            while not await anyio.to_thread.run_sync(self._work, self._writer.truncate, limiter=self._writing):
                 await anyio.sleep(idle)
 
     async def close(self) -> None:
@@ -134,7 +149,7 @@ class Gate(Generic[T]):
             await anyio.to_thread.run_sync(self._writer.close, limiter=self._writing)
 
     async def _without_bad_rows(self, attempt: Callable[[], Awaitable[X]]) -> X:
-        """Rule 6.  It ends at the latest with what the last attempt raises."""
+        """Rule 7.  It ends at the latest with what the last attempt raises."""
         for _ in range(ROUNDS):
             try:
                 return await attempt()
@@ -184,7 +199,7 @@ class Gate(Generic[T]):
     async def _lead(self) -> None:
         try:
             with anyio.CancelScope(shield=True):
-                group = await anyio.to_thread.run_sync(self._writer.drain, limiter=self._writing)
+                group = await anyio.to_thread.run_sync(self._work, self._writer.drain, limiter=self._writing)
         except CommitInDoubt as error:
             self.broken.set(error)
             for turn in self._turns.values():
@@ -202,6 +217,15 @@ class Gate(Generic[T]):
             for ticket in group.tickets:
                 self._turns.pop(ticket).set()
             self._pass_lead()
+
+    def _work(self, of_writer: Callable[[], X]) -> X:
+        """Rule 6."""
+        self.thread = threading.get_native_id()
+        try:
+            return of_writer()
+        finally:
+            self.thread = None
+            self.rounds += 1
 
     def _read(self, body: Callable[[T], X]) -> X:
         if not self._readers:  # there is one for each token of the limiter, until `close` takes them

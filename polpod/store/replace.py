@@ -6,16 +6,20 @@ opportunity; and what was there is kept.
 
 Rules:
 
-1. Nothing is deleted and nothing overwritten (F53).
+1. Nothing is deleted and nothing overwritten (F53), nor is anything written meanwhile into what is put aside.
 2. Whoever takes the state directory's lock calls `finish` before it opens a database: so nobody sees half of it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import sqlite3
+import struct
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from polpod.durable import sync
@@ -24,8 +28,13 @@ from polpod.store.backup import CONFIG_NAME, RUNS_NAME, TASKS_NAME
 from polpod.store.sqlite import translated
 
 _NAMES = (TASKS_NAME, RUNS_NAME, CONFIG_NAME)
+PREPARED, SCRATCH = "prepared-", "salvage-"
+"""Beginnings of names of directories in which copies are worked on, by whoever holds the lock."""
+
 _COMPANIONS = ("", "-wal", "-shm")
 """A database and the files that SQLite keeps beside it: a WAL without its own database would be replayed into another."""
+
+_WAL_WRITE_LOCK = 120
 
 
 def commit(state: str, prepared: str) -> str:
@@ -34,8 +43,9 @@ def commit(state: str, prepared: str) -> str:
     Returns the directory in which those are now.  Raises StoreError.
     """
     stamp = _unused(state)
-    for name in (TASKS_NAME, RUNS_NAME):
-        _make_one_file(os.path.join(prepared, name))
+    for name in _NAMES:
+        if os.path.exists(os.path.join(prepared, name)):
+            _make_one_file(os.path.join(prepared, name))
     sync(prepared)
     os.rename(prepared, os.path.join(state, f"incoming-{stamp}"))
     sync(state)
@@ -44,15 +54,41 @@ def commit(state: str, prepared: str) -> str:
 
 
 def _make_one_file(path: str) -> None:
-    """Without a WAL beside it, and on disk."""
-    if os.path.exists(path):
+    """On disk, and a database without a WAL beside it."""
+    if not path.endswith(CONFIG_NAME):
         with translated(path), closing(sqlite3.connect(path, isolation_level=None)) as db:
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        sync(path)
+    sync(path)
+
+
+@contextmanager
+def runners_wait(state: str) -> Iterator[None]:
+    """No runner writes into runs.db meanwhile: an outcome in a file that is put aside would be lost, and the work done again.
+
+    It waits, and writes then into the new file (runner/row.py) or into its run directory.  Taken is the lock of whoever
+    writes to a WAL (sqlite.org/walformat.html, "Locks": byte 120 of the -shm file), without SQLite, which could not open
+    a damaged file, and would remove the new one's WAL when it closes the old one.  Raises OSError.
+    """
+    path = os.path.join(state, RUNS_NAME)
+    if not os.path.exists(path):
+        yield
+        return
+    shm = os.open(f"{path}-shm", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.fcntl(shm, fcntl.F_OFD_SETLKW, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, _WAL_WRITE_LOCK, 1, 0))
+        yield
+    finally:
+        os.close(shm)
 
 
 def finish(state: str) -> None:
-    """Carry to its end what a kill or a power cut interrupted.  Raises StoreError, naming the path."""
+    """Carry to its end what a kill or a power cut interrupted, and remove what was not prepared to its end.
+
+    Raises StoreError, naming the path.
+    """
+    for kind in PREPARED, SCRATCH:
+        for left in Path(state).glob(f"{kind}*"):
+            shutil.rmtree(left, ignore_errors=True)
     try:
         for incoming in sorted(Path(state).glob("incoming-*")):
             _exchange(Path(state), incoming, Path(state, incoming.name.replace("incoming", "aside", 1)))

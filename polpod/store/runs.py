@@ -146,6 +146,15 @@ class RunTx:
         where = f"WHERE {' AND '.join(terms)} " if terms else ""
         return self._list(f"{where}ORDER BY id DESC LIMIT :limit", values)
 
+    def last_task_id(self) -> str:
+        """The largest number that is the id of a task with a run; reads an index: for the start of the daemon."""
+        query = (
+            "SELECT max(CAST(task_id AS INTEGER)) FROM runs"
+            " WHERE task_id GLOB '[1-9]*' AND NOT task_id GLOB '*[^0-9]*' AND length(task_id) <= 18"
+        )
+        (number,) = self._execute(query).fetchone()
+        return str(number or 0)
+
     def count(self) -> int:
         (number,) = self._execute("SELECT count(*) FROM runs").fetchone()
         return int(number)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, suppress
 from datetime import datetime
 from typing import Any
@@ -23,12 +23,13 @@ from polpod.errors import AlreadyExists, BrokenReference
 from polpod.model.events import Event
 from polpod.model.runs import Run
 from polpod.model.tasks import Dependency, Task, TaskStatus
-from polpod.store import queries, scan
+from polpod.store import quarantine, queries, scan
 from polpod.store.databases import RUNS, TASKS
 from polpod.store.group import GroupCommit
 from polpod.store.records import Tx
+from polpod.store.restore import OTHER_BOOT
 from polpod.store.runs import RunTx
-from polpod.store.sqlite import open_writer, translated
+from polpod.store.sqlite import open_reader, open_writer, translated
 from polpod.store.table import NOT_DECODED, AnyTable
 from polpod.store.tables import TABLES, Dependencies, Events, Quarantine, Quarantined, Tasks
 
@@ -50,8 +51,14 @@ class Saved(Struct, frozen=True):
     """Rows that were made from what living runners say of themselves."""
 
 
-def salvage_tasks(copy: str, target: str, now: datetime) -> list[Saved]:
-    """From the copy of a damaged state.db into a new file.  Raises StoreError."""
+def tasks_at_work(runs: str) -> set[str]:
+    """The tasks of which this runs.db has a run that lives, or whose outcome is not applied.  Raises StoreError."""
+    with translated(runs), closing(open_reader(runs)) as db:
+        return {task_id for (task_id,) in db.execute("SELECT task_id FROM runs WHERE collected_at IS NULL")}
+
+
+def salvage_tasks(copy: str, target: str, at_work: Iterable[str], now: datetime) -> list[Saved]:
+    """From the copy of a damaged state.db into a new file.  `at_work`: tasks that there were.  Raises StoreError."""
     with translated(copy), closing(scan.open_damaged(copy, TASKS.schema)) as source:
         store = GroupCommit(open_writer(target, TASKS.schema), TASKS)
         try:
@@ -60,6 +67,8 @@ def salvage_tasks(copy: str, target: str, now: datetime) -> list[Saved]:
                 one, top = _save_table(source, store, table)
                 saved.append(one)
                 highest = top if table is Events else highest
+            more = store.write(lambda tx: {i for i in at_work if not (tx[Tasks].get(i) or quarantine.of_task(tx, i))})
+            saved = [_with_lost(one, more) if one.table == Tasks.name else one for one in saved]
             store.write(lambda tx: _mend(tx, saved, highest, now))
         finally:
             store.close()
@@ -89,6 +98,36 @@ def salvage_runs(copy: str, target: str, directories: Iterable[Mapping[str, Any]
     return [Saved("runs", len(kept), tuple(map(str, lost)), sure, len(adopted))]
 
 
+def add_unknown_runs(state: str, runs: str, log_path: Callable[[int], str]) -> None:
+    """Put the runs that tasks of this state.db are in progress with into the new runs.db, where their rows are lost.
+
+    Without a row they would count as never started, and work with side effects would be done again; so each counts as
+    lost (store/restore.py, rule 2).  Raises StoreError.
+    """
+    with translated(state), closing(open_reader(state)) as db:
+        docs = [doc for (doc,) in db.execute("SELECT doc FROM tasks WHERE live_run IS NOT NULL")]
+    at_work = [Tasks.entity_of(doc) for doc in docs if Tasks.problem(doc) is None]
+    with translated(runs), closing(open_writer(runs, RUNS.schema)) as db:
+        known = {run_id for (run_id,) in db.execute("SELECT id FROM runs")}
+        for task in at_work:
+            if task.run_id is not None and task.run_id not in known:
+                unknown = {
+                    "id": task.run_id,
+                    "task_id": task.id,
+                    "attempt": task.attempts,
+                    "queue": task.queue,
+                    "status": "running",
+                    "nonce": f"salvaged-{task.run_id}",
+                    "token_hash": "",
+                    "created_at": f"{task.updated_at:%Y-%m-%dT%H:%M:%S.%fZ}",
+                    "boot_id": OTHER_BOOT,
+                    "claim_until_mono": 0,
+                    "containment": "session",
+                    "log_path": log_path(task.run_id),
+                }
+                _save_run(db, unknown)
+
+
 def _save_table(source: sqlite3.Connection, store: GroupCommit[Tx], table: AnyTable) -> tuple[Saved, int]:
     """The second value: the largest row id that there was."""
     known, sure = scan.known(source, table.name)
@@ -106,6 +145,10 @@ def _save_table(source: sqlite3.Connection, store: GroupCommit[Tx], table: AnyTa
     kept |= _add(store, table, chunk)
     lost = tuple(key for row_id, key in sorted(known.items()) if row_id not in kept)
     return Saved(table.name, len(kept), lost, sure), max(known, default=0)
+
+
+def _with_lost(saved: Saved, keys: Iterable[str]) -> Saved:
+    return msgspec.structs.replace(saved, lost=tuple(dict.fromkeys([*saved.lost, *sorted(keys)])))
 
 
 def _add(store: GroupCommit[Tx], table: AnyTable, chunk: Mapping[int, Any]) -> set[int]:

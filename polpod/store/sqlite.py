@@ -53,6 +53,8 @@ def translate(error: sqlite3.Error, path: str) -> PolpodError:
         return BrokenReference(str(error))
     if code in _TAKEN:
         return AlreadyExists(str(error))
+    if code == sqlite3.SQLITE_IOERR_SHMSIZE:  # the -shm file, which reading alone needs, too
+        return DiskFull(f"{path}: no space left")
     match code & 0xFF:
         case sqlite3.SQLITE_FULL:
             return DiskFull(f"{path}: no space left")

@@ -36,6 +36,11 @@ class Decoder:
         """Bytes of the frame that has not ended yet."""
         return len(self._begun)
 
+    @property
+    def rest(self) -> bytes:
+        """The frame that has not ended yet, as far as it came."""
+        return bytes(self._begun)
+
     def feed(self, data: bytes) -> list[bytes]:
         """Take the bytes that follow, and return the frames that they complete, without their newlines.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 METHODS = (
     "agent.list",
     "daemon.health",
+    "daemon.reload",
     "daemon.shutdown",
     "daemon.status",
     "event.list",

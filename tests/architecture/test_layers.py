@@ -32,6 +32,7 @@ LAYERS: dict[str, set[str]] = {
     "polpod.errors": set(),
     "polpod.crash": set(),
     "polpod.durable": set(),
+    "polpod.journald": set(),
     "polpod.wire": {"polpod.wire"},
     "polpod.model": {"polpod.model", "msgspec"},
     "polpod.rules": {"polpod.rules", "polpod.model", "polpod.errors", "msgspec"},
@@ -70,7 +71,7 @@ LAYERS: dict[str, set[str]] = {
     },
     "polpod.services": {
         *("polpod.services", "polpod.rules", "polpod.store", "polpod.wire", "polpod.model", "polpod.config"),
-        *("polpod.paths", "polpod.errors", "polpod.crash", "polpod"),
+        *("polpod.paths", "polpod.errors", "polpod.crash", "polpod.lock", "polpod"),
         *("polpod.runner.contract", "polpod.runner.identity", "polpod.runner.directory", "polpod.runner.containment"),
         *("trio", "anyio", "msgspec", "orjson", "psutil"),
     },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from kit.client import Refused
+from kit.disk import small_disk
 from kit.fault import fault
 from kit.host import Host
 from kit.invariants import Ledger
@@ -164,6 +166,20 @@ def test_a_run_that_claimed_after_the_backup_is_adopted(host: Host, elsewhere: P
     assert not list(host.root.glob("*.signalled"))
 
 
+def test_the_directory_of_a_daemon_at_work_is_no_backup(host: Host, elsewhere: Path) -> None:
+    host.start()
+    held = host.submit("true", hold=True)
+    with Host() as other:
+        done = other.maintain("restore", host.paths.path)
+        assert (done.returncode, "is at work" in done.stderr) == (1, True), done.stderr
+        assert os.listdir(other.paths.path) == ["polpo.json"]
+        host.kill()
+        said = restored(other, Path(host.paths.path))
+        assert "to take it back" not in said, "nothing was there"
+        other.start()
+        assert [t["id"] for t in other.call("task.list")["tasks"]] == [held]
+
+
 def test_what_was_there_is_kept_and_can_be_taken_back(host: Host, elsewhere: Path) -> None:
     host.start()
     host.submit("true", hold=True)
@@ -255,6 +271,60 @@ if os.geteuid() == 0:
         done = host.maintain("backup", str(small / "b"))
         assert (done.returncode, os.listdir(small)) == (75, [])
 
+    @pytest.mark.parametrize("verb", ["backup DIR", "restore DIR", "salvage", "config set reserve 0"])
+    def test_root_makes_nothing_that_the_daemon_of_another_user_cannot_open(
+        host: Host, elsewhere: Path, verb: str
+    ) -> None:
+        host.start()
+        host.call("store.backup", path=str(elsewhere / "b"))
+        assert host.stop() == 0
+        Path(host.paths.lock).unlink()
+        overwritten = Path(host.paths.runs_db).read_bytes()
+        Path(host.paths.runs_db).write_bytes(overwritten[:8192])
+        for path in [host.paths.path, *Path(host.paths.path).rglob("*")]:
+            os.chown(path, NOBODY, NOBODY)
+        before = os.listdir(host.paths.path)
+        directory = str(elsewhere / ("new" if verb.startswith("backup") else "b"))
+        done = host.maintain(*verb.replace("DIR", directory).split())
+        assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
+        assert f"{host.paths.path} belongs to uid {NOBODY}, not to uid 0" in done.stderr
+        assert sorted(os.listdir(host.paths.path)) == sorted(before)
+        assert {path.stat().st_uid for path in Path(host.paths.path).rglob("*")} == {NOBODY}
+        assert host.maintain("check").returncode == 1
+        assert {path.stat().st_uid for path in Path(host.paths.path).rglob("*")} == {NOBODY}
+
+    @pytest.mark.parametrize("room", [0, 96 * 1024])
+    def test_a_full_disk_is_no_damage(host: Host, elsewhere: Path, room: int) -> None:
+        """Reading alone needs a -shm file."""
+        with small_disk(host.paths.path, "4m") as disk:
+            host.configure()
+            host.start()
+            host.submit("true", hold=True)
+            host.call("store.backup", path=str(elsewhere / "b"))
+            assert host.stop() == 0
+            Path(host.paths.ballast).unlink(missing_ok=True)
+            runs_db = Path(host.paths.runs_db)
+            runs_db.write_bytes(runs_db.read_bytes()[:8192])
+            disk.fill(leave=room)
+            before = sorted(os.listdir(host.paths.path))
+            for verb in (["check"], ["salvage"], ["restore", str(elsewhere / "b")]):
+                done = host.maintain(*verb)
+                if room and verb == ["check"]:
+                    continue
+                assert (done.returncode, done.stdout) == (75, ""), done.stdout + done.stderr
+                assert "no space left" in done.stderr
+                assert "store restore" not in done.stderr
+            said = host.maintain("doctor").stdout
+            assert "versions" in said
+            assert room or "no space left → make room" in said
+            left = {name for name in os.listdir(host.paths.path) if not name.endswith(("-shm", "-wal"))}
+            assert left == set(before)
+            disk.free()
+            restored(host, elsewhere / "b")
+            host.start()
+            assert len(host.call("task.list")["tasks"]) == 1
+            assert host.stop() == 0
+
     def test_only_the_owner_may(host: Host, elsewhere: Path) -> None:
         host.start()
         host.root.chmod(0o755)
@@ -269,6 +339,18 @@ def test_the_reserve_is_left_free(host: Host) -> None:
     with host.client() as client:
         assert client.error("store.backup", path=str(host.root / "b")) == "disk_full"
     assert not (host.root / "b").exists()
+
+
+def test_what_a_killed_backup_left_goes_with_the_next_one_of_its_name(host: Host, elsewhere: Path) -> None:
+    host.start()
+    for name in (".b.1.partial", ".b.2.partial", ".c.1.partial"):
+        (elsewhere / name).mkdir()
+        (elsewhere / name / "state.db").write_bytes(bytes(4096))
+    being_written = os.open(elsewhere / ".b.2.partial", os.O_RDONLY)
+    fcntl.flock(being_written, fcntl.LOCK_EX)
+    host.call("store.backup", path=str(elsewhere / "b"))
+    os.close(being_written)
+    assert sorted(os.listdir(elsewhere)) == [".b.2.partial", ".c.1.partial", "b"]
 
 
 def test_a_stop_does_not_wait_for_a_backup_and_leaves_no_half_of_one(host: Host, elsewhere: Path) -> None:

@@ -19,6 +19,9 @@ from kit.host import Host
 from kit.processes import alive, state
 from kit.waiting import until
 
+from polpod.errors import StartError
+from polpod.maintenance import verbs
+
 WITH_KIND = (
     "import sys; from polpod import filesystem; filesystem.kind = lambda path: {kind:#x};"
     "from polpod.__main__ import main; sys.exit(main())"
@@ -56,7 +59,7 @@ def test_a_healthy_daemon_has_nothing_to_complain_of(host: Host) -> None:
     code, said = doctor(host)
     assert code == 0
     expected = {"directory", "space", "daemon", "launcher", "stuck runs", "state.db", "runs.db", "containment"}
-    assert expected | {"file system", "unknown runs", "deleted logs", "descriptors", "versions"} == set(said)
+    assert expected | {"file system", "limits", "unknown runs", "deleted logs", "descriptors", "versions"} == set(said)
     assert [one for ones in said.values() for one in ones if one["level"] == "problem"] == []
     assert str(host.daemon and host.daemon.pid) in the(said, "daemon", "ok")["says"]
     lines = host.maintain("doctor").stdout.splitlines()
@@ -106,6 +109,31 @@ def test_modes_and_owners(host: Host) -> None:
         found = the(doctor(host)[1], "directory", "problem")
         assert found["next"] == f"chown 0 {host.paths.config}"
         os.chown(host.paths.config, 0, -1)
+
+
+def test_what_goes_while_it_looks_is_no_defect(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.start()
+    assert host.stop() == 0
+    listed = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: [*listed(path), "state.db-shm"])
+    assert verbs.main(str(host.root), host.socket, ["doctor"]) == 0
+
+
+@pytest.mark.parametrize("verb", ["doctor", "check"])
+def test_another_user_is_told_whose_directory_it_is(
+    host: Host, verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    os.chmod(host.paths.path, 0)  # he may see that it is there, and no more
+    try:
+        code = verbs.main(str(host.root), host.socket, [verb])
+    except StartError as exc:
+        print(exc)
+        code = exc.exit_code
+    os.chmod(host.paths.path, 0o700)
+    said = capsys.readouterr().out
+    assert (code, said.count("\n")) == (1, 1), said
+    assert f"{host.paths.path} belongs to uid {os.getuid()}, not to uid {os.getuid() + 1}" in said
 
 
 def test_settings_that_are_wrong(host: Host) -> None:
@@ -201,7 +229,16 @@ def test_too_few_descriptors(host: Host) -> None:
 def test_why_there_are_no_cgroups(host: Host) -> None:
     host.configure(containment="session")
     host.start()
-    assert "as polpo.json says" in the(doctor(host)[1], "containment", "ok")["says"]
+    said = doctor(host)[1]
+    assert "as polpo.json says" in the(said, "containment", "ok")["says"]
+    assert "tasks may ask for nice (from " in the(said, "limits", "ok")["says"]
+    lacks = [one for one in said["limits"] if one["level"] == "warning"]
+    assert [one["says"].split(" controller")[0] for one in lacks] == [
+        "memory_max needs the memory",
+        "cpus needs the cpu",
+        "tasks_max needs the pids",
+    ]
+    assert {one["next"] for one in lacks} == {"set it to auto"}
 
 
 # F57: databases on file systems of other hosts

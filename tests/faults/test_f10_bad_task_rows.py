@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sqlite3
 import subprocess
 import sys
@@ -98,6 +99,7 @@ def test_f10_a_task_that_means_nothing_is_quarantined_and_the_others_go_on(
 def test_a_quarantined_task_is_named_so_wherever_it_is_asked_for(host: Host) -> None:
     host.start()
     bad = host.submit("true", hold=True, idempotency_key="k")
+    assert host.call("daemon.status")["quarantined"] == 0
     poison(host, "tasks", bad, "{broken")
     with host.client() as client:
         for method, params in (
@@ -122,6 +124,12 @@ def test_a_quarantined_task_is_named_so_wherever_it_is_asked_for(host: Host) -> 
     )
     assert shown.returncode == 3
     assert "is quarantined" in shown.stderr
+    assert host.call("daemon.status")["quarantined"] == 1
+    (told,) = (one for one in json.loads(host.maintain("--json", "doctor").stdout) if one["name"] == "quarantine")
+    advised = subprocess.run(
+        [sys.executable, "-m", *shlex.split(told["next"])], capture_output=True, text=True, check=True
+    )
+    assert f"task/{bad}" in advised.stdout
     said(host, f"task/{bad}")
 
 

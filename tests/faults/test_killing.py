@@ -437,7 +437,7 @@ def test_f47_a_stale_run_is_over_before_the_next_one_starts(host: Host) -> None:
     # Whoever holds the lock is alone; a second one at the same time would say so, and exit with 9.
     second_time = waits_for(end)
     script = f"exec 9> {alone}; flock -n 9 || exit 9; [ -e {go} ] && {{ {second_time}; }}; > {go}; exec sleep 1000"
-    task_id = host.submit(shell=script, stale_threshold=0.5, max_retries=1, retry_delay=0, kill_grace=0.5)
+    task_id = host.submit(shell=script, stale_threshold=0.5, max_retries=1, retry_delay=0, kill_grace=30)
     run = host.running(task_id)
     until(go.exists, "the job works")
     for pid in (run["pid"], run["job_pid"]):

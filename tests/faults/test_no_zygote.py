@@ -54,6 +54,7 @@ def test_a_daemon_without_zygotes_goes_on_and_starts_nothing(host: Host, python:
 
 def test_a_zygote_that_does_not_answer_is_replaced(host: Host) -> None:
     daemon = host.start()
+    assert host.finished(host.submit("true"))["status"] == "done"
     first = until(lambda: zygote(daemon.pid), "there is a zygote")
     os.kill(first, signal.SIGSTOP)
     task_id = host.submit("true")

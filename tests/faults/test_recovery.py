@@ -254,13 +254,21 @@ def test_what_a_run_left_behind_is_swept_and_what_nobody_knows_is_listed(host: H
     directory.remove(host.paths.run(999))
 
 
-def test_what_anybody_puts_beside_run_directories_keeps_no_daemon_from_starting(host: Host) -> None:
+def test_what_anybody_puts_beside_run_directories_and_logs_keeps_no_daemon_from_starting(host: Host) -> None:
     for name in ("run-\u00b2", "run-", f"run-{10**30}", "run-007", "spare-1/by-a-job"):
         os.makedirs(os.path.join(host.paths.run_directories, name))
+    os.mkdir(host.paths.logs)
+    for name in ("\u00b2.log", f"{10**30}.log"):
+        Path(host.paths.logs, name).touch()
     host.start()
     assert host.finished(host.submit("true"))["status"] == "done"
     kept = {n for n in os.listdir(host.paths.run_directories) if n.startswith("run-")}
     assert kept == {"run-\u00b2", "run-", f"run-{10**30}", "run-007"}
+    assert host.stop() == 0
+    assert host.maintain("backup", str(host.root / "b")).returncode == 0
+    done = host.maintain("restore", str(host.root / "b"))
+    assert done.returncode == 0, done.stderr
+    assert str(10**30) not in done.stdout + host.maintain("doctor").stdout
 
 
 # Kills

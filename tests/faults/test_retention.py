@@ -208,6 +208,21 @@ def test_what_a_killed_pass_left_is_found_by_the_next(host: Host) -> None:
     assert list(Path(host.paths.logs).glob("[0-9]*.log")) == []
 
 
+def test_a_log_that_cannot_be_removed_keeps_its_run_and_no_other(host: Host) -> None:
+    host.start()
+    ids = [host.submit("true") for _ in range(3)]
+    first, *others = [host.finished(i) and host.runs(i)[0] for i in ids]
+    Path(first["log_path"]).unlink()
+    Path(first["log_path"]).mkdir()
+    restart_aged(host)
+    until(lambda: run_ids(host) == {first["id"]}, "the others are gone")
+    assert not any(os.path.exists(run["log_path"]) for run in others)
+    assert f"{first['log_path']} stays" in host.log()
+    assert host.call("store.prune")["runs"] == 0
+    Path(first["log_path"]).rmdir()
+    assert host.call("store.prune")["runs"] == 1
+
+
 def test_a_dry_run_counts_and_changes_nothing(host: Host) -> None:
     host.configure(retention={"runs": 1, "events": 5})
     host.start()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from kit.host import Host
+from kit.starting import polpod
 from kit.waiting import until
 
 from polpod.paths import StateDirectory
@@ -189,6 +190,42 @@ def test_a_busy_daemon_is_in_order_at_any_moment(host: Host) -> None:
             if number % 15 == 0:
                 done = host.maintain("check")
                 assert (done.returncode, "in order" in done.stdout) == (0, True), done.stdout
+
+
+@pytest.mark.parametrize("name", ["state.db", "runs.db"])
+def test_a_database_whose_wal_was_removed_before_its_first_checkpoint_is_lost_and_not_new(
+    host: Host, name: str
+) -> None:
+    host.start()
+    assert host.finished(host.submit("true"))["status"] == "done"
+    host.kill()
+    for companion in ("-wal", "-shm"):
+        Path(host.paths.path, f"{name}{companion}").unlink()
+    before = Path(host.paths.path, name).read_bytes()
+    done = host.maintain("check")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert f"{name} is empty or not there, and the other database has been used with it" in done.stdout
+    assert f"polpoctl --root {host.root} store salvage" in done.stdout
+    assert f'problem", "name": "{name}"' in host.maintain("--json", "doctor").stdout
+    status, output = polpod("--root", str(host.root))
+    assert (status, "store salvage" in output) == (1, True), output
+    assert Path(host.paths.path, name).read_bytes() == before
+
+
+def test_a_backup_of_an_older_schema_is_checked_and_restored(used: Host) -> None:
+    script = ("DROP INDEX quarantine_subject_seq", "DROP INDEX quarantine_idempotency_key", "DROP TABLE quarantine")
+    with closing(sqlite3.connect(used.paths.tasks_db, isolation_level=None)) as db:
+        for statement in (*script, "PRAGMA user_version = 1"):
+            db.execute(statement)
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    done = used.maintain("check")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert "state.db has schema 1" in done.stdout
+    with Host() as other:
+        restored = other.maintain("restore", used.paths.path)
+        assert restored.returncode == 0, restored.stderr
+        other.start()
+        assert len(other.call("task.list", all=True)["tasks"]) == 3
 
 
 def test_without_a_state_directory_there_is_nothing_to_check(tmp_path: Path) -> None:

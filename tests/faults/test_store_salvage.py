@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -20,6 +21,9 @@ from kit.jobs import waits_for
 from kit.processes import alive
 from kit.starting import polpod
 from kit.waiting import until
+
+from polpod.maintenance import verbs
+from polpod.store import replace
 
 PAGE = 4096
 TASKS = 300
@@ -225,6 +229,64 @@ def test_a_hopeless_file_is_kept_and_said_to_be_hopeless(host: Host, damage: Cal
     assert int(host.submit("true")) >= 1
 
 
+@pytest.mark.parametrize("damage", ["noise", "gone", "no table"])
+def test_a_run_whose_task_is_lost_goes_on_and_no_number_is_given_again(host: Host, damage: str) -> None:
+    host.start()
+    over = host.submit("true")
+    host.finished(over)
+    go = host.root / "go"
+    task_id = host.submit(shell=f"while [ ! -e {go} ]; do sleep 0.05; done")
+    run = host.running(task_id)
+    host.kill()
+    state = Path(host.paths.tasks_db)
+    for companion in ("-wal", "-shm"):
+        Path(f"{state}{companion}").unlink()
+    if damage == "gone":
+        state.unlink()
+    elif damage == "noise":
+        state.write_bytes(random.Random(4).randbytes(8 * PAGE))
+    status, output = polpod("--root", str(host.root))
+    assert (status, "store salvage" in output) == (1, True), output
+    done = host.maintain("check")
+    assert (done.returncode, "store salvage" in done.stdout) == (1, True), done.stdout
+    assert of(salvaged(host), "tasks")["lost"] == [task_id]
+
+    host.start()
+    until(lambda: host.call("daemon.status")["state"] == "running", "it has recovered")
+    fresh = host.submit("true")
+    assert int(fresh) > int(task_id)
+    assert host.finished(fresh)["status"] == "done"
+    assert alive(run["pid"])
+    go.touch()
+    until(lambda: not alive(run["pid"]), "its run ends by itself")
+    (late,) = until(lambda: host.call("event.list", after=0, kinds=["run:late"])["events"], "it is collected")
+    assert (late["subject"], late["body"]["status"]) == (f"run/{run['id']}", "completed")
+
+
+@pytest.mark.parametrize("damage", ["noise", "gone", "empty"])
+def test_without_runs_db_work_with_side_effects_is_not_done_again(host: Host, damage: str) -> None:
+    """Nobody knows what became of its run, so it is lost, and did not "never start" as one without a row."""
+    host.start()
+    task_id = host.submit(shell=f"echo >> {host.root}/done; sleep 600", side_effects=True)
+    run = host.running(task_id)
+    until((host.root / "done").exists, "it is at work")
+    host.kill()
+    host.end_runners()
+    shutil.rmtree(host.paths.run(run["id"]).path)
+    runs_db = Path(host.paths.runs_db)
+    for companion in ("-wal", "-shm"):
+        Path(f"{runs_db}{companion}").unlink()
+    if damage == "gone":
+        runs_db.unlink()
+    else:
+        runs_db.write_bytes(random.Random(5).randbytes(8 * PAGE) if damage == "noise" else b"")
+    salvaged(host)
+    host.start()
+    assert host.finished(task_id)["status"] == "awaiting_approval"
+    assert [(r["id"], r["status"]) for r in host.runs(task_id)] == [(run["id"], "lost")]
+    assert (host.root / "done").read_text() == "\n"
+
+
 def test_runs_that_live_are_taken_from_their_directories(host: Host) -> None:
     """runs.db is damaged while a run lives: its row is gone, and the run is not."""
     host.start()
@@ -242,9 +304,40 @@ def test_runs_that_live_are_taken_from_their_directories(host: Host) -> None:
     assert host.runs(task_id)[-1]["pid"] == run["pid"]
     assert alive(run["pid"])
     go.touch()
-    # Nobody knows its nonce, so nobody can believe what it says: the outcome is unknown, and the task runs again.
     assert host.finished(task_id)["status"] == "done"
-    assert [(r["id"], r["status"]) for r in host.runs(task_id)] == [(run["id"], "lost"), (run["id"] + 1, "completed")]
+    assert [(r["id"], r["status"]) for r in host.runs(task_id)] == [(run["id"], "completed")]
+
+
+@pytest.mark.parametrize("verb", ["salvage", "restore"])
+def test_what_a_runner_records_while_runs_db_is_replaced_is_not_lost(
+    host: Host, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.configure(maxConcurrency=8)
+    host.start()
+    go = host.root / "go"
+    task_id = host.submit(shell=f"while [ ! -e {go} ]; do sleep 0.05; done")
+    pid = host.running(task_id)["pid"]
+    for other in [host.submit("true") for _ in range(60)]:
+        host.finished(other)
+    host.call("store.backup", path=str(host.root / "b"))
+    host.kill()
+    with closing(sqlite3.connect(host.paths.runs_db)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        leaves = pages_of(host.paths.runs_db, "runs")
+        overwrite(host.paths.runs_db, leaves[-1])
+    replaced = replace.commit
+
+    def late(state: str, prepared: str) -> str:
+        go.touch()
+        until(lambda: not alive(pid), "its runner has recorded the outcome, somewhere")
+        return replaced(state, prepared)
+
+    monkeypatch.setattr(replace, "commit", late)
+    words = [verb, str(host.root / "b")] if verb == "restore" else [verb]
+    assert verbs.main(str(host.root), host.socket, words) == 0
+    host.start()
+    assert host.finished(task_id)["status"] == "done"
+    assert [r["status"] for r in host.runs(task_id)] == ["completed"]
 
 
 def test_an_outcome_that_no_row_took_is_taken_from_its_directory(host: Host) -> None:

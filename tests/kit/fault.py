@@ -16,10 +16,6 @@ Test = TypeVar("Test", bound=Callable[..., Any])
 LAST = 90
 
 ELSEWHERE = {
-    30: "an old runner under a new daemon: needs a second release",
-    31: "an upgrade in place of the installed package: with the packages",
-    43: "systemd stops the unit: with the systemd units",
-    44: "systemd moves or removes cgroups: with the systemd units",
     46: "the user's session ends: with the systemd units",
     66: "daylight saving and cron: with schedules",
     89: "an approval lost in a restart: with approvals",

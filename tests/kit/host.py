@@ -45,10 +45,12 @@ class Host:
         """Takes effect at the next start."""
         Path(self.paths.config).write_text(json.dumps({"settings": {"reserve": 0} | settings}))
 
-    def start(self, *, wait: bool = True, under: Sequence[str] = (), **env: str) -> subprocess.Popen[bytes]:
+    def start(
+        self, *, wait: bool = True, under: Sequence[str] = (), pass_fds: Sequence[int] = (), **env: str
+    ) -> subprocess.Popen[bytes]:
         """Start a daemon with these additional environment variables; returns when it answers, unless told not to wait.
 
-        `under`: a command that executes it, such as `prlimit --nofile=64`.
+        `under`: a command that executes it, such as `prlimit --nofile=64`; `pass_fds`: descriptors that it inherits.
         """
         with self.output.open("ab") as output:
             self.daemon = subprocess.Popen(
@@ -58,6 +60,7 @@ class Host:
                 stderr=output,
                 env=os.environ | env,
                 cwd="/",
+                pass_fds=pass_fds,
             )
         if wait:
             until(self._answers, f"the daemon answers\n{self.log()}")

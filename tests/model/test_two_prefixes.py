@@ -35,6 +35,7 @@ from polpod.services.instance import Instance, now
 from polpod.services.journal import Journal
 from polpod.services.launcher import Launcher
 from polpod.services.operations import release
+from polpod.services.reload import Reload
 from polpod.services.spares import Spares
 from polpod.services.submission import specify, store
 from polpod.services.watcher import Watcher
@@ -111,6 +112,9 @@ class PlayedRunners:
 
     def __init__(self, world: World, paths: StateDirectory, titles: dict[str, str]) -> None:
         self._world, self._paths, self._titles = world, paths, titles
+
+    async def ready(self) -> None:
+        pass
 
     async def fork(self, run_id: int, path: str, go: int) -> Forked:
         pidfd, end = os.pipe2(os.O_CLOEXEC)
@@ -202,7 +206,7 @@ async def _record(root: Path, world: World) -> dict[str, str]:
     by_title: dict[str, str] = {}
     runners = PlayedRunners(world, instance.paths, titles)
     async with trio.open_nursery() as nursery:
-        daemon.assemble(instance, runners, nursery)
+        daemon.assemble(instance, runners, Reload([]), nursery)
         for title in PLAN:
             depends_on = (by_title[AFTER[title]],) if title in AFTER else ()
             submission = Submission(
@@ -282,7 +286,7 @@ def _restored(base: Path, tasks: State, runs: State) -> Iterator[Path]:
 async def _recover_and_finish(root: Path, world: World, titles: dict[str, str], expected: int) -> None:
     instance = await _open(root, "boot-2", None)
     async with trio.open_nursery() as nursery:
-        daemon.assemble(instance, PlayedRunners(world, instance.paths, titles), nursery)
+        daemon.assemble(instance, PlayedRunners(world, instance.paths, titles), Reload([]), nursery)
         await instance.recovered.wait()
         for task in await instance.tasks.read(lambda tx: tx[Tasks].find()):
             await instance.tasks.write(partial(_release, task_id=task.id))

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -185,6 +186,15 @@ def test_waiting_for_a_cgroup_to_be_empty_ends_with_its_last_process(state: Stat
     assert group.wait_empty(20)
     ender.join()
     run.finish()
+
+
+@pytest.mark.root
+def test_waiting_for_a_cgroup_to_be_empty_sleeps(state: State) -> None:
+    run = state.shell("echo up; exec sleep 1000", level="cgroup").start().said(b"up")
+    assert run.cgroup is not None
+    before = time.thread_time()
+    assert not run.cgroup.wait_empty(2)
+    assert time.thread_time() - before < 0.1, "it looked without a pause"
 
 
 @pytest.mark.parametrize("level", ["cgroup", "session"])

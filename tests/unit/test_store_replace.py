@@ -56,6 +56,25 @@ def test_what_was_there_lies_aside(tmp_path: Path) -> None:
     check(directory, Path(replace.commit(str(directory), str(prepared))))
 
 
+def test_everything_is_on_disk_before_anything_is_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory, prepared = state(tmp_path)
+    (prepared / "polpo.json").write_bytes(b"{}")
+    synced: list[str] = []
+    monkeypatch.setattr(replace, "sync", synced.append)
+    replace.commit(str(directory), str(prepared))
+    wanted = {str(prepared / name) for name in ("state.db", "runs.db", "polpo.json")}
+    assert wanted <= set(synced[: synced.index(str(prepared))])
+
+
+def test_what_was_not_prepared_to_its_end_goes(tmp_path: Path) -> None:
+    directory, _ = state(tmp_path)
+    (directory / "salvage-x").mkdir()
+    (directory / "salvage-x" / "state.db").touch()
+    (directory / "aside-1").mkdir()
+    replace.finish(str(directory))
+    assert {p.name for p in directory.iterdir()} == {*WERE, "aside-1"}
+
+
 class Cut(BaseException):
     """The power is gone."""
 
@@ -81,7 +100,8 @@ def test_an_interruption_anywhere_is_completed(tmp_path: Path, monkeypatch: pyte
             except Cut:
                 steps += 1
         replace.finish(str(directory))
-        if prepared.exists():  # it never came so far as to be decided
+        assert not prepared.exists()
+        if not list(directory.glob("aside-*")):  # it never came so far as to be decided
             assert {n: (directory / n).read_bytes() for n in WERE} == WERE
             continue
         (aside,) = directory.glob("aside-*")

@@ -11,6 +11,7 @@ Rules:
 
 from __future__ import annotations
 
+import itertools
 import logging
 import select
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,9 @@ SMALLEST = 512
 BIG = 65536
 """Bytes of a frame from which on it is decoded in a thread, so that it holds up nobody for long."""
 
+LAST_WORDS = 2.0
+"""Seconds in which an answer that is being sent must be read when the connection is handed over."""
+
 LOOK_EVERY = 0.5
 """Seconds between looks whether a client that ended its side, and is owed answers of long polls, is still there."""
 
@@ -76,11 +80,30 @@ class Connection:
         self._sending = trio.Lock()
         self._waiting = trio.Semaphore(WAITING_CALLS)
         self._undone = self._unsent = 0
+        self._unanswered: dict[int, bytes] = {}  # frames of long polls, by a number
+        self._numbers = itertools.count()
+        self._handing_over = False
+        self._reading, self._writing = trio.CancelScope(), trio.CancelScope()
 
-    async def serve(self) -> None:
-        """Answer until the client ends its side; after that, long polls go on for as long as it is there."""
+    def hand_over(self) -> None:
+        """Have `serve` return after the call that it is about, if any; long polls end unanswered (services/reload.py)."""
+        self._handing_over = True
+        self._reading.cancel()
+        self._writing.shield, self._writing.deadline = True, trio.current_time() + LAST_WORDS
+
+    @property
+    def unread(self) -> bytes:
+        """What whoever goes on here has to read before anything else, once `serve` and all long polls have ended."""
+        return b"".join(frame + b"\n" for frame in self._unanswered.values()) + self._decoder.rest
+
+    async def serve(self, first: bytes = b"") -> bool:
+        """Answer until the client ends its side; after that, long polls go on for as long as it is there.
+
+        `first` is taken for its first words.  Returns whether another may go on here.
+        """
         answered = 0
-        while data := await self._client.recv(READ_SIZE):
+        while data := first or await self._read():
+            first = b""
             try:
                 frames, lost = self._decoder.feed(data), None
             except FrameTooLong as exc:
@@ -88,6 +111,9 @@ class Connection:
             self._undone = sum(map(len, frames))
             self._account()
             for frame in frames:
+                if self._handing_over:
+                    self._unanswered[next(self._numbers)] = frame
+                    continue
                 await self._receive(frame)
                 answered += 1
                 if answered % PER_TURN == 0:
@@ -96,10 +122,19 @@ class Connection:
             self._account()
             if lost is not None:
                 await self._send(_encoded(jsonrpc.error(None, PARSE_ERROR, str(lost), {"type": TOO_LARGE})))
-                return
-        while self._nursery.child_tasks and not _gone(self._client):
+                return False
+        while not self._handing_over and self._nursery.child_tasks and not _gone(self._client):
             await trio.sleep(LOOK_EVERY)
         self._nursery.cancel_scope.cancel()
+        return self._handing_over
+
+    async def _read(self) -> bytes:
+        """What comes next; nothing at the end, and where the connection is handed over."""
+        data = b""
+        with trio.CancelScope() as self._reading:
+            if not self._handing_over:
+                data = await self._client.recv(READ_SIZE)
+        return data
 
     async def _receive(self, frame: bytes) -> None:
         if not frame.strip():
@@ -110,13 +145,16 @@ class Connection:
             received = await trio.to_thread.run_sync(jsonrpc.receive, frame, orjson.loads, limiter=self._decoding)
         if any(isinstance(i, jsonrpc.Call) and _waits(i) for i in received.items):
             await self._waiting.acquire()
-            self._nursery.start_soon(self._answer_later, received)
+            self._nursery.start_soon(self._answer_later, received, frame)
         else:
             await self._answer(received)
 
-    async def _answer_later(self, received: jsonrpc.Received) -> None:
+    async def _answer_later(self, received: jsonrpc.Received, frame: bytes) -> None:
+        number = next(self._numbers)
+        self._unanswered[number] = frame
         try:
             await self._answer(received)
+            del self._unanswered[number]
         finally:
             self._waiting.release()
 
@@ -158,8 +196,13 @@ class Connection:
             raise BrokenPipeError(f"a client does not read the {self._unsent} bytes that it asked for")
         async with self._sending:
             rest = memoryview(encode(answer))
-            while rest:
-                rest = rest[await self._client.send(rest) :]
+            with trio.CancelScope(shield=self._handing_over) as self._writing:
+                if self._handing_over:
+                    self._writing.deadline = trio.current_time() + LAST_WORDS
+                while rest:
+                    rest = rest[await self._client.send(rest) :]
+            if rest:
+                raise BrokenPipeError("a client does not read, and polpod does not wait for it")
         self._unsent -= len(answer)
         self._account()
 

@@ -13,25 +13,24 @@ import struct
 
 import trio
 
-from polpod.runner.containment import RunCgroups
 from polpod.services.rpc.method import Caller, Right
 
 _CREDENTIALS = struct.Struct("3i")
 
 
-def caller(peer: trio.socket.SocketType, base: RunCgroups | None) -> Caller:
-    """The process that connected.  Raises OSError when it is gone already."""
+def caller(peer: trio.socket.SocketType, base: str) -> Caller:
+    """The process that connected; `base` is what the cgroup is called that holds our runs.  Raises OSError: it is gone."""
     pid, uid, _ = _CREDENTIALS.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-    if base is not None and (run_id := _run_around(pid, base)) is not None:
+    if (run_id := _run_around(pid, base)) is not None:
         return Caller(uid, pid, Right.RUN, run_id)
     return Caller(uid, pid, Right.OWNER if uid in (0, os.geteuid()) else Right.MEMBER)
 
 
-def _run_around(pid: int, base: RunCgroups) -> int | None:
+def _run_around(pid: int, base: str) -> int | None:
     try:
         with open(f"/proc/{pid}/cgroup") as file:
             groups = file.read()
     except OSError:  # it ended, or hides: then it is nobody's job
         return None
-    found = re.search(rf"^0::.*{re.escape(os.path.basename(base.path))}/run-(\d+)(?:/|$)", groups, re.MULTILINE)
+    found = re.search(rf"^0::.*{re.escape(base)}/run-(\d+)(?:/|$)", groups, re.MULTILINE)
     return int(found[1]) if found else None

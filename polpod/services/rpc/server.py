@@ -31,12 +31,19 @@ async def serve(listener: trio.socket.SocketType, desk: Desk) -> None:
     room = trio.Semaphore(most_connections())
     decoding, kept = trio.CapacityLimiter(1), Kept()
     async with trio.open_nursery() as nursery:
-        while True:
-            if not room.value:
-                log.warning("%d clients are connected: others wait until one of them leaves", most_connections())
+        while desk.reload.given:
+            inherited, first = desk.reload.given.pop()
             await room.acquire()
-            client = await _accept(listener)
-            nursery.start_soon(_serve_connection, client, desk, decoding, kept, room)
+            client = trio.socket.from_stdlib_socket(inherited)
+            nursery.start_soon(_serve_connection, client, desk, decoding, kept, room, first)
+        with desk.reload.accepting():
+            while True:
+                if not room.value:
+                    log.warning("%d clients are connected: others wait until one of them leaves", most_connections())
+                await room.acquire()
+                client = await _accept(listener)
+                nursery.start_soon(_serve_connection, client, desk, decoding, kept, room)
+    desk.reload.drained.set()  # whoever cancels us otherwise does not come here
 
 
 def most_connections() -> int:
@@ -57,14 +64,23 @@ async def _accept(listener: trio.socket.SocketType) -> trio.socket.SocketType:
 
 
 async def _serve_connection(
-    client: trio.socket.SocketType, desk: Desk, decoding: trio.CapacityLimiter, kept: Kept, room: trio.Semaphore
+    client: trio.socket.SocketType,
+    desk: Desk,
+    decoding: trio.CapacityLimiter,
+    kept: Kept,
+    room: trio.Semaphore,
+    first: bytes = b"",
 ) -> None:
-    scope = trio.CancelScope()
+    scope, reload = trio.CancelScope(), desk.reload
     try:
         with client, scope:
-            who = caller(client, desk.instance.base)
+            who = caller(client, desk.instance.base_name)
             async with trio.open_nursery() as nursery:
-                await Connection(client, Call(desk, who), nursery, decoding, partial(kept.set, scope)).serve()
+                connection = Connection(client, Call(desk, who), nursery, decoding, partial(kept.set, scope))
+                with reload.knowing(connection):
+                    goes_on = await connection.serve(first)
+            if goes_on:
+                reload.keep(client, connection.unread)
     except* OSError:
         pass  # the client went away: nobody is left to be told
     except* Exception:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 
 from polpod import __version__
+from polpod.errors import Unavailable
+from polpod.services import limits
 from polpod.services.instance import Instance, now
+from polpod.services.reload import attempt
 from polpod.services.rpc.method import Call, Method, Nothing, Right
 from polpod.services.rpc.methods.queue import overview
+from polpod.store.tables import Quarantine
 
 
 def _state(instance: Instance) -> str:
@@ -18,7 +22,7 @@ def _state(instance: Instance) -> str:
 
 async def status(call: Call, params: Nothing) -> dict[str, object]:
     instance = call.desk.instance
-    queues = await instance.tasks.read(lambda tx: overview(instance, tx))
+    queues, quarantined = await instance.tasks.read(lambda tx: (overview(instance, tx), tx[Quarantine].count()))
     live = await instance.runs.read(lambda tx: tx.live())
     runs = dict(instance.ended)
     for run in live:
@@ -33,12 +37,14 @@ async def status(call: Call, params: Nothing) -> dict[str, object]:
         "socket": instance.socket,
         "storage": instance.config.settings.storage,
         "containment": "session" if instance.base is None else "cgroup",
+        "limits": limits.available(instance),
         "tasks": {str(k): n for k, n in sorted(instance.journal.tasks.items()) if n},
         "runs": {str(k): n for k, n in sorted(runs.items()) if n},
         "queues": {q["name"]: q for q in queues},
         "max_concurrency": instance.config.settings.max_concurrency,
         "launcher": {"paused": instance.launcher_paused},
         "stuck": sorted(call.desk.killer.stuck),
+        "quarantined": quarantined,
     }
 
 
@@ -60,8 +66,24 @@ async def shutdown(call: Call, params: Nothing) -> dict[str, object]:
     return {"pid": os.getpid()}
 
 
+async def reload(call: Call, params: Nothing) -> dict[str, object]:
+    await attempt()
+    if call.desk.instance.stopping.is_set():
+        raise Unavailable("polpod is stopping")
+    call.desk.reload.ask()
+    return {"pid": os.getpid()}
+
+
 METHODS = (
     Method("daemon.status", Nothing, dict, status, "What it is and does, with counts.", Right.RUN),
     Method("daemon.health", Nothing, dict, health, "Whether all is well, and what is not.", Right.RUN),
+    Method(
+        "daemon.reload",
+        Nothing,
+        dict,
+        reload,
+        "Go on as what is there now, code and configuration, in the same process; the next call is answered by that.",
+        Right.OWNER,
+    ),
     Method("daemon.shutdown", Nothing, dict, shutdown, "Stop: runs are ended in order first.", Right.OWNER),
 )

@@ -1,0 +1,125 @@
+"""Reload in place: same process, same socket, same runs, and clients that do not notice (DESIGN §7, §12)."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kit.client import Client
+from kit.host import Host
+from kit.invariants import Ledger
+from kit.waiting import until
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    with Host() as host:
+        yield host
+
+
+def polpoctl(host: Host, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "polpoctl", "--root", str(host.root), *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def descriptors(pid: int) -> set[str]:
+    return {os.readlink(f"/proc/{pid}/fd/{n}") for n in os.listdir(f"/proc/{pid}/fd")}
+
+
+def test_runs_and_clients_do_not_notice(host: Host) -> None:
+    daemon = host.start()
+    go = host.root / "go"
+    running = host.submit(shell=f"echo up; while [ ! -e {go} ]; do sleep 0.02; done; exit 7")
+    before = host.running(running)
+    with Client(host.socket) as idle, Client(host.socket) as waiting:
+        idle.call("daemon.health")
+        waiting.send("task.wait", ids=[running])
+        half = socket.socket(socket.AF_UNIX)
+        half.connect(host.socket)
+        half.sendall(b'{"jsonrpc": "2.0", "id": 1, "method": "daemon.st')
+        said = polpoctl(host, "--json", "reload")
+        assert (said.returncode, json.loads(said.stdout)["pid"]) == (0, daemon.pid), said.stderr
+        half.sendall(b'atus"}\n')
+        assert json.loads(half.recv(65536))["result"]["pid"] == daemon.pid
+        half.close()
+        assert idle.call("daemon.status")["pid"] == daemon.pid
+        go.touch()
+        assert waiting.receive()["result"]["tasks"][0]["status"] == "failed"
+    assert host.finished(running)["result"]["exit_code"] == 7
+    assert [(r["id"], r["attempt"]) for r in host.runs(running)] == [(before["id"], 1)]
+    assert host.stop() == 0
+    assert not os.path.lexists(host.socket)
+    Ledger(host.paths).settled()
+
+
+def test_submissions_in_flight_are_answered_once(host: Host) -> None:
+    host.start()
+    ids: list[str] = []
+    problems: list[BaseException] = []
+
+    def submit() -> None:
+        try:
+            with Client(host.socket) as client:
+                ids.extend(client.call("task.submit", command=["true"], cwd="/", hold=True)["id"] for _ in range(150))
+        except BaseException as exc:  # noqa: BLE001 - told by the test
+            problems.append(exc)
+
+    threads = [threading.Thread(target=submit) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(4):
+        assert polpoctl(host, "reload").returncode == 0
+    for thread in threads:
+        thread.join(60)
+    assert problems == []
+    assert len(ids) == len(set(ids)) == 600
+    stored = host.call("task.list", all=True, limit=1000)["tasks"]
+    assert sorted(t["id"] for t in stored) == sorted(ids)
+
+
+def test_new_settings_are_in_force(host: Host) -> None:
+    daemon = host.start()
+    for title in "abc":
+        host.submit("sleep", "1000", title=title)
+    until(lambda: host.call("daemon.status")["runs"].get("running") == 2, "two of them run")
+    host.configure(maxConcurrency=3)
+    assert polpoctl(host, "reload").returncode == 0
+    until(lambda: host.call("daemon.status")["runs"].get("running") == 3, "the third runs, too")
+    assert host.call("daemon.status")["pid"] == daemon.pid
+    assert host.stop() == 0
+
+
+@pytest.mark.parametrize("text", ["{", '{"settings": {"maxConcurrency": 0}}'])
+def test_what_would_not_start_changes_nothing(host: Host, text: str) -> None:
+    host.start()
+    before = host.call("daemon.status")["started_at"]
+    Path(host.paths.config).write_text(text)
+    said = polpoctl(host, "reload")
+    assert said.returncode == 1
+    assert "polpo.json" in said.stderr
+    assert "goes on as it is" in said.stderr
+    assert host.call("daemon.status")["started_at"] == before
+
+
+def test_nothing_piles_up_over_many_reloads(host: Host) -> None:
+    daemon = host.start()
+    assert polpoctl(host, "reload").returncode == 0
+    until(lambda: host.finished(host.submit("true"))["status"] == "done", "it works")
+    before = descriptors(daemon.pid)
+    for _ in range(5):
+        assert polpoctl(host, "reload").returncode == 0
+    until(lambda: host.finished(host.submit("true"))["status"] == "done", "it works")
+    until(lambda: len(descriptors(daemon.pid)) <= len(before), "no descriptor is left over")
+    assert host.stop() == 0

@@ -1,0 +1,71 @@
+"""The service starts, for whom it is there, and what does not keep it from starting."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from kit.box import PYTHON
+from kit.service import MEMBER, SOCKET, STATE, STRANGER, UNIT, Service
+from kit.waiting import until
+
+SPOIL = """
+import sqlite3, sys
+with sqlite3.connect(sys.argv[1]) as db:
+    db.execute("PRAGMA ignore_check_constraints = ON")
+    assert db.execute(sys.argv[2], sys.argv[3:]).rowcount == 1
+"""
+
+
+def test_start_returns_when_the_socket_answers(service: Service) -> None:
+    for _ in range(3):
+        service.start()
+        service.box.do("polpoctl", "status", user=MEMBER)
+        service.systemctl("stop", UNIT)
+
+
+def test_the_first_client_starts_the_daemon(service: Service) -> None:
+    service.systemctl("start", SOCKET)
+    assert service.show("ActiveState") == "inactive"
+    assert service.box.do("polpoctl", "run", "--", "echo", "hello", user=MEMBER) == "hello\n"
+    assert service.show("ActiveState") == "active"
+
+
+def test_a_client_meets_a_daemon_that_has_just_died(service: Service) -> None:
+    """Its connection waits in the socket, which is systemd's."""
+    service.start()
+    for _ in range(3):
+        service.kill("KILL")
+        service.box.do("polpoctl", "status", user=MEMBER)
+
+
+def test_a_member_may_submit_and_a_stranger_is_told_why_not(service: Service) -> None:
+    service.start()
+    assert service.box.do("polpoctl", "run", "--", "id", "-un", user=MEMBER) == "polpo\n"
+    refused = service.box.run("polpoctl", "submit", "--", "true", user=STRANGER)
+    assert refused.returncode in (4, 6)
+    assert "group polpo" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("database", "update"),
+    [
+        ("state.db", "UPDATE tasks SET doc = 'garbage' WHERE id = ?"),
+        ("runs.db", "UPDATE runs SET status = 'garbage' WHERE task_id = ?"),
+    ],
+    ids=["task", "run"],
+)
+def test_a_bad_row_makes_no_crash_loop(service: Service, database: str, update: str) -> None:
+    service.configure(maxConcurrency=5, onShutdown="keep")
+    service.start()
+    bad, *good = service.submit(5)
+    until(lambda: len(service.trace()) == 5, "all five run")
+    service.systemctl("stop", UNIT)
+    service.box.do(PYTHON, "-c", SPOIL, f"{STATE}/{database}", update, bad, user="polpo")
+    service.start()
+    service.healthy()
+    service.release()
+    until(lambda: {service.tasks()[i]["status"] for i in good} <= {"done", "failed"}, "the good ones are over")
+    assert (service.show("ActiveState"), service.show("NRestarts")) == ("active", "0")
+    told = json.loads(service.box.do("polpoctl", "rpc", "event.list", json.dumps({"after": 0})))["events"]
+    assert [e for e in told if "quarantine" in e["kind"]], told
