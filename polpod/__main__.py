@@ -84,9 +84,9 @@ def main() -> int:
 def _open_standard_streams() -> None:
     """Where whoever started us closed them, the next files that are opened would be taken for them."""
     while (fd := os.open(os.devnull, os.O_RDWR)) <= STDERR:
-        pass
+        os.set_inheritable(fd, True)
     os.close(fd)
-    sys.stderr = sys.stderr or open(STDERR, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(STDERR, "w", closefd=False)
 
 
 def _serve(root: str, socket: str, zygote_socket: str | None) -> int:
