@@ -206,9 +206,8 @@ def _sentences(findings: list[Finding]) -> list[str]:
 def _next(findings: list[Finding], root: str) -> list[str]:
     """The exact commands, each once, in the order in which they make sense."""
     wanted = {finding.remedy for finding in findings}
-    lines = [
-        f"next: {remedies.command(root, 'remove', f.task_id)}" for f in findings if f.remedy == "remove" and f.task_id
-    ]
+    useless = [f.task_id for f in findings if f.remedy == "remove" and f.task_id]
+    lines = [f"next: {remedies.command(root, 'remove', *useless)}"] if useless else []
     if wanted & {"repair", "restore", "upgrade"}:
         lines.append(f"next: {remedies.command(root, 'stop')}, if a daemon runs there; then")
         if "upgrade" in wanted:

@@ -68,6 +68,20 @@ def zero_page(paths: StateDirectory) -> None:
         file.write(bytes(PAGE))
 
 
+def no_document(paths: StateDirectory) -> None:
+    """NULL where the schema forbids it, as a damaged page reads."""
+    rewrite = "UPDATE sqlite_schema SET sql = replace(sql, ?, ?) WHERE name = 'tasks'"
+    strict, loose = "doc TEXT NOT NULL", "doc TEXT"
+    with closing(sqlite3.connect(paths.tasks_db, isolation_level=None)) as db:
+        db.execute("PRAGMA writable_schema = ON")
+        db.execute(rewrite, (strict, loose))
+    with closing(sqlite3.connect(paths.tasks_db, isolation_level=None)) as db:
+        db.execute("UPDATE tasks SET doc = NULL WHERE id = '2'")
+        db.execute("PRAGMA writable_schema = ON")
+        db.execute(rewrite, (loose, strict))
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
 def empty(paths: StateDirectory) -> None:
     Path(paths.tasks_db).write_bytes(b"")
 
@@ -101,6 +115,7 @@ REPAIR = ("store restore BACKUP", "store salvage")
 
 PLANTED = {
     "page": (zero_page, "state.db: damaged", REPAIR),
+    "null": (no_document, "tasks 2 does not decode", REPAIR),
     "empty": (empty, "is empty", REPAIR),
     "gone": (gone, "runs.db is not there", REPAIR),
     "foreign": (foreign, "runs.db: ", ("store restore BACKUP",)),
@@ -128,7 +143,7 @@ PLANTED = {
         "task 3 does not wait for task 2, which is pending",
         REPAIR,
     ),
-    "spec": (tasks("DELETE FROM specs"), "what task 2 executes is lost", ("remove 2", "remove 3")),
+    "spec": (tasks("DELETE FROM specs"), "what task 2 executes is lost", ("remove 2 3",)),
 }  # fmt: skip
 
 SETTLED = {
