@@ -91,7 +91,7 @@ def restore(paths: StateDirectory, directory: str, as_json: bool) -> int:
         if os.path.exists(os.path.join(prepared, CONFIG_NAME)):
             load(os.path.join(prepared, CONFIG_NAME))
         were_live = live_runs(os.path.join(prepared, RUNS_NAME))
-        living = {run_id: facts for run_id in were_live if (facts := survivors.living(paths, run_id))}
+        living = {i: facts for i, nonce in were_live.items() if (facts := survivors.living(paths, i, nonce))}
         given = [c for c in (counters(paths.tasks_db),) if c is not None]
         last_run = max([paths.last_run(), *(run_id for _, _, run_id in given)])
         known = survivors.known_runs(os.path.join(prepared, RUNS_NAME))
