@@ -185,6 +185,14 @@ def test_what_a_start_settles_is_a_note_and_the_start_settles_it(used: Host, nam
     until(lambda: used.maintain("check").stdout.startswith(f"{used.paths.path} is in order"), "all is in order again")
 
 
+def test_a_bit_in_a_name_that_means_nothing_is_no_defect_of_the_check(used: Host) -> None:
+    tail = b',"\xff":1}'.hex()
+    doc = f"CAST(CAST(substr(doc, 1, length(doc) - 1) AS BLOB) || x'{tail}' AS TEXT)"
+    sql(used.paths.tasks_db, f"UPDATE tasks SET doc = {doc}", f"UPDATE dependencies SET doc = {doc}")
+    done = used.maintain("check")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+
+
 def test_a_daemon_that_should_have_settled_it_is_to_be_restarted(host: Host) -> None:
     host.start()
     task_id = host.submit("true")
