@@ -77,12 +77,6 @@ class Ledger:
         _nothing_left(self._paths, runs)
 
 
-def settle(host: Host) -> None:
-    """Stop the daemon, in order, and see that everything is."""
-    assert host.stop() == 0
-    Ledger(host.paths).settled()
-
-
 def _one_live_run(runs: Rows) -> None:
     live = Counter(row["task_id"] for row in runs.values() if row["status"] in contract.LIVE)
     assert [task_id for task_id, number in live.items() if number > 1] == []
