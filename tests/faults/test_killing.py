@@ -395,7 +395,7 @@ def _is_memory_v1(mount: str) -> bool:
     "where the memory controller is that of cgroup2.",
     injected="a job that fills its memory limit beside another, through a restart of the daemon "
     "(on hosts with the old memory controller in a group of that one; then the outcome is SIGKILL)",
-    seen_failing="the kernel's SIGKILL taken for an end like any other",
+    seen_failing="the kernel's SIGKILL taken for an end like any other (on a host with the memory controller of cgroup2)",
 )
 @pytest.mark.root
 def test_f45_a_job_without_memory_left_dies_alone(host: Host) -> None:
