@@ -393,9 +393,9 @@ def _is_memory_v1(mount: str) -> bool:
     "the kernel ends one job for want of memory, and with it all jobs, or the daemon",
     promise="Each run has a cgroup of its own, which the kernel ends as a whole and alone; the outcome is `oom`, with the peak, "
     "where the memory controller is that of cgroup2.",
-    injected="a job that fills its memory limit beside another, through a restart of the daemon "
+    injected="a job that fills its memory limit beside another "
     "(on hosts with the old memory controller in a group of that one; then the outcome is SIGKILL)",
-    seen_failing="the kernel's SIGKILL taken for an end like any other",
+    seen_failing="the kernel's SIGKILL taken for an end like any other (on a host with the memory controller of cgroup2)",
 )
 @pytest.mark.root
 def test_f45_a_job_without_memory_left_dies_alone(host: Host) -> None:
