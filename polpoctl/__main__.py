@@ -18,6 +18,10 @@ _WITH_VALUE = ("--root", "--socket", "--color")
 """The common options that may stand before the command and take a value."""
 
 
+_INSTEAD = ("-h", "--help", "--version")
+"""What may stand in the place of a command."""
+
+
 def main() -> NoReturn:
     """Run the command of sys.argv, and end the process."""
     import gc
@@ -65,14 +69,19 @@ def run(argv: list[str]) -> int:
 def _command(argv: list[str]) -> tuple[str, list[str]]:
     """The command, and its arguments with the common options that stood before it."""
     at = 0
-    while at < len(argv) and argv[at].startswith("-") and argv[at] not in ("-h", "--help"):
+    while at < len(argv) and argv[at].startswith("-") and argv[at] not in _INSTEAD:
         at += 2 if argv[at] in _WITH_VALUE else 1
     name = argv[at] if at < len(argv) else DEFAULT
     return name, argv[:at] + argv[at + 1 :]
 
 
 def _dispatch(name: str, rest: list[str]) -> int:
-    if name in ("-h", "--help"):
+    if name == "--version":
+        from polpod import __version__
+
+        print(f"polpoctl {__version__}")
+        return 0
+    if name in _INSTEAD:
         return _list_commands()
     if name not in COMMANDS:
         raise _unknown(name)
@@ -95,6 +104,7 @@ def _list_commands() -> int:
     lines = ["usage: polpoctl COMMAND …", "", "Hand work to polpod, and see what becomes of it.", ""]
     lines += [f"  {name.ljust(12)}{summary}" for name, summary in COMMANDS.items()]
     lines += ["", "Every command takes --root DIR, --socket PATH, --json, --color auto|always|never and --help."]
+    lines += ["polpoctl --version tells its own."]
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
 
