@@ -40,6 +40,7 @@ BY_WORD = {
     errors.UNAVAILABLE: TRY_AGAIN,
     errors.DISK_FULL: TRY_AGAIN,
     errors.TOO_LARGE: FAILED,
+    errors.UNSUPPORTED: FAILED,
     errors.REFUSED: FAILED,
 }
 

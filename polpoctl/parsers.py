@@ -88,6 +88,17 @@ def positive(text: str) -> int:
     return number
 
 
+def amount(text: str) -> float:
+    """A number above 0, as a type of argparse.  Raises ArgumentTypeError."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number
+
+
 def or_none(type_: Callable[[str], T], *words: str) -> Callable[[str], T | None]:
     """As the type of argparse that is given, but None for an empty value and for these words."""
     return lambda text: None if text in ("", *words) else type_(text)

@@ -7,8 +7,9 @@ import os
 from argparse import ArgumentTypeError
 
 from polpoctl import exits
-from polpoctl.parsers import count, pair
+from polpoctl.parsers import amount, count, pair, positive
 from polpoctl.render import notice
+from polpoctl.sizes import size
 from polpoctl.times import duration, instant
 
 TYPE_CHECKING = False  # as in polpod.wire.jsonrpc
@@ -27,7 +28,8 @@ _EXPECT = {"test": "command", "script": "command", "file_exists": "paths", "llm_
 
 _AS_THEY_ARE = (
     "title", "description", "project", "queue", "agent", "priority", "depends_on", "max_retries", "retry_delay",
-    "max_duration", "stale_threshold", "not_before", "hold", "needs_approval", "idempotency_key",
+    "max_duration", "stale_threshold", "memory_max", "cpus", "tasks_max", "nice", "not_before", "hold", "needs_approval",
+    "idempotency_key",
 )  # fmt: skip
 """Options that are fields of task.submit by the same name; one that was not given is not said."""
 
@@ -46,6 +48,10 @@ def options(parser: ArgumentParser) -> None:
     add("--retry-delay", metavar="D", type=duration, help="how long the first retry waits; the next ones wait longer")
     add("--timeout", metavar="D", dest="max_duration", type=duration, help="end a run that takes longer")
     add("--stale-after", metavar="D", dest="stale_threshold", type=duration, help="warn of a run that is idle so long")
+    add("--memory", metavar="SIZE", dest="memory_max", type=size, help="end it when it uses more, such as 512M or 2G")
+    add("--cpus", metavar="N", type=amount, help="let it use so many CPUs' time, such as 0.5 or 2")
+    add("--tasks", metavar="N", dest="tasks_max", type=positive, help="let it have so many processes and threads")
+    add("--nice", metavar="N", type=int, help="how much it gives way to others: from -20, not at all, to 19")
     add("--cwd", metavar="DIR", help="where it runs (default: here)")
     add("--env", metavar="K=V", type=pair, action="append", default=[], help="an environment variable more")
     add("--clean-env", action="store_true", help=f"pass on only {' '.join(CLEAN)}")

@@ -8,6 +8,7 @@
     │   ├── Conflict            somebody else has it: a live run, a newer version, another key
     │   ├── PermissionDenied
     │   ├── TooLarge
+    │   ├── Unsupported         this host cannot do it
     │   ├── Unavailable         try again later
     │   └── DiskFull            try again when there is space
     ├── StoreError              a store cannot do what it must
@@ -62,6 +63,10 @@ class PermissionDenied(RequestError):
 
 class TooLarge(RequestError):
     kind = "too_large"
+
+
+class Unsupported(RequestError):
+    kind = "unsupported"
 
 
 class Unavailable(RequestError):

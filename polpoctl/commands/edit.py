@@ -6,8 +6,9 @@ from argparse import SUPPRESS
 
 from polpoctl import exits
 from polpoctl.client import connect
-from polpoctl.parsers import count, or_none, pair
+from polpoctl.parsers import amount, count, or_none, pair, positive
 from polpoctl.render import Screen, notice
+from polpoctl.sizes import size
 from polpoctl.times import duration, instant
 from polpod.wire.jsonrpc import RemoteError
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 NONE = "none"
 
 _FIELDS = (
-    "title", "description", "priority", "queue", "depends_on", "max_retries", "max_duration", "stale_threshold", "not_before",
+    "title", "description", "priority", "queue", "depends_on", "max_retries", "max_duration", "stale_threshold",
+    "memory_max", "cpus", "tasks_max", "nice", "not_before",
 )  # fmt: skip
 """Options that are parameters of task.update by the same name."""
 
@@ -42,6 +44,10 @@ def options(parser: ArgumentParser) -> None:
     add("--retries", metavar="N", dest="max_retries", type=number, help="how often to run it again when it fails")
     add("--timeout", metavar="D", dest="max_duration", type=time, help="end a run that takes longer")
     add("--stale-after", metavar="D", dest="stale_threshold", type=time, help="warn of a run that is idle so long")
+    add("--memory", metavar="SIZE", dest="memory_max", type=or_none(size, NONE), help="end it when it uses more")
+    add("--cpus", metavar="N", type=or_none(amount, NONE), help="let it use so many CPUs' time")
+    add("--tasks", metavar="N", dest="tasks_max", type=or_none(positive, NONE), help="let it have so many processes")
+    add("--nice", metavar="N", type=or_none(int, NONE), help="how much it gives way to others")
     when = or_none(instant, NONE)
     add("--not-before", metavar="T", type=when, help="when it may start: an RFC 3339 time, or a duration from now")
     how = "set a label, and keep the others (K-: remove it; '': remove all)"

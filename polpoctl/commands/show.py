@@ -8,6 +8,7 @@ from polpoctl import exits
 from polpoctl.client import connect
 from polpoctl.render import Screen
 from polpoctl.runtable import print_runs
+from polpoctl.sizes import short as short_size
 from polpoctl.times import ago, local, short
 
 TYPE_CHECKING = False  # as in polpod.wire.jsonrpc
@@ -55,6 +56,8 @@ def run(args: Namespace) -> int:
         ("retries", _retries(task)),
         ("timeout", short(task["max_duration"])),
         ("stale after", short(task["stale_threshold"])),
+        ("limits", _limits(task)),
+        ("placement", _placement(answer["runs"])),
         ("result", _result(task["result"])),
         ("environment", _environment(spec.get("env"))),
     ]
@@ -78,6 +81,27 @@ def _retries(task: dict[str, Any]) -> str | None:
     if not task["retries"] and task["max_retries"] is None:
         return None
     return f"{task['retries']} of {task['max_retries'] or 0}"
+
+
+def _limits(task: dict[str, Any]) -> str:
+    """What it may use; a daemon of before has no such fields."""
+    limits = []
+    if (most := task.get("memory_max")) is not None:
+        limits.append(f"{short_size(most)} of memory")
+    if (most := task.get("cpus")) is not None:
+        limits.append(f"{most:g} CPUs")
+    if (most := task.get("tasks_max")) is not None:
+        limits.append(f"{most} processes")
+    if (nice := task.get("nice")) is not None:
+        limits.append(f"nice {nice}")
+    return ", ".join(limits)
+
+
+def _placement(runs: list[dict[str, Any]]) -> str | None:
+    """Where the processes of the newest run are, or were."""
+    if not runs:
+        return None
+    return " ".join(filter(None, (runs[-1]["containment"], runs[-1]["cgroup"])))
 
 
 def _result(result: dict[str, Any] | None) -> str | None:

@@ -41,6 +41,18 @@ def containment(patient: Patient) -> Iterator[Diagnosis]:
         )
 
 
+def limits(patient: Patient) -> Iterator[Diagnosis]:
+    """Those that tasks may ask for, as the daemon says: where it puts its runs, it knows alone."""
+    if patient.status is None or "limits" not in patient.status:  # none runs, or one of before
+        return
+    found = patient.status["limits"]
+    lacks = {name: lack for name, lack in found.items() if isinstance(lack, dict)}
+    may = ", ".join(name for name in ("memory_max", "cpus", "tasks_max", "nice") if name not in lacks)
+    yield ok("limits", f"tasks may ask for {may} (from {found['nice_from']} on)")
+    for name, lack in lacks.items():
+        yield warning("limits", f"{name} {lack['why']}", lack["next"])
+
+
 def descriptors(patient: Patient) -> Iterator[Diagnosis]:
     """Each live run costs the daemon some (F86)."""
     pid = patient.holder

@@ -24,6 +24,7 @@ CHECKS: tuple[Callable[[Patient], Iterator[Diagnosis]], ...] = (
     service.work,
     databases.databases,
     host.containment,
+    host.limits,
     processes.unknown_runs,
     processes.deleted_logs,
     host.descriptors,

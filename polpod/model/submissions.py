@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from polpod.model.tasks import Count, Instant, Seconds
+from polpod.model.tasks import Count, Cpus, Instant, Memory, Nice, Processes, Seconds
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Id = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -35,6 +35,10 @@ class Submission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_duration: Seconds | None = None
     stale_threshold: Seconds | None = None
     kill_grace: Seconds | None = None
+    memory_max: Memory | None = None
+    cpus: Cpus | None = None
+    tasks_max: Processes | None = None
+    nice: Nice | None = None
     not_before: Instant | None = None
     deadline: Instant | None = None
     hold: bool = False
@@ -62,6 +66,10 @@ class Edit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_retries: Count | UnsetType | None = UNSET
     max_duration: Seconds | UnsetType | None = UNSET
     stale_threshold: Seconds | UnsetType | None = UNSET
+    memory_max: Memory | UnsetType | None = UNSET
+    cpus: Cpus | UnsetType | None = UNSET
+    tasks_max: Processes | UnsetType | None = UNSET
+    nice: Nice | UnsetType | None = UNSET
     depends_on: tuple[Id, ...] | UnsetType | None = UNSET
 
 

@@ -15,6 +15,12 @@ from msgspec import Meta, Struct
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 """At most thirty years, so that an instant plus any of them is an instant."""
 Count = Annotated[int, Meta(ge=0)]
+Memory = Annotated[int, Meta(ge=2**20, le=2**50)]
+"""Bytes; with less than a MiB no program comes as far as its first line."""
+Cpus = Annotated[float, Meta(ge=0.01, le=100_000)]
+"""How many CPUs' time; the kernel counts no less than a hundredth."""
+Processes = Annotated[int, Meta(ge=1, le=2**22)]
+Nice = Annotated[int, Meta(ge=-20, le=19)]
 Instant = Annotated[datetime, Meta(tz=True)]
 
 
@@ -128,6 +134,13 @@ class Task(Struct, frozen=True, kw_only=True):
     max_duration: Seconds | None = None
     stale_threshold: Seconds | None = None
     kill_grace: Seconds | None = None
+    memory_max: Memory | None = None
+    """More than that, and the kernel ends the job: `oom`."""
+    cpus: Cpus | None = None
+    tasks_max: Processes | None = None
+    """Processes and threads that the job may have at once."""
+    nice: Nice | None = None
+    """As of nice(1); None: as polpod itself."""
     side_effects: bool = False
     needs_approval: bool = False
     expectations: tuple[dict[str, object], ...] = ()

@@ -221,7 +221,7 @@ def _failed(task: Task) -> Why:
     how = {
         "exited": f"its command exited with {result.exit_code}",
         "signalled": f"its command was ended by signal {result.signal}",
-        "oom": "it used more memory than it may",
+        "oom": result.error or "it used more memory than it may",
         "spawn_failed": f"its command could not be executed: {result.error}",
         "timeout": "it ran longer than its max_duration",
         "stale": "it showed no activity",

@@ -32,6 +32,12 @@ LEAF = "polpod"
 VANISHED = (errno.ENOENT, errno.ENODEV)
 """A cgroup that is not there; one that was removed between the opening of its file and the use of it."""
 
+CONTROLLERS = ("memory", "pids", "cpu")
+"""Of cgroup2, what runs are measured and limited by."""
+
+WHERE_THERE_IS = ("memory.swap.max", "cpu.weight.nice")
+"""Limits that say nothing where the kernel has no swap to count, or the CPU controller is not ours."""
+
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
@@ -78,6 +84,14 @@ class Cgroup:
             OSError
         ):  # where the memory controller is ours: the kernel ends this job whole, and no other (F45)
             small_files.write(f"{self.path}/memory.oom.group", b"1")
+
+    def limit(self, file: str, value: str) -> None:
+        """Set what the job may use at most, by a file of its controller.  Raises OSError: FileNotFoundError without that."""
+        try:
+            small_files.write(f"{self.path}/{file}", value.encode())
+        except FileNotFoundError:
+            if file not in WHERE_THERE_IS:
+                raise
 
     def enter(self, pid: int) -> None:
         """Move a process here; what it forks from now on stays here.  Raises OSError."""
@@ -333,8 +347,9 @@ def _make(path: str) -> bool:
     except OSError:
         return False
     for directory in (os.path.dirname(path), path):
-        with suppress(OSError), open(f"{directory}/cgroup.subtree_control", "w") as file:
-            file.write("+memory")  # for the peak and for OOM kills, where we may
+        for controller in CONTROLLERS:  # one by one, as far as we may: a write of several is refused as a whole
+            with suppress(OSError), open(f"{directory}/cgroup.subtree_control", "w") as file:
+                file.write(f"+{controller}")
     return os.access(f"{path}/cgroup.kill", os.W_OK)
 
 

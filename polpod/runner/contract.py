@@ -18,7 +18,7 @@ import json
 import sqlite3
 import time
 import zlib
-from typing import Any, Final, Literal, TypedDict
+from typing import Any, Final, Literal, NotRequired, TypedDict
 
 VERSION: Final = 1
 
@@ -119,6 +119,10 @@ class RunSpec(TypedDict):
     nice: int
     oom_score_adj: int
     """Both as far as the runner may set them: an unprivileged one cannot lower what it inherited."""
+    own_nice: NotRequired[int]
+    """What the task asked for: instead of `nice`, and nothing is executed without it."""
+    limits: NotRequired[dict[str, str]]
+    """What is written to which files of the run's cgroup; nothing is executed if one of them cannot be set."""
 
 
 MIGRATIONS: Final = (

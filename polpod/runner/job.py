@@ -33,6 +33,11 @@ HINTS = {
     errno.ETXTBSY: "somebody is still writing the program",
 }
 
+NICE_HINTS = dict.fromkeys(
+    (errno.EACCES, errno.EPERM),
+    "below what it inherits that needs root, CAP_SYS_NICE, or LimitNICE= in the unit that runs are in",
+)
+
 
 class Job(NamedTuple):
     """The forked main process; both descriptors are the runner's."""
@@ -40,6 +45,18 @@ class Job(NamedTuple):
     pid: int
     release: int
     complaints: int
+
+
+def lowest_nice() -> int:
+    """The lowest niceness that a job of ours may have: by trying, since capabilities count differently in a container."""
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, -20)
+    except PermissionError:
+        soft, _ = resource.getrlimit(resource.RLIMIT_NICE)
+        return -20 if soft == resource.RLIM_INFINITY else min(own, max(-20, 20 - soft))
+    os.setpriority(os.PRIO_PROCESS, 0, own)
+    return -20
 
 
 def environment(spec: contract.RunSpec) -> dict[bytes, bytes]:
@@ -115,12 +132,15 @@ def _become(spec: contract.RunSpec, log: int, told: int, complain: int, runner: 
         step = f"working directory {spec['cwd']}"
         os.chdir(_bytes(spec["cwd"]))
         os.umask(spec["umask"])
+        if (nice := spec.get("own_nice")) is not None:
+            step, hints = f"nice {nice}", NICE_HINTS
+            os.setpriority(os.PRIO_PROCESS, 0, nice)
         if os.read(told, 1) and runner in (None, os.getppid()):
             step, hints = f"program {spec['argv'][0]}", HINTS
             _execute([_bytes(a) for a in spec["argv"]], environment(spec))
     except (OSError, ValueError) as exc:
         os.write(complain, f"{step}: {_explain(exc, hints)}".encode(errors="replace")[:LONGEST_COMPLAINT])
-        if hints and isinstance(exc, FileNotFoundError):
+        if hints is HINTS and isinstance(exc, FileNotFoundError):
             exit_code = NOT_FOUND
     finally:  # whatever happens, a child never goes on as a second runner
         os._exit(exit_code)

@@ -39,3 +39,12 @@ def judge(wait_status: int | None, *, kill: str | None, complaint: str, oom: boo
         "signal": number,
         "error": complaint or None,
     }
+
+
+def out_of_memory(peak: int | None, limit: str | None) -> str:
+    """In words, for a job that the kernel ended: its peak in bytes, if known, and what was written to memory.max."""
+    used = "" if peak is None else f" at a peak of {peak / 2**20:.1f} MiB"
+    own = (
+        f"the limit is {int(limit) / 2**20:.1f} MiB" if limit else "it has no limit of its own, so the host had no more"
+    )
+    return f"the kernel ended it for want of memory{used}; {own}"

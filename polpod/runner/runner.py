@@ -28,13 +28,15 @@ from polpod.runner.doorbell import ring
 from polpod.runner.heartbeat import Heartbeat
 from polpod.runner.job import Job
 from polpod.runner.loglimit import LogLimit
-from polpod.runner.outcome import judge
+from polpod.runner.outcome import judge, out_of_memory
 from polpod.runner.record import record
 from polpod.runner.row import Row
 from polpod.runner.tree import Tree
 from polpod.runner.watch import Watch
 
 LOG_STARVED = "its log's disk was full: output may be missing"
+
+NOT_LIMITED = "runs cannot be limited so any more: `polpoctl doctor` says why"
 
 PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 """Errors of the host that pass by themselves: the run never starts, and its task is tried again (F87)."""
@@ -72,6 +74,9 @@ def live(run: RunDirectory, go: int | None) -> None:
         if exc.errno in PASSING:
             raise
         _fail_to_start(run, spec, deadline, f"log {spec['log_path']}: {exc.strerror}")
+        return
+    if complaint := _limit(spec):
+        _fail_to_start(run, spec, deadline, complaint)
         return
     _carry_out(run, spec, deadline, log, lock)
 
@@ -117,7 +122,7 @@ def _carry_out(run: RunDirectory, spec: contract.RunSpec, deadline: float, log: 
     else:
         leftovers = 0 if tree.gone() else tree.count()
     crash.point("runner.proven")
-    oom = cgroup is not None and cgroup.oom_kills() > 0
+    oom, used = cgroup is not None and cgroup.oom_kills() > 0, _used(cgroup)
     ended = {
         "ended_at": contract.timestamp(watched.ended_at),
         "duration": watched.ended_mono - marks["started_mono"] / 1e9,
@@ -125,10 +130,24 @@ def _carry_out(run: RunDirectory, spec: contract.RunSpec, deadline: float, log: 
     }
     assert watched.wait_status is not None
     verdict = judge(watched.wait_status, kill=kill, complaint=job.complaint(main_process), oom=oom)
+    if verdict["reason"] == "oom":
+        verdict["error"] = out_of_memory(used["max_rss"], spec.get("limits", {}).get("memory.max"))
     limit.run()
     if limit.starved and verdict["error"] is None:
         verdict["error"] = LOG_STARVED
-    _report(run, spec, row, verdict | ended | _used(cgroup))
+    _report(run, spec, row, verdict | ended | used)
+
+
+def _limit(spec: contract.RunSpec) -> str | None:
+    """Set what the task may use at most; what kept us from it."""
+    for file, value in spec.get("limits", {}).items():
+        if spec["cgroup"] is None:
+            return f"limit {file}: the run has no cgroup ({NOT_LIMITED})"
+        try:
+            Cgroup(spec["cgroup"]).limit(file, value)
+        except OSError as exc:
+            return f"limit {file}: {exc.strerror} ({NOT_LIMITED})"
+    return None
 
 
 def _supervise(row: Row, spec: contract.RunSpec, main_process: Job, watched: Watch, tree: Tree) -> str | None:

@@ -28,7 +28,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from polpod import crash
-from polpod.runner import containment, identity, runner, syscalls, watch
+from polpod.runner import containment, identity, job, runner, syscalls, watch
 
 LARGEST_REQUEST = 16384
 
@@ -37,7 +37,7 @@ def main(fd: int) -> None:
     """Serve requests from the socket `fd` until its other end closes."""
     _settle(fd)
     with socket.socket(fileno=fd) as daemon:
-        _answer(daemon, {"pid": os.getpid()})
+        _answer(daemon, {"pid": os.getpid(), "nice_from": job.lowest_nice()})
         while True:
             try:
                 data, passed, _, _ = socket.recv_fds(daemon, LARGEST_REQUEST, 1, socket.MSG_CMSG_CLOEXEC)

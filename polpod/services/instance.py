@@ -51,6 +51,10 @@ class Instance:
     boot_id: str
     base: RunCgroups | None
     """Where the cgroups of runs are made; None: containment `session`."""
+    nice_from: int = 0
+    """The lowest niceness that a job may have."""
+    placed: trio.Event = field(default_factory=trio.Event)
+    """Set when these are as the zygote has them: until then, what a task may ask for is not known."""
     spares: Spares
     """Run directories that wait for other runs."""
     started_at: datetime = field(default_factory=now)
@@ -68,10 +72,12 @@ class Instance:
         """What the directory is called that holds the runs' cgroups, wherever it is."""
         return base_name(self.paths.path)
 
-    def place(self, zygote: int) -> None:
-        """From now on runs have their cgroups where this zygote has its own."""
+    def place(self, zygote: int, nice_from: int) -> None:
+        """From now on runs have their cgroups where this zygote has its own, and jobs a niceness from this on."""
+        self.nice_from = nice_from
         if self.config.settings.containment == "auto":
             self.base = choose_base(self.paths.path, zygote)
+        self.placed.set()
 
     def queues(self, tx: Tx) -> dict[str, Queue]:
         """Queues by name: those of polpo.json, overruled by what was set at run time."""

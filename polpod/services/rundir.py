@@ -9,6 +9,7 @@ from polpod.model.runs import Run
 from polpod.model.tasks import Spec, Task
 from polpod.runner import contract, directory
 from polpod.runner.containment import Cgroup
+from polpod.services import limits
 from polpod.services.instance import Instance
 
 DESCRIPTORS = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -58,6 +59,7 @@ def prepare(instance: Instance, run: Run, task: Task, spec: Spec, token: str) ->
                 rlimits={"RLIMIT_NOFILE": list(DESCRIPTORS)},
                 nice=os.getpriority(os.PRIO_PROCESS, 0),
                 oom_score_adj=_oom_score_adj(),
+                **limits.of(task, run),
             ),
         )
     except OSError as exc:

@@ -183,6 +183,10 @@ def _task(
             s.stale_threshold, settings.stale_threshold, AGENT_STALE_THRESHOLD if for_agent else None
         ),
         kill_grace=s.kill_grace,
+        memory_max=s.memory_max,
+        cpus=s.cpus,
+        tasks_max=s.tasks_max,
+        nice=s.nice,
         side_effects=s.side_effects,
         needs_approval=s.needs_approval,
         expectations=s.expectations,

@@ -58,8 +58,8 @@ class _Request:
 
 
 class Zygote:
-    def __init__(self, place: Callable[[int], None], socket_path: str | None = None) -> None:
-        """`place` is told the pid of each zygote before any run begins in it; `socket_path`: systemd's for zygotes."""
+    def __init__(self, place: Callable[[int, int], None], socket_path: str | None = None) -> None:
+        """`place` is told the pid of each zygote, and the lowest niceness of its jobs, before any run begins in it; `socket_path`: systemd's for zygotes."""
         self._place = place
         self._socket_path = socket_path
         self._waiting: dict[int, _Request] = {}
@@ -109,7 +109,8 @@ class Zygote:
         """Wait for the zygote's first words; False: none came."""
         hello, _ = await _message(ours)
         if hello:
-            self._place(json.loads(hello)["pid"])
+            words = json.loads(hello)
+            self._place(words["pid"], words["nice_from"])
             self._ready.set()
             self._decided.set()
         return bool(hello)

@@ -19,6 +19,8 @@ PERMISSION_DENIED = "permission_denied"
 UNAVAILABLE = "unavailable"
 DISK_FULL = "disk_full"
 TOO_LARGE = "too_large"
+UNSUPPORTED = "unsupported"
+"""By the host that polpod runs on."""
 REFUSED = "refused"
 
 WORDS = (
@@ -30,6 +32,7 @@ WORDS = (
     UNAVAILABLE,
     DISK_FULL,
     TOO_LARGE,
+    UNSUPPORTED,
     REFUSED,
 )
 """Stable: a word is added, never changed."""

@@ -66,8 +66,8 @@ def values(kind: inspect.Type) -> st.SearchStrategy[Any]:
             return st.builds(cls, **least) | st.builds(cls, **{field.name: values(field.type) for field in fields})
         case inspect.UnionType(types):
             return st.one_of([values(one) for one in types])
-        case inspect.IntType(ge=least):
-            return integers if least is None else st.integers(int(least), 2**53)
+        case inspect.IntType(ge=least, le=most):
+            return integers if least is None else st.integers(int(least), 2**53 if most is None else int(most))
         case inspect.FloatType(ge=least, le=most):
             return st.floats(least, most, allow_nan=False, allow_infinity=False)
         case inspect.EnumType(cls):

@@ -59,7 +59,7 @@ def test_a_healthy_daemon_has_nothing_to_complain_of(host: Host) -> None:
     code, said = doctor(host)
     assert code == 0
     expected = {"directory", "space", "daemon", "launcher", "stuck runs", "state.db", "runs.db", "containment"}
-    assert expected | {"file system", "unknown runs", "deleted logs", "descriptors", "versions"} == set(said)
+    assert expected | {"file system", "limits", "unknown runs", "deleted logs", "descriptors", "versions"} == set(said)
     assert [one for ones in said.values() for one in ones if one["level"] == "problem"] == []
     assert str(host.daemon and host.daemon.pid) in the(said, "daemon", "ok")["says"]
     lines = host.maintain("doctor").stdout.splitlines()
@@ -229,7 +229,16 @@ def test_too_few_descriptors(host: Host) -> None:
 def test_why_there_are_no_cgroups(host: Host) -> None:
     host.configure(containment="session")
     host.start()
-    assert "as polpo.json says" in the(doctor(host)[1], "containment", "ok")["says"]
+    said = doctor(host)[1]
+    assert "as polpo.json says" in the(said, "containment", "ok")["says"]
+    assert "tasks may ask for nice (from " in the(said, "limits", "ok")["says"]
+    lacks = [one for one in said["limits"] if one["level"] == "warning"]
+    assert [one["says"].split(" controller")[0] for one in lacks] == [
+        "memory_max needs the memory",
+        "cpus needs the cpu",
+        "tasks_max needs the pids",
+    ]
+    assert {one["next"] for one in lacks} == {"set it to auto"}
 
 
 # F57: databases on file systems of other hosts

@@ -126,6 +126,7 @@ TASK: dict[str, Any] = {
     "id": "5", "seq": 5, "title": "make check", "description": "", "project": None, "queue": "default", "labels": {},
     "assigned_to": None, "depends_on": [], "priority": 0, "status": "pending", "state": "ready", "retries": 0,
     "max_retries": None, "max_duration": None, "stale_threshold": None, "not_before": None, "version": 3,
+    "memory_max": None, "cpus": None, "tasks_max": None, "nice": None,
     "created_at": "2026-01-02T03:04:05.678901Z", "started_at": None, "finished_at": None, "result": None,
     "spec": {"command": ["make", "check"], "shell": None, "cwd": "/src", "env": ["HOME"], "umask": 18, "stdin": None},
 }  # fmt: skip
@@ -133,6 +134,7 @@ TASK: dict[str, Any] = {
 RUN: dict[str, Any] = {
     "id": 17, "task_id": "5", "attempt": 1, "status": "failed", "reason": "exited", "exit_code": 3, "signal": None,
     "started_at": "2026-01-02T03:04:06.000000Z", "duration": 1.5, "error": None,
+    "containment": "cgroup", "cgroup": "/sys/fs/cgroup/polpo/run-17",
 }  # fmt: skip
 
 STATUS: dict[str, Any] = {

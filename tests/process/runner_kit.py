@@ -51,7 +51,7 @@ class Zygote:
                 stdin=subprocess.DEVNULL,
                 env=dict(os.environ) | dict(env or {}),
             )
-        assert self.answer()[0] == {"pid": self.process.pid}
+        assert self.answer()[0]["pid"] == self.process.pid
 
     def ask(self, run_id: int, path: str, go: int) -> None:
         socket.send_fds(self.socket, [json.dumps({"run_id": run_id, "directory": path}).encode()], [go])

@@ -367,6 +367,21 @@ def test_a_list_is_read_page_by_page_up_to_its_limit(polpod: Scripted) -> None:
     assert ask(polpod, "list", "--limit", "2500").stderr == b""
 
 
+def test_show_says_the_limits_of_a_task_and_where_its_newest_run_is(polpod: Scripted) -> None:
+    limits = {"memory_max": 3 * 2**29, "cpus": 1.5, "tasks_max": 100, "nice": -5}
+    polpod.answers = {"task.get": {"task": TASK | limits, "runs": [RUN | {"cgroup": "/old"}, RUN]}}
+    said = ask(polpod, "show", "5").stdout.decode().splitlines()
+    assert "limits\t1.5 GiB of memory, 1.5 CPUs, 100 processes, nice -5" in said
+    assert "placement\tcgroup /sys/fs/cgroup/polpo/run-17" in said
+    of_before = {name: value for name, value in TASK.items() if name not in limits}
+    run = RUN | {"containment": "session", "cgroup": None}
+    polpod.answers = {"task.get": {"task": of_before, "runs": [run]}}
+    said = ask(polpod, "show", "5").stdout.decode().splitlines()
+    assert [line for line in said if line.startswith(("limits", "placement"))] == ["placement\tsession"]
+    polpod.answers = {"task.get": {"task": TASK, "runs": []}}
+    assert b"placement" not in ask(polpod, "show", "5").stdout
+
+
 def test_an_edit_keeps_the_labels_that_it_does_not_name_and_takes_ranges(polpod: Scripted) -> None:
     polpod.answers = dict(ANSWERS)
     polpod.answers["task.get"] = {"task": TASK | {"labels": {"a": "1", "b": "2"}}}
@@ -385,6 +400,9 @@ def test_an_edit_keeps_the_labels_that_it_does_not_name_and_takes_ranges(polpod:
         (("--title", "none", "--description", ""), {"title": "none", "description": ""}),
         (("--timeout", "", "--stale-after", "none"), {"max_duration": None, "stale_threshold": None}),
         (("--retries", "none", "--not-before", ""), {"max_retries": None, "not_before": None}),
+        (("--memory", "none", "--cpus", "", "--tasks", "none"), {"memory_max": None, "cpus": None, "tasks_max": None}),
+        (("--memory", "2M", "--cpus", "2", "--nice", "-3"), {"memory_max": 2**21, "cpus": 2, "nice": -3}),
+        (("--nice", "none"), {"nice": None}),
         (("--after", ""), {"depends_on": []}),
         (("--after", "3", "--after", "4"), {"depends_on": ["3", "4"]}),
         (("--label", ""), {"version": 3, "labels": {}}),

@@ -248,7 +248,7 @@ def test_what_is_named_is_changed_and_the_rest_is_not(store: Store) -> None:
     before = store.put(title="old", description="d", labels={"a": "b"}, version=4)
     wanted: dict[str, Any] = {
         "title": "new", "priority": -2, "queue": "other", "labels": {}, "hold": True, "max_retries": 0,
-        "max_duration": 0.5, "stale_threshold": 0,
+        "max_duration": 0.5, "stale_threshold": 0, "memory_max": 2**20, "cpus": 0.5, "tasks_max": 1, "nice": 0,
     }  # fmt: skip
     after = store.edit(**wanted)
     assert after == store.get()
@@ -285,7 +285,7 @@ def test_a_task_moved_to_a_queue_is_where_the_scheduler_looks(store: Store, queu
 
 FULL: dict[str, Any] = {
     "title": "T", "description": "D", "labels": {"a": "1"}, "not_before": NOW, "deadline": LATER, "max_retries": 2,
-    "max_duration": 60.0, "stale_threshold": 5.0,
+    "max_duration": 60.0, "stale_threshold": 5.0, "memory_max": 2**20, "cpus": 0.5, "tasks_max": 1, "nice": 0,
 }  # fmt: skip
 
 

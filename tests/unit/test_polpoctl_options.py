@@ -83,6 +83,7 @@ def test_every_option_has_its_field() -> None:
                 "l=",
             ),
             *("--not-before", "2030-01-31T18:00:00Z", "--hold", "--needs-approval", "--idempotency-key", "K"),
+            *("--memory", "1.5G", "--cpus", "0.5", "--tasks", "100", "--nice", "-5"),
             *("--expect", "test:make check", "--expect", "file_exists:a.out", "--expect", '{"type": "script", "x": 1}'),
         )
     )
@@ -93,6 +94,7 @@ def test_every_option_has_its_field() -> None:
         "depends_on": ["1", "2", "3"], "max_retries": 2, "retry_delay": 60, "max_duration": 3600, "stale_threshold": 300,
         "cwd": "/srv", "labels": {"k": "v", "l": ""}, "not_before": "2030-01-31T18:00:00.000000Z", "hold": True,
         "needs_approval": True, "idempotency_key": "K",
+        "memory_max": 3 * 2**29, "cpus": 0.5, "tasks_max": 100, "nice": -5,
         "expectations": [
             {"type": "test", "command": "make check"},
             {"type": "file_exists", "paths": ["a.out"]},
@@ -114,6 +116,11 @@ def test_every_option_has_its_field() -> None:
         ("--priority", "high"),
         ("--titl", "abbreviated"),
         ("--nonsense",),
+        ("--memory", "much"),
+        ("--cpus", "0"),
+        ("--cpus", "nan"),
+        ("--tasks", "0"),
+        ("--nice", "1.5"),
     ],
 )
 def test_a_wrong_option_is_a_usage_error_that_says_where_to_look(argv: tuple[str, ...]) -> None:

@@ -237,6 +237,7 @@ FAILURES = [
     (result("exited", exit_code=2), "its command exited with 2"),
     (result("signalled", signal=11), "its command was ended by signal 11"),
     (result("oom"), "it used more memory than it may"),
+    (result("oom", error="at a peak of 2 MiB"), "at a peak of 2 MiB"),
     (result("spawn_failed", error="no such file"), "its command could not be executed: no such file"),
     (result("timeout", "killed"), "it ran longer than its max_duration"),
     (result("stale", "killed"), "it showed no activity"),

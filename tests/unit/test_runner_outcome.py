@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from polpod.runner import contract
-from polpod.runner.outcome import judge
+from polpod.runner.outcome import judge, out_of_memory
 
 EXIT = {code: code << 8 for code in (0, 1, 126, 127)}
 
@@ -43,3 +43,19 @@ def test_every_kill_has_a_status() -> None:
         "killed",
         "failed",
     }
+
+
+@pytest.mark.parametrize(
+    ("peak", "limit", "says"),
+    [
+        (2**26, "67108864", "the kernel ended it for want of memory at a peak of 64.0 MiB; the limit is 64.0 MiB"),
+        (None, "1572864", "the kernel ended it for want of memory; the limit is 1.5 MiB"),
+        (
+            2**30,
+            None,
+            "the kernel ended it for want of memory at a peak of 1024.0 MiB; it has no limit of its own, so the host had no more",
+        ),
+    ],
+)
+def test_why_the_kernel_ended_it(peak: int | None, limit: str | None, says: str) -> None:
+    assert out_of_memory(peak, limit) == says

@@ -159,6 +159,15 @@ REFUSED_BY_TYPE: list[tuple[dict[str, Any], str]] = [
     ({"max_retries": -1}, "$.max_retries"),
     ({"max_duration": -0.5}, "$.max_duration"),
     ({"retry_delay": 1e10}, "$.retry_delay"),
+    ({"memory_max": 2**20 - 1}, "$.memory_max"),
+    ({"memory_max": 2**50 + 1}, "$.memory_max"),
+    ({"memory_max": 1e9 + 0.5}, "$.memory_max"),
+    ({"cpus": 0.009}, "$.cpus"),
+    ({"cpus": 1e6}, "$.cpus"),
+    ({"tasks_max": 0}, "$.tasks_max"),
+    ({"tasks_max": 2**22 + 1}, "$.tasks_max"),
+    ({"nice": -21}, "$.nice"),
+    ({"nice": 20}, "$.nice"),
     ({"not_before": "2026-01-01T00:00:00"}, "$.not_before"),
     ({"deadline": "2026-01-01T00:00:00"}, "$.deadline"),
     ({"not_before": "soon"}, "$.not_before"),
@@ -211,6 +220,7 @@ def test_what_is_no_directory_is_refused(tmp_path: Path, name: str, says: str) -
 def test_a_command_has_no_limits_that_nobody_asked_for(tasks: Stores) -> None:
     task = stored(tasks, command=["make", "all it needs"])
     assert (task.max_retries, task.max_duration, task.stale_threshold, task.kill_grace) == (None, None, None, None)
+    assert (task.memory_max, task.cpus, task.tasks_max, task.nice) == (None, None, None, None)
     assert (task.title, task.queue, task.project, task.created_by) == ("make 'all it needs'", "default", "kernel", UID)
     assert (task.status, task.version, task.unmet, task.priority, task.hold) == (S.PENDING, 1, 0, 0, False)
 
@@ -232,7 +242,7 @@ def test_the_configuration_s_limits_go_before_those(tasks: Stores, work: dict[st
 def test_whatever_is_said_is_stored(tasks: Stores) -> None:
     said: dict[str, Any] = {
         "title": "", "description": "d", "project": "p", "queue": "q", "priority": -3, "labels": {"a": "b"},
-        "kill_grace": 0.5, "hold": True, "side_effects": True, "idempotency_key": "k",
+        "memory_max": 2**50, "cpus": 0.01, "tasks_max": 2**22, "nice": -20, "kill_grace": 0.5, "hold": True, "side_effects": True, "idempotency_key": "k",
     }  # fmt: skip
     task = stored(tasks, **said, expectations=[{"type": "test"}])
     assert {name: getattr(task, name) for name in said} == said

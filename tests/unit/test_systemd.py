@@ -87,7 +87,9 @@ def test_the_environment_is_taken_and_kept_for_the_next_image_of_the_process(
     closed(manager)
 
 
-@pytest.mark.parametrize(("pid", "expected"), [(os.getpid(), 2.5), (1, None), (None, None)], ids=["ours", "another", "nobody"])
+@pytest.mark.parametrize(
+    ("pid", "expected"), [(os.getpid(), 2.5), (1, None), (None, None)], ids=["ours", "another", "nobody"]
+)
 def test_the_watchdog_waits_for_the_process_that_is_named(
     heard: socket.socket, monkeypatch: pytest.MonkeyPatch, pid: int | None, expected: float | None
 ) -> None:

@@ -6,6 +6,7 @@ import os
 
 from polpod import __version__
 from polpod.errors import Unavailable
+from polpod.services import limits
 from polpod.services.instance import Instance, now
 from polpod.services.reload import attempt
 from polpod.services.rpc.method import Call, Method, Nothing, Right
@@ -36,6 +37,7 @@ async def status(call: Call, params: Nothing) -> dict[str, object]:
         "socket": instance.socket,
         "storage": instance.config.settings.storage,
         "containment": "session" if instance.base is None else "cgroup",
+        "limits": limits.available(instance),
         "tasks": {str(k): n for k, n in sorted(instance.journal.tasks.items()) if n},
         "runs": {str(k): n for k, n in sorted(runs.items()) if n},
         "queues": {q["name"]: q for q in queues},

@@ -16,7 +16,7 @@ from polpod.errors import DiskFull, PermissionDenied, RequestError
 from polpod.model.submissions import Edit, Id, Selector, Submission
 from polpod.model.tasks import FINISHED, Spec, Task, TaskStatus
 from polpod.rules.waiting import Why, why
-from polpod.services import operations, views
+from polpod.services import limits, operations, views
 from polpod.services.instance import Instance, now
 from polpod.services.operations import Done, Operation
 from polpod.services.rpc.method import Call, Caller, Method, Right
@@ -142,6 +142,7 @@ async def update(call: Call, params: Edit) -> dict[str, object]:
         _require_own(call.caller, require(tx, params.id))
         return operations.edit(tx, params, call.desk.instance.config, call.caller.name)
 
+    await limits.refuse(call.desk.instance, params)
     task = await call.desk.instance.tasks.write(body)
     return {"task": msgspec.to_builtins(task)}
 
@@ -201,9 +202,10 @@ async def _each(call: Call, params: Selected, operation: Operation) -> list[Done
 
 
 async def _checked(call: Call, submission: Submission, entered: dict[str, RequestError | None]) -> Spec:
-    """The spec of a submission whose cwd was looked at; `entered` remembers directories within one request.
+    """The spec of a submission whose cwd and limits were looked at; `entered` remembers directories within one request.
 
-    A cwd that is gone does not keep a client from asking again, by its key, what became of its task.
+    A cwd that is gone, or a limit that cannot be set any more, does not keep a client from asking again, by its key, what
+    became of its task.
     """
     instance, uid, key = call.desk.instance, call.caller.uid, submission.idempotency_key
     spec = specify(submission, instance.config, instance.paths.root)
@@ -215,7 +217,11 @@ async def _checked(call: Call, submission: Submission, entered: dict[str, Reques
             entered[spec.cwd] = exc
     problem = entered[spec.cwd]
     if problem is None:
-        return spec
+        try:
+            await limits.refuse(instance, submission)
+            return spec
+        except RequestError as exc:
+            problem = exc
     known = None if key is None else await instance.tasks.read(lambda tx: queries.by_idempotency_key(tx, uid, key))
     if known is None:
         raise problem
