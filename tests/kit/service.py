@@ -49,9 +49,9 @@ class Service:
         self.box.put(f"/etc/systemd/system/{unit}.d/test.conf", text)
         self.systemctl("daemon-reload")
 
-    def systemctl(self, *words: str, bound: float = 60.0) -> None:
+    def systemctl(self, *words: str) -> None:
         """A verb of systemctl that has to succeed."""
-        self.box.do("systemctl", *words, bound=bound)
+        self.box.do("systemctl", *words)
 
     def start(self) -> None:
         """As an administrator does, and a boot once they are enabled."""
