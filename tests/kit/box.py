@@ -130,7 +130,10 @@ class Box:
                     return True
             return False
 
-        until(begun, "the machine starts process 1")
+        try:
+            until(begun, "the machine starts process 1")
+        except AssertionError as exc:
+            raise AssertionError(f"{exc}\n{self.console()}") from None
         until(self._up, "the machine has booted")
 
     def _has_power(self) -> None:
