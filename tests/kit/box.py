@@ -114,7 +114,7 @@ class Box:
         for name in ("polpod", "polpoctl"):
             shutil.copytree(CHECKOUT / name, files / PACKAGES.relative_to("/") / name)
             script = prefix / "bin" / name
-            script.write_text(f"#!{PYTHON}\nimport sys\nfrom {name}.__main__ import main\n\nsys.exit(main())\n")
+            script.write_text(f"#!{PYTHON}\nimport sys\n\nfrom {name}.__main__ import main\n\nsys.exit(main())\n")
             script.chmod(0o755)
             (files / "usr/bin" / name).symlink_to(PREFIX / "bin" / name)
 
