@@ -1,8 +1,8 @@
 """A daemon under everything that can happen to it, in an order that Hypothesis makes up (DESIGN §14).
 
 Users submit, cancel, retry, edit, hold and pause; processes are killed and stopped; the disk fills up; the daemon is killed,
-stopped and started.  Whatever the order: after each step the invariants hold that hold at any moment, and in the end, when
-everything was let go, all work is over, was done as often as its runs say, and nothing is left.
+stopped, reloaded and started.  Whatever the order: after each step the invariants hold that hold at any moment, and in the
+end, when everything was let go, all work is over, was done as often as its runs say, and nothing is left.
 """
 
 from __future__ import annotations
@@ -138,6 +138,11 @@ class Daemon(RuleBasedStateMachine):
         if self._daemon_lives():
             self._resume_runners()  # one that is stopped is ended by force in the end, which takes its time
             assert self.host.stop(number) == 0
+
+    @rule()
+    def reload(self) -> None:
+        if self._daemon_lives():
+            self._ask("daemon.reload")
 
     @rule()
     def start_daemon(self) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 
 from polpod import __version__
-from polpod.errors import Unavailable
+from polpod.errors import DiskFull, Unavailable
 from polpod.services import limits
+from polpod.services.ballast import ROOM
 from polpod.services.instance import Instance, now
 from polpod.services.reload import attempt
 from polpod.services.rpc.method import Call, Method, Nothing, Right
@@ -67,6 +68,8 @@ async def shutdown(call: Call, params: Nothing) -> dict[str, object]:
 
 
 async def reload(call: Call, params: Nothing) -> dict[str, object]:
+    if call.desk.instance.free_space() < ROOM:
+        raise DiskFull(f"a reload needs {ROOM >> 20} MiB of free space: polpod goes on as it is")
     await attempt()
     if call.desk.instance.stopping.is_set():
         raise Unavailable("polpod is stopping")
