@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kit.box import PYTHON, TESTS, Box
-from kit.waiting import until
+from kit.waiting import SLOWNESS, until
 
 UNIT = "polpod.service"
 SOCKET = "polpod.socket"
@@ -38,6 +38,8 @@ class Service:
         box.do("install", "-d", "-m", "1777", JOBS)
         box.do("install", "-d", "-m", "700", "-o", "polpo", "-g", "polpo", str(Path(STATE).parent), STATE)
         self.configure(**settings)
+        if SLOWNESS > 1:
+            self.override(UNIT, "[Service]\nTimeoutStartSec=infinity\nWatchdogSec=0")
 
     def configure(self, **settings: Any) -> None:
         """Takes effect at the next start or reload."""

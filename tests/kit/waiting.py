@@ -9,9 +9,11 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-BOUND = 30.0 * float(os.environ.get("POLPOD_TEST_SLOW", "1"))
-"""Seconds; far above what anything takes here, so that only a defect reaches it.  POLPOD_TEST_SLOW: how many times slower
-than a real machine an emulated one is."""
+SLOWNESS = float(os.environ.get("POLPOD_TEST_SLOW", "1"))
+"""How many times slower than a real machine this one is: an emulated one."""
+
+BOUND = 30.0 * SLOWNESS
+"""Seconds; far above what anything takes here, so that only a defect reaches it."""
 
 
 def until(condition: Callable[[], T | None], what: str, bound: float = BOUND) -> T:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from kit.fault import fault
 from kit.service import UNIT, Crowd, Service
-from kit.waiting import until
+from kit.waiting import SLOWNESS, until
 
-NUMBER = 50
+NUMBER = 50 if SLOWNESS == 1 else 5
 
 
 @pytest.fixture
