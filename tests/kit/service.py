@@ -53,7 +53,8 @@ class Service:
 
     def systemctl(self, *words: str) -> None:
         """A verb of systemctl that has to succeed."""
-        self.box.do("systemctl", *words)
+        ended = self.box.run("systemctl", *words)
+        assert ended.returncode == 0, f"systemctl {' '.join(words)}: {ended.stderr}\n{self.box.journal()}"
 
     def start(self) -> None:
         """As an administrator does, and a boot once they are enabled."""
