@@ -38,7 +38,7 @@ def test_an_oom_kill_of_the_daemon(crowd: Crowd) -> None:
     until(lambda: service.pid() != pid, "the daemon is killed")
     service.systemctl("set-property", "--runtime", UNIT, "MemoryMax=infinity")
     service.came_back(pid)
-    assert "oom-kill" in service.box.journal()
+    assert "killed by the OOM killer" in service.box.journal()
     settle(crowd)
 
 
