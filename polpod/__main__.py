@@ -15,6 +15,7 @@ from polpod.remedies import advice
 
 TRY_AGAIN = 75
 """What polpoctl exits with, too (DESIGN §10)."""
+STDERR = 2
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -43,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     """Returns the exit status."""
+    _open_standard_streams()
     options = parser().parse_args()
     if options.zygote:
         os.execv(sys.executable, [sys.executable, "-I", "-m", "polpod.runner.zygote", "--unit"])
@@ -77,6 +79,14 @@ def main() -> int:
         if options.maintenance is not None and isinstance(exc, DiskFull | Unavailable):
             return TRY_AGAIN
         return 3 if isinstance(exc, NotFound) else 1
+
+
+def _open_standard_streams() -> None:
+    """Where whoever started us closed them, the next files that are opened would be taken for them."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    sys.stderr = sys.stderr or os.fdopen(STDERR, "w", closefd=False)
 
 
 def _serve(root: str, socket: str, zygote_socket: str | None) -> int:

@@ -91,7 +91,7 @@ def restore(paths: StateDirectory, directory: str, as_json: bool) -> int:
         if os.path.exists(os.path.join(prepared, CONFIG_NAME)):
             load(os.path.join(prepared, CONFIG_NAME))
         were_live = live_runs(os.path.join(prepared, RUNS_NAME))
-        living = {run_id: facts for run_id in were_live if (facts := survivors.living(paths, run_id))}
+        living = {i: facts for i, nonce in were_live.items() if (facts := survivors.living(paths, i, nonce))}
         given = [c for c in (counters(paths.tasks_db),) if c is not None]
         last_run = max([paths.last_run(), *(run_id for _, _, run_id in given)])
         known = survivors.known_runs(os.path.join(prepared, RUNS_NAME))
@@ -206,9 +206,8 @@ def _sentences(findings: list[Finding]) -> list[str]:
 def _next(findings: list[Finding], root: str) -> list[str]:
     """The exact commands, each once, in the order in which they make sense."""
     wanted = {finding.remedy for finding in findings}
-    lines = [
-        f"next: {remedies.command(root, 'remove', f.task_id)}" for f in findings if f.remedy == "remove" and f.task_id
-    ]
+    useless = [f.task_id for f in findings if f.remedy == "remove" and f.task_id]
+    lines = [f"next: {remedies.command(root, 'remove', *useless)}"] if useless else []
     if wanted & {"repair", "restore", "upgrade"}:
         lines.append(f"next: {remedies.command(root, 'stop')}, if a daemon runs there; then")
         if "upgrade" in wanted:

@@ -22,10 +22,14 @@ def known_runs(path: str) -> set[int]:
         return {run_id for (run_id,) in db.execute("SELECT id FROM runs")}
 
 
-def living(paths: StateDirectory, run_id: int) -> dict[str, Any] | None:
-    """What the lock of the run's runner says of it, if a living process holds it; None: it does not live here."""
+def living(paths: StateDirectory, run_id: int, nonce: str) -> dict[str, Any] | None:
+    """What the lock of the run's runner says of it, if a living process holds it; None: it does not live here.
+
+    A run of that number which this directory had before is another one, by its nonce.
+    """
     lock = paths.run(run_id).lock
-    return _signature(lock) if directory.held(lock) else None
+    signed = _signature(lock) if directory.held(lock) else None
+    return signed if signed is not None and signed.get("nonce", nonce) == nonce else None
 
 
 def rows(paths: StateDirectory) -> Iterator[dict[str, Any]]:

@@ -86,6 +86,7 @@ class Supervision:
     def reloading(self) -> None:
         """A reload has begun; the next generation is `ready`."""
         self._systemd.reloading()
+        self._systemd.status("reloading")
 
     async def serve(self) -> None:
         """Speak until cancelled, or not at all where nobody hears it."""

@@ -184,7 +184,6 @@ async def _spawn() -> tuple[trio.socket.SocketType, trio.Process | None]:
             stdin=subprocess.DEVNULL,
             start_new_session=True,
             cwd="/",
-            env=_environment(),
         )
     return trio.socket.from_stdlib_socket(ours), process
 
@@ -215,8 +214,3 @@ def _descriptors(passed: list[tuple[int, int, bytes]]) -> list[int]:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
     return list(descriptors)
-
-
-def _environment() -> dict[str, str]:
-    """Ours, without what systemd meant for this process alone."""
-    return {k: v for k, v in os.environ.items() if k not in ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")}

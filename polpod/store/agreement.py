@@ -19,6 +19,9 @@ from polpod.store.tables import OWNER, Dependencies, Quarantine, Specs, Tasks
 
 _BOTH = "both"
 
+_DOC = "CAST(doc AS BLOB)"
+"""As bytes: a name in it that means nothing may be no UTF-8, and the record decodes all the same."""
+
 
 class _Task(Struct, frozen=True):
     """What is compared of a task."""
@@ -40,7 +43,7 @@ class _Run(Struct, frozen=True):
 def disagreements(tasks: Connection, runs: Connection, served: bool) -> list[Finding]:
     """What is wrong between the rows of two databases that are each in order; `served`: a daemon has them open."""
     known, work = _tasks(tasks), _runs(runs)
-    edges = [Dependencies.entity_of(doc) for (doc,) in tasks.execute(f"SELECT doc FROM {Dependencies.name}")]
+    edges = [Dependencies.entity_of(doc) for (doc,) in tasks.execute(f"SELECT {_DOC} FROM {Dependencies.name}")]
     aside = {subject for (subject,) in tasks.execute(f"SELECT subject FROM {Quarantine.name}")}
     specs = {spec_id for (spec_id,) in tasks.execute(f"SELECT id FROM {Specs.name}")}
     return [
@@ -54,7 +57,7 @@ def disagreements(tasks: Connection, runs: Connection, served: bool) -> list[Fin
 
 def _tasks(db: Connection) -> dict[str, _Task]:
     found = {}
-    for (doc,) in db.execute(f"SELECT doc FROM {Tasks.name} WHERE owner = ?", (OWNER,)):
+    for (doc,) in db.execute(f"SELECT {_DOC} FROM {Tasks.name} WHERE owner = ?", (OWNER,)):
         task = Tasks.entity_of(doc)
         found[task.id] = _Task(task.status, task.run_id, task.unmet, task.spec_id, task.status in FINISHED)
     return found

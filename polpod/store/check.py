@@ -213,7 +213,7 @@ def _objects(db: Connection, name: str, schema: Schema) -> Iterator[Finding]:
 
 def _schema_of(db: sqlite3.Connection) -> dict[tuple[str, str], str]:
     rows = db.execute("SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'")
-    return {(kind, name): " ".join(sql.split()) for kind, name, sql in rows}
+    return {(kind, name): " ".join((sql or "").split()) for kind, name, sql in rows}
 
 
 def _task_store_rows(db: Connection, rows: dict[str, int]) -> Iterator[Finding]:

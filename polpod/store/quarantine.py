@@ -87,7 +87,7 @@ def _move(tx: Tx, table: AnyTable, row: Row, problem: str) -> Quarantined:
 
 def _keep(tx: Tx, table: AnyTable, row: Row, problem: str, at: datetime) -> Quarantined:
     subject = "/".join((table.noun, *map(str, table.key_of(row))))
-    doc = row.doc.decode(errors="backslashreplace")
+    doc = (row.doc or b"").decode(errors="backslashreplace")
     entry = Quarantined(at=at, subject=subject, table=table.name, problem=problem, columns=row.columns, doc=doc)
     return tx.append(Quarantine, entry)
 

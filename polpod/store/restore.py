@@ -27,10 +27,10 @@ Counters = tuple[str, int, int]
 """As `queries.counters`."""
 
 
-def live_runs(path: str) -> list[int]:
-    """The ids of the runs that are live in this runs.db.  Raises StoreError."""
+def live_runs(path: str) -> dict[int, str]:
+    """The runs that are live in this runs.db, with their nonces.  Raises StoreError."""
     with closing(open_reader(path)) as db, translated(path):
-        return [run_id for (run_id,) in db.execute("SELECT id FROM runs WHERE status IN ('starting','running')")]
+        return dict(db.execute("SELECT id, nonce FROM runs WHERE status IN ('starting','running')"))
 
 
 def counters(path: str) -> Counters | None:

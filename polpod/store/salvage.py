@@ -105,7 +105,7 @@ def add_unknown_runs(state: str, runs: str, log_path: Callable[[int], str]) -> N
     lost (store/restore.py, rule 2).  Raises StoreError.
     """
     with translated(state), closing(open_reader(state)) as db:
-        docs = [doc for (doc,) in db.execute("SELECT doc FROM tasks WHERE live_run IS NOT NULL")]
+        docs = [doc for (doc,) in db.execute("SELECT CAST(doc AS BLOB) FROM tasks WHERE live_run IS NOT NULL")]
     at_work = [Tasks.entity_of(doc) for doc in docs if Tasks.problem(doc) is None]
     with translated(runs), closing(open_writer(runs, RUNS.schema)) as db:
         known = {run_id for (run_id,) in db.execute("SELECT id FROM runs")}

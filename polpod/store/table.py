@@ -189,8 +189,11 @@ class Query(Struct, frozen=True):
 
 _encode = msgspec.json.Encoder().encode
 
-NOT_DECODED = (ValueError, RecursionError)
-"""What msgspec raises for a text that is no UTF-8, no JSON, or no such entity."""
+NOT_DECODED = (ValueError, RecursionError, TypeError)
+"""What msgspec raises for a text that is no UTF-8, no JSON, or no such entity; and for none at all.
+
+A damaged page gives NULL in a column that cannot be NULL.
+"""
 
 
 class Table(Generic[E, K]):

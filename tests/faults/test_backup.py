@@ -149,6 +149,27 @@ def test_the_backup_of_a_living_instance_elsewhere_hurts_the_original_not(host: 
     assert host.running(task_id)["pid"] == run["pid"]
 
 
+def test_a_run_of_the_same_number_is_not_taken_for_that_of_the_backup(host: Host, elsewhere: Path) -> None:
+    """Here and there a run 1 lives: whoever took one for the other would end the job of the original."""
+    host.start()
+    task_id, run = started(host, "here")
+    host.call("store.backup", path=str(elsewhere / "b"))
+    with Host() as other:
+        other.start()
+        _, stranger = started(other, "there")
+        assert stranger["id"] == run["id"]
+        other.kill()
+        assert "1 runs were live in the backup and are not here" in restored(other, elsewhere / "b")
+        other.start()
+        until(lambda: len(other.runs(task_id)) == 2, "the lost run was tried again")
+        other.call("task.cancel", select={"ids": [task_id]})
+        assert other.finished(task_id)["status"] == "cancelled"
+        assert other.stop() == 0
+        assert alive(stranger["pid"])
+    assert host.running(task_id)["pid"] == run["pid"]
+    assert alive(run["job_pid"])
+
+
 def test_a_run_that_claimed_after_the_backup_is_adopted(host: Host, elsewhere: Path) -> None:
     """In the backup it is about to start; here its runner has long claimed it, in the database that is replaced."""
     host.start()

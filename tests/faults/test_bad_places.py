@@ -82,9 +82,9 @@ def test_what_takes_the_place_of_the_socket_of_a_living_daemon_is_waited_for(hos
 @fault(
     9,
     "a pid file that is stale, empty or a stranger's, and a socket that nobody listens on",
-    promise="No pid in a file decides anything: a lock does. A dead socket is replaced in one step, and goes at the stop.",
+    promise="No pid in a file decides anything: a lock does. A dead socket is replaced, and ours goes at the stop.",
     injected="garbage in the lock file, the socket of a dead process, then SIGKILL to the daemon and the same again",
-    seen_failing="a lock file whose pid is believed; a socket that is bound in place",
+    seen_failing="a lock file whose pid is believed; a socket that is bound where the dead one lies",
 )
 def test_f09_what_a_dead_daemon_left_is_no_obstacle(host: Host, lock: bytes) -> None:
     with socket.socket(socket.AF_UNIX) as dead:

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kit.client import Client
+from kit.disk import frozen, make_image, mounted_image
 from kit.fault import fault
 from kit.host import Host
-from kit.invariants import Ledger, read_runs
+from kit.invariants import read_runs, settle
 from kit.jobs import waits_for
-from kit.processes import alive, children, holders, state, zygote
+from kit.processes import alive, children, holders, state, thread_states, zygote
 from kit.waiting import until
 
 SAME = ("id", "attempt", "status", "pid", "job_pid", "started_at", "log_path")
@@ -28,25 +30,10 @@ def same(run: dict[str, Any]) -> dict[str, Any]:
     return {name: run[name] for name in SAME}
 
 
-def finish(host: Host) -> None:
-    """Stop in order, and see that everything is."""
-    assert host.stop() == 0
-    Ledger(host.paths).settled()
-
-
 def dies(host: Host) -> None:
     """Return when the daemon has died at its crash point."""
     assert host.daemon is not None
     assert host.daemon.wait(30) == -signal.SIGKILL, host.log()
-
-
-@contextmanager
-def without_runs_db(host: Host) -> Iterator[None]:
-    """The run store cannot be reached: runners write their results into exit.json."""
-    away = host.paths.runs_db + ".away"
-    os.rename(host.paths.runs_db, away)
-    yield
-    os.rename(away, host.paths.runs_db)
 
 
 def ends_into_exit_json(host: Host) -> tuple[str, dict[str, Any]]:
@@ -59,7 +46,7 @@ def ends_into_exit_json(host: Host) -> tuple[str, dict[str, Any]]:
     task_id = host.submit(shell=waits_for(go, "exit 7"), max_retries=1, retry_delay=1000)
     run = host.running(task_id)
     host.kill()
-    with without_runs_db(host):
+    with host.without_runs_db():
         go.touch()
         until(lambda: not alive(run["pid"]), "the runner has ended")
     assert os.path.exists(host.paths.run(run["id"]).exit)
@@ -75,7 +62,7 @@ def failed_once(host: Host, task_id: str, run: dict[str, Any]) -> None:
     assert [(r["id"], r["reason"], r["exit_code"]) for r in host.runs(task_id)] == [(run["id"], "exited", 7)]
     until(lambda: not os.path.exists(host.paths.run(run["id"]).path), "its directory is removed")
     assert len(host.call("event.list", after=0, kinds=["agent:finished"])["events"]) == 1
-    finish(host)
+    settle(host)
 
 
 @fault(
@@ -113,7 +100,7 @@ def test_f01_jobs_outlive_the_daemon_and_are_adopted(host: Host) -> None:
         numbers = [int(line) for line in logs[i].read_text().split()]
         assert numbers == list(range(1, len(numbers) + 1))
     assert sorted(begun.read_text().split()) == sorted(ids)
-    finish(host)
+    settle(host)
 
 
 @pytest.mark.parametrize("point", ["launch.inserted", "launch.assigned", "launch.prepared", "launch.asked"])
@@ -140,7 +127,7 @@ def test_f02_a_start_that_was_only_noted_never_was(host: Host, point: str) -> No
         ("failed", "exited", 4),
     ]
     assert trace.read_text() == "ran\n"
-    finish(host)
+    settle(host)
 
 
 @pytest.mark.parametrize("forked", ["runner", "job"])
@@ -175,7 +162,7 @@ def test_f03_what_was_forked_and_not_recorded_executes_nothing(host: Host, forke
     assert (task["status"], task["retries"], task["recoveries"]) == ("done", 0, 0)
     assert [r["reason"] for r in host.runs(task_id)] == ["never_started", "exited"]
     assert trace.read_text() == "ran\n"
-    finish(host)
+    settle(host)
 
 
 @pytest.mark.parametrize("point", ["collect.read", "collect.seen:2"])
@@ -243,42 +230,48 @@ def test_f12_a_failed_query_is_no_death(host: Host, query: str) -> None:
     assert alive(run["job_pid"])
     go.touch()
     assert host.finished(task_id)["result"]["exit_code"] == 3
-    finish(host)
+    settle(host)
 
 
+@pytest.mark.root
 @fault(
     13,
     "a watchdog kills the daemon under I/O load",
-    promise="No call to a database or a disk is made on the event loop, which a watchdog is petted from; and a daemon "
+    promise="Nothing is written, and no database is asked, on the event loop, which a watchdog is petted from; and a daemon "
     "that is killed for hanging leaves its jobs alone.",
-    injected="a write that hangs in the database while others ask; then SIGSTOP for as long as a job writes on, SIGKILL",
+    injected="the state on an ext4 of its own that is frozen: a write hangs in the kernel while others ask; then SIGSTOP "
+    "for as long as a job writes on, SIGKILL",
     seen_failing="transactions carried out on the event loop",
 )
-def test_f13_a_hanging_database_does_not_hold_up_the_loop(host: Host) -> None:
-    daemon = host.start()
-    until(lambda: host.call("daemon.health")["ok"], "it has recovered")
-    go = host.root / "go"
-    task_id = host.submit(shell=f"while [ ! -e {go} ]; do echo .; sleep 0.02; done; exit 3")
-    run = host.running(task_id)
-    with closing(sqlite3.connect(host.paths.tasks_db, isolation_level=None)) as other, host.client() as writer:
-        other.execute("BEGIN IMMEDIATE")
-        writer.send("task.submit", command=["true"], cwd="/", hold=True)
-        for _ in range(10):
-            assert host.call("daemon.status")["pid"] == daemon.pid
-        assert not writer.readable()
-        other.execute("ROLLBACK")
-        assert "result" in writer.receive()
+def test_f13_a_hanging_disk_does_not_hold_up_the_loop(host: Host, tmp_path: Path) -> None:
+    image = tmp_path / "disk"
+    make_image(image, 32 * 2**20)
+    with mounted_image(image, host.paths.path):
+        host.configure()
+        daemon = host.start()
+        until(lambda: host.call("daemon.health")["ok"], "it has recovered")
+        go = host.root / "go"
+        task_id = host.submit(shell=f"while [ ! -e {go} ]; do echo .; sleep 0.02; done; exit 3")
+        run = host.running(task_id)
+        with host.client() as writer, Client(host.socket, timeout=10) as others:
+            with frozen(host.paths.path):
+                writer.send("task.submit", command=["true"], cwd="/", hold=True)
+                until(lambda: "D" in thread_states(daemon.pid), "the write hangs")
+                for _ in range(10):
+                    assert others.call("daemon.health")["ok"]
+                assert not writer.readable()
+            assert "result" in writer.receive()
 
-    daemon.send_signal(signal.SIGSTOP)
-    until(lambda: state(daemon.pid) == "T", "the daemon hangs")
-    size = os.path.getsize(run["log_path"])
-    until(lambda: os.path.getsize(run["log_path"]) > size, "the job writes on")
-    host.kill()
-    host.start()
-    assert same(host.running(task_id)) == same(run)
-    go.touch()
-    assert host.finished(task_id)["result"]["exit_code"] == 3
-    finish(host)
+        daemon.send_signal(signal.SIGSTOP)
+        until(lambda: state(daemon.pid) == "T", "the daemon hangs")
+        size = os.path.getsize(run["log_path"])
+        until(lambda: os.path.getsize(run["log_path"]) > size, "the job writes on")
+        host.kill()
+        host.start()
+        assert same(host.running(task_id)) == same(run)
+        go.touch()
+        assert host.finished(task_id)["result"]["exit_code"] == 3
+        settle(host)
 
 
 @pytest.mark.root
@@ -296,14 +289,14 @@ def test_f15_for_want_of_memory_the_jobs_are_killed(host: Host) -> None:
     host.configure(containment="session")  # so that the job stays in the memory cgroup of its daemon
     with memory_cgroup(384 * 2**20) as group:
         daemon = host.start(under=["sh", "-c", f'echo $$ > {group}/cgroup.procs; exec "$@"', "polpod"])
-        runners = zygote(daemon.pid)
+        runners = until(lambda: zygote(daemon.pid), "there is a zygote")
         task = host.finished(host.submit(sys.executable, "-I", "-S", str(hog)))
         (run,) = host.runs(task["id"])
         assert (task["status"], run["reason"], run["exit_code"]) == ("failed", "exited", 9)
         assert daemon.poll() is None
         assert zygote(daemon.pid) == runners
         assert host.finished(host.submit("true"))["status"] == "done"
-        finish(host)
+        settle(host)
 
 
 HOG = """if 1:
@@ -377,7 +370,7 @@ def test_f16_malformed_input_costs_its_sender_alone(host: Host) -> None:
                 client.receive()
         assert host.finished(host.submit("true"))["status"] == "done"
     assert len(host.call("task.list", all=True)["tasks"]) == 1
-    finish(host)
+    settle(host)
 
 
 def _stopped(lock: str) -> int | None:

@@ -114,13 +114,14 @@ def test_f33_who_has_a_run_s_pid_now_is_left_alone(
     promise="Nobody but a proven runner and the processes of its job is ever signalled, least of all the daemon's own "
     "group, whatever a row says.",
     injected="rows with a kill to be carried out whose runner or job is -1, 0, 1, the daemon itself, a process of its "
-    "group, one of another user; in a pid namespace, so that no mistake leaves it",
-    seen_failing="the daemon's own group and session no longer left out of a job's",
+    "group, one of another user; in a pid namespace, so that no mistake leaves it, whose first process leads a group",
+    seen_failing="the daemon's own group and session, and then that of pid 1, no longer left out of a job's",
 )
 @pytest.mark.root
 def test_f40_a_row_cannot_turn_the_daemon_against_others(request: pytest.FixtureRequest, host: Host) -> None:
     if not in_pid_namespace(request):
         return
+    os.setsid()
     host.start()
     ids = iter([host.submit("true", hold=True) for _ in range(9)])
     host.kill()
@@ -129,7 +130,10 @@ def test_f40_a_row_cannot_turn_the_daemon_against_others(request: pytest.Fixture
     wait = f'sleep 1000 & echo $! > {known}; read go < {gate}; exec "$@"'
     daemon = host.start(wait=False, under=("setsid", "sh", "-c", wait, "sh"))
     neighbour = int(until(lambda: known.exists() and known.read_text(), "the daemon's group has another process"))
-    with ended_at_last(subprocess.Popen(["sleep", "1000"], start_new_session=True, user=65534)) as other:
+    with (
+        ended_at_last(subprocess.Popen(["sleep", "1000"], start_new_session=True, user=65534)) as other,
+        ended_at_last(subprocess.Popen(["sleep", "1000"])) as beside_init,
+    ):
         nobody = marks_of(other.pid) | {"pid": 2**22 - 1, "pidfd_inode": None}
         with runs_db(host.paths) as db:
             for pid in (-1, 0, 1):
@@ -141,7 +145,7 @@ def test_f40_a_row_cannot_turn_the_daemon_against_others(request: pytest.Fixture
         gate.write_text("go\n")
         until(lambda: all(row["status"] == "killed" for row in read_runs(host.paths).values()), "all rows are decided")
         assert host.call("daemon.status")["pid"] == daemon.pid
-        assert [state(pid) for pid in (neighbour, other.pid)] == ["S", "S"]
+        assert [state(pid) for pid in (neighbour, other.pid, beside_init.pid)] == ["S"] * 3
         assert host.stop() == 0
         os.kill(neighbour, signal.SIGKILL)
 
@@ -183,28 +187,30 @@ def test_f36_a_fork_storm_is_over_when_it_is_called_killed(host: Host, containme
     37,
     "only the shell of a job is ended, or its child first, so that the shell goes on to the next command",
     promise="The job is ended as a whole: no command of it lives on, and none that follows is begun.",
-    injected="cancelling shells with commands one after another, in a pipe, in the background, and shells of shells",
+    injected="cancelling shells with commands one after another, in a pipe, in the background, shells of shells, and one that "
+    "handles SIGTERM, which shells do when their command has ended",
     seen_failing="a ladder that signals the main process alone; one that ends the children first",
 )
 @pytest.mark.parametrize("containment", LEVELS)
 def test_f37_a_shell_and_its_commands_end_together(host: Host, containment: str) -> None:
-    host.configure(maxConcurrency=5, containment=containment)
+    host.configure(maxConcurrency=6, containment=containment)
     host.start()
-    after = host.root / "after"
+    after, handles = host.root / "after", host.root / "handles"
     texts = (
         f"sleep 1000; > {after}",
         f"sleep 1000 | cat; > {after}",
         f"sleep 1000 & wait; > {after}",
         f"sh -c 'sleep 1000; > {after}'; > {after}",
         f"(sleep 1000; > {after}) & sleep 1000 || > {after}",
+        f"trap 'exit 3' TERM; sh -c '> {handles}; exec sleep 1000'; > {after}",
     )
     ids = [host.submit(shell=text, env=marked(host), kill_grace=30) for text in texts]
-    until(lambda: len(left(host)) >= 2 * len(texts), "shells and commands run")
+    until(lambda: handles.exists() and len(left(host)) >= 2 * len(texts), "shells and commands run")
     for task_id in ids:
         cancel(host, task_id)
-    for task_id in ids:
-        run = until(partial(ended, host, task_id), "the run is over")
-        assert (run["status"], run["signal"]) == ("killed", signal.SIGTERM)
+    runs = [until(partial(ended, host, task_id), "the run is over") for task_id in ids]
+    assert {run["status"] for run in runs} == {"killed"}
+    assert [run["signal"] or run["exit_code"] for run in runs] == [signal.SIGTERM] * (len(texts) - 1) + [3]
     assert left(host) == []
     assert not after.exists()
     settle(host)
@@ -387,9 +393,9 @@ def _is_memory_v1(mount: str) -> bool:
     "the kernel ends one job for want of memory, and with it all jobs, or the daemon",
     promise="Each run has a cgroup of its own, which the kernel ends as a whole and alone; the outcome is `oom`, with the peak, "
     "where the memory controller is that of cgroup2.",
-    injected="a job that fills its memory limit beside another, through a restart of the daemon "
+    injected="a job that fills its memory limit beside another "
     "(on hosts with the old memory controller in a group of that one; then the outcome is SIGKILL)",
-    seen_failing="the kernel's SIGKILL taken for an end like any other",
+    seen_failing="the kernel's SIGKILL taken for an end like any other (on a host with the memory controller of cgroup2)",
 )
 @pytest.mark.root
 def test_f45_a_job_without_memory_left_dies_alone(host: Host) -> None:

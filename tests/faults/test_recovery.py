@@ -15,7 +15,7 @@ import pytest
 from kit.fabricated import fabricate, marks_of, runs_db
 from kit.fault import fault
 from kit.host import Host
-from kit.invariants import Ledger, read_runs
+from kit.invariants import read_runs, settle
 from kit.jobs import STUBBORN, waits_for
 from kit.processes import alive, holders, state, zygote
 from kit.waiting import until
@@ -32,12 +32,6 @@ def started(host: Host, task_id: str) -> dict[str, Any]:
     run = host.running(task_id)
     until(lambda: os.path.getsize(run["log_path"]) > 0, f"task {task_id} says something")
     return run
-
-
-def finish(host: Host) -> None:
-    """Stop in order, and see that everything is."""
-    assert host.stop() == 0
-    Ledger(host.paths).settled()
 
 
 # The daemon's own comings and goings
@@ -79,7 +73,7 @@ def test_f07_a_start_that_meets_a_stop_waits_its_turn(host: Host) -> None:
     go.touch()
     assert host.finished(task_id)["result"]["exit_code"] == 7
     assert [r["reason"] for r in host.runs(task_id)] == ["shutdown", "exited"]
-    finish(host)
+    settle(host)
 
 
 def _starts_until_one_takes_over(host: Host) -> None:
@@ -172,7 +166,7 @@ def test_f11_a_stopped_runner_holds_up_nobody(host: Host) -> None:
     os.kill(run["pid"], signal.SIGCONT)
     go.touch()
     assert host.finished(task_id)["result"]["exit_code"] == 3
-    finish(host)
+    settle(host)
 
 
 @fault(
@@ -198,21 +192,7 @@ def test_f21_a_runner_that_died_while_nobody_watched_is_lost_and_its_job_is_gone
     assert (lost["status"], lost["reason"], lost["exit_code"]) == ("lost", "lost", None)
     assert again["status"] == "completed"
     assert not any(alive(int(pid)) for pid in pids.read_text().split())
-    finish(host)
-
-
-def test_how_a_job_ended_while_nobody_watched_is_known(host: Host) -> None:
-    host.start()
-    go = host.root / "go"
-    task_id = host.submit(shell=waits_for(go, "kill -9 $$"))
-    run = host.running(task_id)
-    host.kill()
-    go.touch()
-    until(lambda: not alive(run["pid"]), "the runner has ended by itself")
-    host.start()
-    task = host.finished(task_id)
-    assert (task["status"], task["result"]["reason"], task["result"]["signal"]) == ("failed", "signalled", 9)
-    finish(host)
+    settle(host)
 
 
 def test_a_run_that_cannot_be_claimed_in_time_never_started(host: Host) -> None:
@@ -232,7 +212,7 @@ def test_a_run_that_cannot_be_claimed_in_time_never_started(host: Host) -> None:
     os.kill(runner, signal.SIGCONT)  # now it may try, and has lost
     assert [(r["reason"], r["pid"] is None) for r in host.runs(task_id)] == [("never_started", True), ("exited", False)]
     until(lambda: not alive(runner), "the runner has ended")
-    finish(host)
+    settle(host)
 
 
 def test_what_a_run_left_behind_is_swept_and_what_nobody_knows_is_listed(host: Host) -> None:
@@ -306,7 +286,7 @@ def test_f06_a_kill_is_climbed_on_after_a_restart_in_its_grace(host: Host, runne
     assert len(host.runs(task_id)) == 1
     assert not alive(run["job_pid"])
     until(lambda: not alive(run["pid"]), "the runner is gone, too")
-    finish(host)
+    settle(host)
 
 
 @pytest.mark.root
@@ -324,7 +304,7 @@ def test_what_left_its_cgroup_is_gone_before_its_run_is_over(host: Host, number:
     until(lambda: host.runs(task_id)[0]["status"] != "running", "its run is over")
     assert not alive(escaped)
     assert host.finished(task_id)["status"] == "cancelled"
-    finish(host)
+    settle(host)
 
 
 @pytest.mark.parametrize("containment", ["auto", "session"])
@@ -417,22 +397,23 @@ def test_a_killed_zygote_loses_no_task_and_costs_no_retry(host: Host) -> None:
         task = host.finished(task_id)
         assert (task["status"], task["retries"], task["recoveries"]) == ("done", 0, 0)
     assert sorted(trace.read_text().split()) == sorted(ids)
-    finish(host)
+    settle(host)
 
 
 def test_a_zygote_that_died_does_not_pause_the_launcher(host: Host) -> None:
     """The host is not ill when a process of ours dies: the tasks that waited for it start at once with the next one."""
     host.configure(maxConcurrency=8)
     daemon = host.start()
+    assert host.finished(host.submit("true"))["status"] == "done"
     pid = until(lambda: zygote(daemon.pid), "there is a zygote")
     os.kill(pid, signal.SIGSTOP)
     batch = host.call("task.submit_many", defaults={"cwd": "/"}, tasks=[{"command": ["true"]}] * 6)
     ids = [result["id"] for result in batch["results"]]
-    until(lambda: len(read_runs(host.paths)) == 6, "six runs wait for the zygote")
+    until(lambda: len(read_runs(host.paths)) == 7, "six runs wait for the zygote")
     os.kill(pid, signal.SIGKILL)
     for task_id in ids:
         assert host.finished(task_id, bound=PROBE_EVERY - 2)["status"] == "done"
-    finish(host)
+    settle(host)
 
 
 def _answers(host: Host, pid: int) -> bool:

@@ -15,19 +15,13 @@ from pathlib import Path
 import pytest
 from kit.fault import fault
 from kit.host import Host
-from kit.invariants import Ledger, read_runs
+from kit.invariants import read_runs, settle
 from kit.jobs import waits_for
 from kit.processes import alive, children
 from kit.waiting import until
 
 LEVELS = (pytest.param("auto", marks=pytest.mark.root), "session")
 """Of containment; only root can count on a cgroup."""
-
-
-def finish(host: Host) -> None:
-    """Stop in order, and see that everything is."""
-    assert host.stop() == 0
-    Ledger(host.paths).settled()
 
 
 @fault(
@@ -56,7 +50,7 @@ def test_f20_a_runner_and_its_job_killed_together_are_lost_at_once(host: Host) -
         assert (datetime.fromisoformat(lost["ended_at"]) - killed).total_seconds() < 2
         assert (task["retries"], task["recoveries"]) == (0, 1)
         assert task["status"] == ("done" if task_id == again else "awaiting_approval")
-    finish(host)
+    settle(host)
 
 
 @fault(
@@ -77,22 +71,19 @@ def test_f23_a_report_that_nobody_takes_costs_nothing(host: Host) -> None:
         assert {os.readlink(f"/proc/{run['pid']}/fd/{fd}") for fd in (0, 1, 2)} == {os.devnull}
         assert ignored(run["pid"]) >= {signal.SIGPIPE, signal.SIGHUP}
     host.kill()
-    away = host.paths.runs_db + ".away"
-    os.rename(host.paths.runs_db, away)  # so that they report
     os.unlink(host.socket)
-    with socket.socket(socket.AF_UNIX) as listener:
+    with host.without_runs_db(), socket.socket(socket.AF_UNIX) as listener:  # so that they report
         listener.bind(host.socket)
         listener.listen(0)  # some find nobody, some are let go of before or after they wrote
         listener.settimeout(30)
         go.touch()
         listener.accept()[0].close()
         until(lambda: not any(alive(run["pid"]) for run in runs), "the runners have ended")
-    os.rename(away, host.paths.runs_db)
     host.start()
     for task_id in ids:
         task = host.finished(task_id)
         assert (task["status"], task["result"]["exit_code"], task["recoveries"]) == ("failed", 9, 0)
-    finish(host)
+    settle(host)
 
 
 def ignored(pid: int) -> set[int]:
@@ -130,7 +121,7 @@ def test_f24_a_runner_without_its_ends_rests(host: Host) -> None:
     host.start()
     task = host.finished(task_id)
     assert (task["status"], task["result"]["exit_code"], task["recoveries"]) == ("failed", 9, 0)
-    finish(host)
+    settle(host)
 
 
 def rests(pid: int) -> None:
@@ -167,11 +158,9 @@ def test_f25_a_damaged_record_is_kept_and_not_believed(host: Host, damage: str) 
     task_id = host.submit(shell=waits_for(go, "exit 7"), side_effects=True)
     run = host.running(task_id)
     host.kill()
-    away = host.paths.runs_db + ".away"
-    os.rename(host.paths.runs_db, away)
-    go.touch()
-    until(lambda: not alive(run["pid"]), "the runner has ended")
-    os.rename(away, host.paths.runs_db)
+    with host.without_runs_db():
+        go.touch()
+        until(lambda: not alive(run["pid"]), "the runner has ended")
     record = Path(host.paths.run(run["id"]).exit)
     sound = record.read_bytes()
     damaged = DAMAGE[damage](sound)
@@ -187,7 +176,7 @@ def test_f25_a_damaged_record_is_kept_and_not_believed(host: Host, damage: str) 
     assert event["subject"] == f"run/{run['id']}"
     assert str(kept) in event["body"]["problem"]
     assert kept.read_bytes() == damaged
-    finish(host)
+    settle(host)
 
 
 @fault(
@@ -219,7 +208,7 @@ def test_f26_what_is_not_known_is_not_called_success(host: Host) -> None:
     assert (host.task(after)["status"], host.runs(after)) == ("pending", [])
     asked = [sys.executable, "-m", "polpoctl", "--socket", host.socket, "wait", task_id]
     assert subprocess.run(asked, capture_output=True, check=False, timeout=30).returncode == 5
-    finish(host)
+    settle(host)
 
 
 ORPHANS = """if 1:
@@ -260,7 +249,7 @@ def test_f27_a_thousand_orphans_are_reaped_and_none_is_taken_for_the_job(host: H
     assert (task["status"], task["result"]["reason"], task["result"]["exit_code"]) == ("failed", "exited", 9)
     (run,) = host.runs(task_id)
     assert run["leftovers"] == 0
-    finish(host)
+    settle(host)
 
 
 @pytest.mark.parametrize("leftovers", ["kill", "keep"])
@@ -319,4 +308,4 @@ def test_f29_a_job_that_ends_at_once_is_not_missed(host: Host) -> None:
     assert [(t["outcome"], t["exit_code"]) for t in tasks] == [("done", 0)] * MANY
     rows = read_runs(host.paths).values()
     assert [(row["status"], row["attempt"]) for row in rows] == [("completed", 1)] * MANY
-    finish(host)
+    settle(host)

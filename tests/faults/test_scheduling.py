@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
 from kit.host import Host
-from kit.invariants import Ledger, read_runs
+from kit.invariants import read_runs, settle
+from kit.jobs import waits_for
 from kit.processes import alive
 from kit.waiting import until
 
@@ -20,12 +20,7 @@ def settled(host: Host) -> Any:
     host.configure(maxConcurrency=4, killGrace=500)
     host.start()
     yield
-    assert host.stop() == 0
-    Ledger(host.paths).settled()
-
-
-def waits_for(go: Path, then: str = "exit 0") -> str:
-    return f"while [ ! -e {go} ]; do sleep 0.02; done; {then}"
+    settle(host)
 
 
 def busy(host: Host) -> set[str]:

@@ -68,6 +68,20 @@ def zero_page(paths: StateDirectory) -> None:
         file.write(bytes(PAGE))
 
 
+def no_document(paths: StateDirectory) -> None:
+    """NULL where the schema forbids it, as a damaged page reads."""
+    rewrite = "UPDATE sqlite_schema SET sql = replace(sql, ?, ?) WHERE name = 'tasks'"
+    strict, loose = "doc TEXT NOT NULL", "doc TEXT"
+    with closing(sqlite3.connect(paths.tasks_db, isolation_level=None)) as db:
+        db.execute("PRAGMA writable_schema = ON")
+        db.execute(rewrite, (strict, loose))
+    with closing(sqlite3.connect(paths.tasks_db, isolation_level=None)) as db:
+        db.execute("UPDATE tasks SET doc = NULL WHERE id = '2'")
+        db.execute("PRAGMA writable_schema = ON")
+        db.execute(rewrite, (loose, strict))
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
 def empty(paths: StateDirectory) -> None:
     Path(paths.tasks_db).write_bytes(b"")
 
@@ -101,6 +115,7 @@ REPAIR = ("store restore BACKUP", "store salvage")
 
 PLANTED = {
     "page": (zero_page, "state.db: damaged", REPAIR),
+    "null": (no_document, "tasks 2 does not decode", REPAIR),
     "empty": (empty, "is empty", REPAIR),
     "gone": (gone, "runs.db is not there", REPAIR),
     "foreign": (foreign, "runs.db: ", ("store restore BACKUP",)),
@@ -128,7 +143,7 @@ PLANTED = {
         "task 3 does not wait for task 2, which is pending",
         REPAIR,
     ),
-    "spec": (tasks("DELETE FROM specs"), "what task 2 executes is lost", ("remove 2", "remove 3")),
+    "spec": (tasks("DELETE FROM specs"), "what task 2 executes is lost", ("remove 2 3",)),
 }  # fmt: skip
 
 SETTLED = {
@@ -168,6 +183,14 @@ def test_what_a_start_settles_is_a_note_and_the_start_settles_it(used: Host, nam
     used.start()
     until(lambda: used.call("daemon.status")["state"] == "running", "it has recovered")
     until(lambda: used.maintain("check").stdout.startswith(f"{used.paths.path} is in order"), "all is in order again")
+
+
+def test_a_bit_in_a_name_that_means_nothing_is_no_defect_of_the_check(used: Host) -> None:
+    tail = b',"\xff":1}'.hex()
+    doc = f"CAST(CAST(substr(doc, 1, length(doc) - 1) AS BLOB) || x'{tail}' AS TEXT)"
+    sql(used.paths.tasks_db, f"UPDATE tasks SET doc = {doc}", f"UPDATE dependencies SET doc = {doc}")
+    done = used.maintain("check")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
 
 
 def test_a_daemon_that_should_have_settled_it_is_to_be_restarted(host: Host) -> None:

@@ -8,6 +8,7 @@ import signal
 import pytest
 from kit.fault import fault
 from kit.host import Host
+from kit.jobs import waits_for
 from kit.processes import alive
 from kit.waiting import until
 
@@ -15,7 +16,7 @@ from kit.waiting import until
 @fault(
     22,
     "jobs end while no daemon runs",
-    promise="Each runner records how its job ended and ends by itself; the next daemon knows every exit code.",
+    promise="Each runner records how its job ended and ends by itself; the next daemon knows every exit code and signal.",
     injected="SIGKILL to the daemon with twenty jobs, which end before the next start",
     seen_failing="runners that keep their result until a daemon takes it",
 )
@@ -24,14 +25,13 @@ def test_f22_jobs_that_end_while_nobody_watches_keep_their_exit_codes(host: Host
     host.start()
     go = host.root / "go"
     trace = host.root / "trace"
-    shell = (
-        f"echo started-$POLPO_TASK_ID >> {trace}; while [ ! -e {go} ]; do sleep 0.05; done; exit $((POLPO_TASK_ID % 3))"
-    )
+    then = "[ $POLPO_TASK_ID != 7 ] || kill -9 $$; exit $((POLPO_TASK_ID % 3))"
+    shell = f"echo started-$POLPO_TASK_ID >> {trace}; {waits_for(go, then)}"
     ids = [host.submit(shell=shell) for _ in range(20)]
     before = {i: host.running(i) for i in ids}
 
     host.kill()
-    go.touch()  # ten of them or all end while nobody watches
+    go.touch()
     until(lambda: not any(alive(r["pid"]) for r in before.values()), "the runners have ended")
     host.start()
 
@@ -39,8 +39,8 @@ def test_f22_jobs_that_end_while_nobody_watches_keep_their_exit_codes(host: Host
         task = host.finished(i)
         (run,) = host.runs(i)
         assert run["pid"] == before[i]["pid"]
-        assert run["exit_code"] == int(i) % 3
-        assert task["status"] == ("done" if int(i) % 3 == 0 else "failed")
+        assert (run["exit_code"], run["signal"]) == ((None, signal.SIGKILL) if i == "7" else (int(i) % 3, None))
+        assert task["status"] == ("done" if run["exit_code"] == 0 else "failed")
         assert task["retries"] == task["recoveries"] == 0
     assert sorted(trace.read_text().split()) == sorted(f"started-{i}" for i in ids)
 

@@ -56,6 +56,16 @@ def mounted_image(image: Path, path: str) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", path], check=True)
 
 
+@contextmanager
+def frozen(path: str) -> Iterator[None]:
+    """Whoever writes to the disk that is mounted there, or has it synced, waits until this is over (not tmpfs)."""
+    subprocess.run(["fsfreeze", "--freeze", path], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["fsfreeze", "--unfreeze", path], check=True)
+
+
 def make_image(image: Path, size: int) -> None:
     """An empty ext4 in a new file of this size (bytes)."""
     with image.open("wb") as file:

@@ -1,7 +1,7 @@
 """The invariants of DESIGN §14 that can be seen from outside, checked on both databases while no daemon has them open.
 
 `Ledger.look` may be called at any time: it remembers how runs ended, and none may ever end in another way.
-`Ledger.settled` is for the end of a test, once a daemon has stopped in order and nothing was left to run.
+`settle` is for the end of a test in which nothing was left to run.
 """
 
 from __future__ import annotations
@@ -32,6 +32,12 @@ def read_runs(paths: StateDirectory) -> Rows:
     with closing(sqlite3.connect(f"file:{paths.runs_db}?mode=ro", uri=True)) as db:
         db.row_factory = sqlite3.Row
         return {row["id"]: dict(row) for row in db.execute("SELECT * FROM runs")}
+
+
+def settle(host: Host) -> None:
+    """Stop in order, and see that everything is."""
+    assert host.stop() == 0
+    Ledger(host.paths).settled()
 
 
 class Ledger:
@@ -69,12 +75,6 @@ class Ledger:
         _recoveries_are_losses(tasks, events)
         _unmet_is_counted(tasks, edges)
         _nothing_left(self._paths, runs)
-
-
-def settle(host: Host) -> None:
-    """Stop the daemon, in order, and see that everything is."""
-    assert host.stop() == 0
-    Ledger(host.paths).settled()
 
 
 def _one_live_run(runs: Rows) -> None:

@@ -7,6 +7,7 @@ socket FD (or none: -1) as sd_listen_fds(3) says, names the process in $WATCHDOG
 from __future__ import annotations
 
 import os
+import select
 import socket
 import sys
 import tempfile
@@ -77,6 +78,11 @@ class Manager:
         """What was said until now."""
         self.listen()
         self.heard.clear()
+
+    def is_silent(self, seconds: float) -> bool:
+        """Whether nothing more is said for so long."""
+        self.forget()
+        return not select.select([self._notify], [], [], seconds)[0]
 
     def close(self) -> None:
         self._notify.close()

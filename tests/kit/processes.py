@@ -22,6 +22,11 @@ def state(pid: int) -> str:
         return ""
 
 
+def thread_states(pid: int) -> set[str]:
+    """The letters of its threads."""
+    return {state(int(thread)) for thread in os.listdir(f"/proc/{pid}/task")}
+
+
 def children(pid: int) -> list[int]:
     """Those whose parent this is."""
     found = []

@@ -123,3 +123,12 @@ def test_nothing_piles_up_over_many_reloads(host: Host) -> None:
     until(lambda: host.finished(host.submit("true"))["status"] == "done", "it works")
     until(lambda: len(descriptors(daemon.pid)) <= len(before), "no descriptor is left over")
     assert host.stop() == 0
+
+
+def test_closed_standard_streams_are_nobody_s(host: Host) -> None:
+    """Else the next files that are opened would be taken for them, by us and by jobs."""
+    host.start(under=["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"])
+    task_id = host.submit("echo", "said")
+    assert host.finished(task_id)["status"] == "done"
+    assert Path(host.paths.log(1)).read_text() == "said\n"
+    assert host.stop() == 0

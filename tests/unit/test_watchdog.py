@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -146,3 +148,24 @@ def test_a_thread_that_has_ended_has_no_state() -> None:
     thread.join()
     assert thread.native_id is not None
     assert state_of_thread(thread.native_id) == ""
+
+
+def test_a_thread_in_uninterruptible_sleep_is_told_from_others(tmp_path: Path) -> None:
+    """vfork(2) puts its caller there until the child executes; this child is to open a pipe first that nobody writes to."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    libc, child = ctypes.CDLL(None), ctypes.c_int()
+    actions = ctypes.create_string_buffer(512)  # more than a posix_spawn_file_actions_t
+    libc.posix_spawn_file_actions_init(actions)
+    libc.posix_spawn_file_actions_addopen(actions, 0, os.fsencode(pipe), os.O_RDONLY, 0)
+    argv = (ctypes.c_char_p * 2)(b"true", None)
+    spawn = partial(libc.posix_spawn, ctypes.byref(child), b"/bin/true", actions, None, argv, None)
+    thread = threading.Thread(target=spawn)
+    thread.start()
+    try:
+        until(lambda: state_of_thread(thread.native_id or 0) == "D", "the thread waits for its child")
+    finally:
+        os.close(os.open(pipe, os.O_WRONLY))
+        thread.join()
+        assert os.waitpid(child.value, 0)[1] == 0
+    assert state_of_thread(threading.get_native_id()) == "R"
