@@ -8,7 +8,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 SOURCES := polpod polpoctl tests bench docs
 TESTS := tests
 
-.PHONY: demo test test-powerloss check soak fuzz fmt bench docs man deb clean
+.PHONY: demo test test-powerloss test-systemd-vm check soak fuzz fmt bench docs man deb clean
 .DEFAULT_GOAL := test
 
 demo: $(INSTALLED)
@@ -27,6 +27,10 @@ check: $(INSTALLED)
 # A virtual machine whose plug is pulled; tests/powerloss.py says what VM names.
 test-powerloss: $(INSTALLED)
 	$(BIN)/python tests/powerloss.py --vm "$(VM)"
+
+# The tests that need controllers of cgroup2, in a machine that has them; tests/systemd_vm.py says what VM names.
+test-systemd-vm: $(INSTALLED)
+	$(BIN)/python tests/systemd_vm.py --vm "$(VM)"
 
 # New interleavings of everything that can happen, for as long as told: `make soak SECONDS=3600 SEED=1`.
 SECONDS := 3600

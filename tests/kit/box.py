@@ -24,7 +24,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from kit.processes import alive
-from kit.waiting import until
+from kit.waiting import BOUND, until
 from polpod.runner.containment import own_cgroup
 
 SCRIPT = Path(__file__).with_name("box.sh")
@@ -130,7 +130,10 @@ class Box:
                     return True
             return False
 
-        until(begun, "the machine starts process 1")
+        try:
+            until(begun, "the machine starts process 1")
+        except AssertionError as exc:
+            raise AssertionError(f"{exc}\n{self.console()}") from None
         until(self._up, "the machine has booted")
 
     def _has_power(self) -> None:
@@ -144,7 +147,7 @@ class Box:
         return state == "running"
 
     def run(
-        self, *argv: str | Path, user: str | None = None, input: str = "", bound: float = 60.0
+        self, *argv: str | Path, user: str | None = None, input: str = "", bound: float = 2 * BOUND
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in the machine to its end, as root or as `user`.
 
@@ -175,7 +178,7 @@ class Box:
             timeout=bound,
         )
 
-    def do(self, *argv: str | Path, user: str | None = None, input: str = "", bound: float = 60.0) -> str:
+    def do(self, *argv: str | Path, user: str | None = None, input: str = "", bound: float = 2 * BOUND) -> str:
         """As `run`, of a command that succeeds: what it printed."""
         ended = self.run(*argv, user=user, input=input, bound=bound)
         assert ended.returncode == 0, f"{argv} ended with {ended.returncode}: {ended.stdout}{ended.stderr}"
@@ -189,6 +192,10 @@ class Box:
         """Write a file of the machine."""
         self.path(path).parent.mkdir(parents=True, exist_ok=True)
         self.path(path).write_text(text)
+
+    def controllers(self) -> list[str]:
+        """The controllers of cgroup2 that this machine has."""
+        return self.path("/sys/fs/cgroup/cgroup.controllers").read_text().split()
 
     def journal(self) -> str:
         """The journal of all boots; empty while the machine is down."""

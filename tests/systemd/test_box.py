@@ -24,6 +24,8 @@ def test_it_has_its_own_processes_files_and_cgroups(box: Box) -> None:
 
 def test_it_runs_what_is_tested_as_anybody(box: Box) -> None:
     assert box.do("polpod", "--version", user="daemon").startswith("polpod ")
+    assert box.run("polpod", "--unheard-of").returncode == 2
+    assert box.run("polpoctl", "--socket", "/nowhere", "status").returncode == 4
     script = "import polpod; print(polpod.__file__)"
     assert box.do(PYTHON, "-I", "-c", script, user="daemon").strip() == str(PACKAGES / "polpod/__init__.py")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from kit.fault import fault
 from kit.service import UNIT, Crowd, Service
+from kit.waiting import SLOWNESS, until
 
-NUMBER = 50
+NUMBER = 50 if SLOWNESS == 1 else 5
 
 
 @pytest.fixture
@@ -24,8 +25,20 @@ def settle(crowd: Crowd) -> None:
 
 
 def test_a_kill_of_the_main_process(crowd: Crowd) -> None:
-    """What an OOM kill is, too, where nothing counts the memory of a unit."""
     crowd.service.came_back(crowd.service.kill("KILL"))
+    settle(crowd)
+
+
+@pytest.mark.controllers
+def test_an_oom_kill_of_the_daemon(crowd: Crowd) -> None:
+    """Its memory, and nobody else's, is all at once too much."""
+    service = crowd.service
+    pid = service.pid()
+    service.systemctl("set-property", "--runtime", UNIT, "MemoryMax=1M", "MemorySwapMax=0")
+    until(lambda: service.pid() != pid, "the daemon is killed")
+    service.systemctl("set-property", "--runtime", UNIT, "MemoryMax=infinity")
+    service.came_back(pid)
+    assert "killed by the OOM killer" in service.box.journal()
     settle(crowd)
 
 

@@ -36,7 +36,7 @@ def upgrade(service: Service) -> None:
     "an old runner meets a newer daemon: the package was upgraded while jobs ran",
     promise="What runs is seen, shown, cancelled and recorded by the new daemon, and what starts is of the new version.",
     injected="a package with another version, a later contract and a migration of runs.db, then a reload or a restart",
-    seen_failing="a contract that refuses a runs.db of a later version",
+    seen_failing="recovery that ends the live runs of an earlier daemon instead of adopting them",
 )
 def test_f30_a_newer_daemon_takes_over_old_runners(service: Service, verb: str) -> None:
     service.configure(maxConcurrency=60, onShutdown="keep")
@@ -67,7 +67,7 @@ def test_f30_a_newer_daemon_takes_over_old_runners(service: Service, verb: str) 
     promise="Runners need nothing of them any more: each ends its job, records the result, and leaves. Work goes on when "
     "the package is back.",
     injected="the package is removed, the daemon killed, fifty jobs end; then the package comes back",
-    seen_failing="a runner that imports its ladder and its record when it needs them",
+    seen_failing="a runner that imports what writes its result only when it writes it",
 )
 def test_f31_runners_need_nothing_of_a_package_that_is_gone(service: Service) -> None:
     service.start()
