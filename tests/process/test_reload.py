@@ -16,6 +16,7 @@ from kit.client import Client
 from kit.host import Host
 from kit.invariants import Ledger
 from kit.waiting import until
+from polpod.wire.frames import LIMIT
 
 
 @pytest.fixture
@@ -131,4 +132,47 @@ def test_closed_standard_streams_are_nobody_s(host: Host) -> None:
     task_id = host.submit("echo", "said")
     assert host.finished(task_id)["status"] == "done"
     assert Path(host.paths.log(1)).read_text() == "said\n"
+    assert host.stop() == 0
+
+
+def test_a_batch_that_changes_something_and_waits_is_not_carried_out_twice(host: Host) -> None:
+    host.start()
+    waited_for = host.submit("sleep", "1000")
+    with Client(host.socket) as client:
+        wait = {"jsonrpc": "2.0", "id": 1, "method": "task.wait", "params": {"ids": [waited_for]}}
+        change = {"jsonrpc": "2.0", "id": 2, "method": "task.submit", "params": {"command": ["true"], "cwd": "/"}}
+        client.send_raw(json.dumps([change, wait]).encode() + b"\n")
+        until(lambda: len(host.call("task.list", all=True)["tasks"]) == 2, "it is being answered")
+        assert polpoctl(host, "reload").returncode == 0
+        with pytest.raises((EOFError, ConnectionError)):  # it is not told what became of its change, and can see
+            client.receive()
+        assert len(host.call("task.list", all=True)["tasks"]) == 2
+    assert host.stop() == 0
+
+
+def test_a_client_with_more_long_polls_than_are_answered_at_a_time_does_not_notice(host: Host) -> None:
+    host.start()
+    go = host.root / "go"
+    task_id = host.submit(shell=f"while [ ! -e {go} ]; do sleep 0.02; done")
+    with Client(host.socket) as client:
+        for _ in range(70):
+            client.send("task.wait", ids=[task_id])
+        assert polpoctl(host, "reload").returncode == 0
+        go.touch()
+        assert {client.receive()["id"] for _ in range(70)} == set(range(1, 71))
+    assert host.stop() == 0
+
+
+def test_long_polls_are_bounded_in_what_they_make_us_keep(host: Host) -> None:
+    """Their frames are kept for the next generation; together they may not be more than all others may be (F86)."""
+    host.start()
+    task_id = host.submit("sleep", "1000")
+    request = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "task.wait", "params": {"ids": [task_id]}}).encode()
+    with Client(host.socket) as idle, Client(host.socket) as busy:
+        for client in (idle, busy):
+            for _ in range(20):
+                client.send_raw(request.ljust(LIMIT) + b"\n")
+        with pytest.raises((EOFError, ConnectionError)):
+            idle.receive()
+    assert host.call("daemon.health")["ok"]
     assert host.stop() == 0
