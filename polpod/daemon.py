@@ -130,7 +130,10 @@ async def _open(
     try:
         zygote = Zygote(instance.place, options.zygote_socket)
         reloading = Reload(before.clients() if before else [])
-        handover = await _serve(instance, zygote, listener, held, ballast, received, supervision, reloading)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(zygote.serve)  # longer than the rest: what is being started at the end needs it
+            handover = await _serve(instance, zygote, listener, held, ballast, received, supervision, reloading)
+            nursery.cancel_scope.cancel()
     finally:
         if handover is None:
             listener.close()
@@ -216,7 +219,6 @@ async def _serve(
     at_once = trio.Event()
     handover = None
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(zygote.serve)
         nursery.start_soon(_keep_ballast, instance, ballast)
         desk = assemble(instance, zygote, reloading, nursery)
         nursery.start_soon(_listen, listener, held, desk)

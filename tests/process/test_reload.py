@@ -15,7 +15,9 @@ import pytest
 from kit.client import Client
 from kit.host import Host
 from kit.invariants import Ledger
+from kit.processes import children
 from kit.waiting import until
+
 from polpod.wire.frames import LIMIT
 
 
@@ -133,6 +135,27 @@ def test_closed_standard_streams_are_nobody_s(host: Host) -> None:
     assert host.finished(task_id)["status"] == "done"
     assert Path(host.paths.log(1)).read_text() == "said\n"
     assert host.stop() == 0
+
+
+def test_no_zygote_is_left_unreaped(host: Host) -> None:
+    daemon = host.start()
+    for _ in range(3):
+        assert polpoctl(host, "reload").returncode == 0
+    until(lambda: len(children(daemon.pid)) == 1, "the zygotes of earlier generations are gone")
+    assert host.stop() == 0
+
+
+def test_a_reload_while_tasks_start_leaves_none_without_its_runner(host: Host) -> None:
+    host.configure(maxConcurrency=64)
+    host.start()
+    host.call("task.submit_many", defaults={"cwd": "/"}, tasks=[{"command": ["true"]}] * 1000)
+    for _ in range(3):
+        assert polpoctl(host, "reload").returncode == 0
+    assert host.call("daemon.status")["tasks"]["pending"] > 0, "it was in the middle of them"
+    until(lambda: host.call("daemon.status")["tasks"] == {"done": 1000}, "all are done", 120)
+    assert host.call("daemon.status")["runs"] == {"completed": 1000}
+    assert host.stop() == 0
+    Ledger(host.paths).settled()
 
 
 def test_a_batch_that_changes_something_and_waits_is_not_carried_out_twice(host: Host) -> None:
