@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -137,6 +138,15 @@ def test_closed_standard_streams_are_nobody_s(host: Host) -> None:
     assert host.stop() == 0
 
 
+def test_a_job_s_limit_of_descriptors_is_as_polpod_found_it_at_first(host: Host) -> None:
+    """polpod raises its own; programs that use select(2) fail with a high one."""
+    host.start(under=["prlimit", "--nofile=512:4096"])
+    assert polpoctl(host, "reload").returncode == 0
+    host.finished(host.submit(shell="ulimit -Sn; ulimit -Hn"))
+    assert Path(host.paths.log(1)).read_text().split() == ["512", "4096"]
+    assert host.stop() == 0
+
+
 def test_no_zygote_is_left_unreaped(host: Host) -> None:
     daemon = host.start()
     for _ in range(3):
@@ -155,6 +165,21 @@ def test_a_reload_while_tasks_start_leaves_none_without_its_runner(host: Host) -
     until(lambda: host.call("daemon.status")["tasks"] == {"done": 1000}, "all are done", 120)
     assert host.call("daemon.status")["runs"] == {"completed": 1000}
     assert host.stop() == 0
+    Ledger(host.paths).settled()
+
+
+def test_a_signal_in_the_middle_of_a_reload_is_obeyed(host: Host) -> None:
+    daemon = host.start()
+    for _ in range(20):
+        host.call("task.list")  # threads are there that could take a signal
+    with Client(host.socket) as backing_up, Client(host.socket) as reloading:
+        blocked = {"jsonrpc": "2.0", "id": 1, "method": "task.wait", "params": {"ids": [host.submit("sleep", "1000")]}}
+        change = {"jsonrpc": "2.0", "id": 2, "method": "task.submit", "params": {"command": ["true"], "cwd": "/"}}
+        backing_up.send_raw(json.dumps([change, blocked]).encode() + b"\n")  # cannot be handed over, and takes long
+        until(lambda: len(host.call("task.list", all=True)["tasks"]) == 2, "it is being answered")
+        reloading.call("daemon.reload")
+        daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait(30) == 0
     Ledger(host.paths).settled()
 
 
@@ -198,4 +223,17 @@ def test_long_polls_are_bounded_in_what_they_make_us_keep(host: Host) -> None:
         with pytest.raises((EOFError, ConnectionError)):
             idle.receive()
     assert host.call("daemon.health")["ok"]
+    assert host.stop() == 0
+
+
+def test_a_socket_that_was_replaced_just_before_is_not_taken_for_ours(host: Host) -> None:
+    daemon = host.start()
+    with host.client() as client:
+        os.unlink(host.socket)
+        other = socket.socket(socket.AF_UNIX)
+        other.bind(host.socket)  # by somebody who does not listen there
+        client.call("daemon.reload")
+    until(lambda: "listening anew" in host.log(), "it listens where its clients look for it", 20)
+    other.close()
+    assert host.call("daemon.status")["pid"] == daemon.pid
     assert host.stop() == 0
