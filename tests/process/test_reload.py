@@ -237,3 +237,24 @@ def test_a_socket_that_was_replaced_just_before_is_not_taken_for_ours(host: Host
     other.close()
     assert host.call("daemon.status")["pid"] == daemon.pid
     assert host.stop() == 0
+
+
+def test_of_systemd_s_sockets_only_ours_is_looked_for_again(host: Host) -> None:
+    """The others end with the generation that they were passed to; their descriptors are something else by then."""
+    ours, other = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+    with ours, other:
+        for listener, path in ((ours, host.socket), (other, host.root / "other")):
+            listener.bind(str(path))
+            listener.listen()
+        passed = (ours.fileno(), other.fileno())
+        as_systemd_does = 'exec 3<&"$1" 4<&"$2"; shift 2; export LISTEN_PID=$$; exec "$@"'
+        daemon = host.start(
+            under=["bash", "-c", as_systemd_does, "bash", *map(str, passed)],
+            pass_fds=passed,
+            LISTEN_FDS="2",
+            LISTEN_FDNAMES="polpod:other",
+        )
+    for _ in range(2):
+        assert polpoctl(host, "reload").returncode == 0
+    assert host.call("daemon.status")["pid"] == daemon.pid
+    assert host.stop() == 0
