@@ -59,7 +59,10 @@ class _Request:
 
 class Zygote:
     def __init__(self, place: Callable[[int, int], None], socket_path: str | None = None) -> None:
-        """`place` is told the pid of each zygote, and the lowest niceness of its jobs, before any run begins in it; `socket_path`: systemd's for zygotes."""
+        """`place` is told of each zygote, before any run begins in it, its pid and the lowest niceness that its jobs may have.
+
+        `socket_path`: where systemd starts zygotes; None: they are our children.
+        """
         self._place = place
         self._socket_path = socket_path
         self._waiting: dict[int, _Request] = {}
