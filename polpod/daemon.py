@@ -84,22 +84,20 @@ async def main(options: Options, manager: Systemd) -> Handover | None:
     """
     handover = None
     with shutdown.signals() as received:  # first of all, so that one that comes early is obeyed in order, too (F14)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, shutdown.SIGNALS)
         supervision = Supervision(manager)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(supervision.serve)
-            handover = await _open(options, received, supervision, manager.listening())
+            handover = await _open(options, received, supervision, manager)
             nursery.cancel_scope.cancel()
     log.info("stopped" if handover is None else "reloading")
     return handover
 
 
 async def _open(
-    options: Options, received: AsyncIterator[int], supervision: Supervision, given: int | None
+    options: Options, received: AsyncIterator[int], supervision: Supervision, manager: Systemd
 ) -> Handover | None:
-    """`given`: the descriptor of the socket that systemd listens on for us."""
     before = reload.take()
-    listener = before.listening() if before else None if given is None else _adopt(given, options.socket)
+    listener = before.listening() if before else _adopt(manager.listening(), options.socket)
     paths = prepare(options.root)
     settings, unknown = config.load(paths.config)
     for path in unknown:
@@ -108,7 +106,7 @@ async def _open(
     held = before.held(paths.path) if before else lock(paths)
     replace.finish(paths.path)
     refuse_half(paths.path)
-    _raise_descriptor_limit()
+    found = _raise_descriptor_limit()
     ballast = Ballast(paths.ballast)
     tasks, runs = await _open_stores(paths, ballast)
     tasks_by_status = await tasks.read(queries.count_by_status)
@@ -121,6 +119,7 @@ async def _open(
         journal=Journal({str(status): n for status, n in tasks_by_status.items()}),
         ended=await runs.read(RunTx.count_collected),
         boot_id=identity.boot_id(),
+        descriptors=before.descriptors if before else found,
         spares=Spares(paths),
         base=choose_base(paths.path) if settings.settings.containment == "auto" else None,
     )
@@ -130,7 +129,10 @@ async def _open(
     try:
         zygote = Zygote(instance.place, options.zygote_socket)
         reloading = Reload(before.clients() if before else [])
-        handover = await _serve(instance, zygote, listener, held, ballast, received, supervision, reloading)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(zygote.serve)  # longer than the rest: what is being started at the end needs it
+            handover = await _serve(instance, zygote, listener, held, ballast, received, supervision, reloading)
+            nursery.cancel_scope.cancel()
     finally:
         if handover is None:
             listener.close()
@@ -144,7 +146,10 @@ async def _open(
     return handover
 
 
-def _adopt(given: int, path: str) -> ListeningSocket:
+def _adopt(given: int | None, path: str) -> ListeningSocket | None:
+    """The socket that systemd listens on for us, if it does: `given` is its descriptor."""
+    if given is None:
+        return None
     listener = adopt(given)
     if os.path.realpath(path) != os.path.realpath(listener.path):
         log.warning("%s is what systemd listens on: nobody listens on %s", listener.path, path)
@@ -216,7 +221,6 @@ async def _serve(
     at_once = trio.Event()
     handover = None
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(zygote.serve)
         nursery.start_soon(_keep_ballast, instance, ballast)
         desk = assemble(instance, zygote, reloading, nursery)
         nursery.start_soon(_listen, listener, held, desk)
@@ -224,14 +228,16 @@ async def _serve(
         supervision.ready(desk)
         log.info("polpod %s listens on %s (pid %d)", __version__, listener.path, os.getpid())
         await _first_of(instance.stopping, reloading.asked)
-        if instance.stopping.is_set():
-            await shutdown.stop(instance, desk.killer, at_once)
-        else:
+        if reloading.asked.is_set():
             supervision.reloading()
-            handover = await reloading.handover(listener, held)
+            handover = await reloading.handover(listener, held, instance.descriptors)
+        else:
+            await shutdown.stop(instance, desk.killer, at_once)
         with suppress(DiskFull, Unavailable):  # the next start takes it for a crash, and rather asks than acts
             await instance.tasks.write(queries.end_work)
         nursery.cancel_scope.cancel()
+    if handover is not None and instance.stopping.is_set():  # somebody asked for it meanwhile
+        signal.raise_signal(signal.SIGTERM)  # which waits for the next generation
     return handover
 
 
@@ -287,7 +293,8 @@ async def _raise_when_broken(gate: Gate[Tx] | Gate[RunTx]) -> None:
     raise await gate.broken.wait()
 
 
-def _raise_descriptor_limit() -> None:
-    """Each live run costs a descriptor here; jobs get the limit that we found (services/rundir.py)."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+def _raise_descriptor_limit() -> tuple[int, int]:
+    """Each live run costs a descriptor here; returns the limit that was found."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return soft, hard

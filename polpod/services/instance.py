@@ -49,6 +49,8 @@ class Instance:
     ended: Counter[str]
     """Runs that are over and collected, by status."""
     boot_id: str
+    descriptors: tuple[int, int]
+    """RLIMIT_NOFILE as it was when polpod started, for the jobs: polpod raises its own (DESIGN §6, job environment)."""
     base: RunCgroups | None
     """Where the cgroups of runs are made; None: containment `session`."""
     nice_from: int = 0

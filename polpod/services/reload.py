@@ -7,7 +7,7 @@ Rules:
 2. The pid, the lock of the state directory and the listening socket stay.  A connection stays too, from between two
    messages on, with what its next reader has to read first: calls that are not answered yet, which only wait and look.
    So no client notices, and a change that was asked for is either answered before or not begun.
-3. Signals wait from the moment on in which nobody obeys them here any more.
+3. Who asks to stop from then on is obeyed by the next generation: signals wait for it.
 4. What is not handed over here is closed by the kernel (close-on-exec).
 """
 
@@ -29,7 +29,7 @@ import trio
 from polpod.errors import Conflict
 from polpod.lock import Held
 from polpod.services.shutdown import SIGNALS
-from polpod.services.socket import ListeningSocket, inherited
+from polpod.services.socket import ListeningSocket
 
 VARIABLE = "POLPOD_HANDOVER"
 """In the environment of the next generation: the descriptor that has the rest."""
@@ -46,11 +46,15 @@ class Handover:
 
     path: str
     """Of the listening socket."""
+    inode: int
+    """Of what we made at the path: by now it may be something else that is there."""
     listener: int
     systemds: bool
     lock: int
     directory: int
     """The state directory, locked like its lock file (lock.py)."""
+    descriptors: tuple[int, int]
+    """The limit of them that jobs have (services/instance.py)."""
     connections: list[tuple[int, str]]
     """With what is to be read first, in base 64."""
 
@@ -63,7 +67,7 @@ class Handover:
         os.execve(sys.executable, command(), {**os.environ, **environment, VARIABLE: str(rest)})
 
     def listening(self) -> ListeningSocket:
-        return inherited(self.listener, self.path, systemds=self.systemds)
+        return ListeningSocket(socket.socket(fileno=self.listener), self.path, self.inode, self.systemds)
 
     def held(self, path: str) -> Held:
         return Held(path, self.directory, self.lock)
@@ -93,9 +97,12 @@ def command() -> list[str]:
 async def attempt() -> None:
     """See whether a new process of what is there now would start.  Raises Conflict, with what it said."""
     with trio.move_on_after(TRIAL):
-        tried = await trio.run_process(
-            [*command(), "--check-config", "--check-schema"], capture_stdout=True, capture_stderr=True, check=False
-        )
+        try:
+            tried = await trio.run_process(
+                [*command(), "--check-config", "--check-schema"], capture_stdout=True, capture_stderr=True, check=False
+            )
+        except OSError as exc:  # of an upgrade that goes on, or a host without a free process
+            raise Conflict(f"{sys.executable} cannot be executed, so polpod goes on as it is: {exc.strerror}") from exc
         if tried.returncode == 0:
             return
         said = tried.stderr.decode(errors="replace").strip() or f"exit status {tried.returncode}"
@@ -146,17 +153,19 @@ class Reload:
 
     def keep(self, client: trio.socket.SocketType, first: bytes) -> None:
         """Hand over a connection, and what has to be read before what it says next."""
-        self._handed.append((os.dup(client.fileno()), b64encode(first).decode()))
+        self._handed.append((client.detach(), b64encode(first).decode()))
 
-    async def handover(self, listener: ListeningSocket, held: Held) -> Handover:
+    async def handover(self, listener: ListeningSocket, held: Held, descriptors: tuple[int, int]) -> Handover:
         """Wait until all connections are handed over."""
         with trio.move_on_after(DRAIN):
             await self.drained.wait()
         return Handover(
             path=listener.path,
+            inode=listener.inode,
             listener=listener.socket.detach(),
             systemds=listener.systemds,
             lock=held.lock,
             directory=held.directory,
+            descriptors=descriptors,
             connections=self._handed,
         )

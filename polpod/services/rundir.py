@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 
 from polpod.model.runs import Run
 from polpod.model.tasks import Spec, Task
@@ -11,9 +10,6 @@ from polpod.runner import contract, directory
 from polpod.runner.containment import Cgroup
 from polpod.services import limits
 from polpod.services.instance import Instance
-
-DESCRIPTORS = resource.getrlimit(resource.RLIMIT_NOFILE)
-"""As it was when polpod started, for the jobs: polpod raises its own (DESIGN §6, job environment)."""
 
 JOBS_FIRST = 100
 """Of oom_score_adj, whose unit is a thousandth of the memory; to raise it needs no privilege."""
@@ -56,7 +52,7 @@ def prepare(instance: Instance, run: Run, task: Task, spec: Spec, token: str) ->
                 kill_grace=grace,
                 leftovers=settings.leftovers,
                 max_duration=run.max_duration,
-                rlimits={"RLIMIT_NOFILE": list(DESCRIPTORS)},
+                rlimits={"RLIMIT_NOFILE": list(instance.descriptors)},
                 nice=os.getpriority(os.PRIO_PROCESS, 0),
                 oom_score_adj=_oom_score_adj(),
                 **limits.of(task, run),

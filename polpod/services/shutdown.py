@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 
 import trio
 
@@ -26,8 +26,20 @@ TIDY = 1.0
 log = logging.getLogger(__name__)
 
 
-def signals() -> AbstractContextManager[AsyncIterator[int]]:
-    return trio.open_signal_receiver(*SIGNALS)
+@contextmanager
+def signals() -> Iterator[AsyncIterator[int]]:
+    """Those that come; one that comes later waits for the next generation (services/reload.py), or ends with us."""
+    for number in SIGNALS:
+        signal.signal(number, _hold)
+    with trio.open_signal_receiver(*SIGNALS) as received:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        yield received
+
+
+def _hold(number: int, frame: object) -> None:
+    # Worker threads do not block it with us, so that one of them may have been given it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [number])
+    signal.raise_signal(number)
 
 
 async def obey(received: AsyncIterator[int], instance: Instance, now: trio.Event) -> None:

@@ -90,11 +90,6 @@ def adopt(descriptor: int) -> ListeningSocket:
     return ListeningSocket(listener, path, _inode(path), systemds=True)
 
 
-def inherited(descriptor: int, path: str, *, systemds: bool) -> ListeningSocket:
-    """The socket at `path` that the generation before us listened on."""
-    return ListeningSocket(socket.socket(fileno=descriptor), path, _inode(path), systemds)
-
-
 def _inode(path: str) -> int:
     try:
         return os.lstat(path).st_ino

@@ -92,17 +92,19 @@ class Zygote:
     async def _live(self) -> NotForked:
         """The life of one zygote; what it means to those who wait for it.  Raises OSError where none can be had."""
         ours, process = await (_spawn() if self._socket_path is None else _connect(self._socket_path))
-        with ours as self._socket:
-            greeted = False
-            with trio.move_on_after(START_TIMEOUT):
-                greeted = await self._greeted(ours)
-            if greeted:
-                await self._receive(ours)
-                self._ready, self._decided = trio.Event(), trio.Event()
-        status = 0
-        if process is not None:
-            process.kill()
-            status = await process.wait()
+        greeted, status = False, 0
+        try:
+            with ours as self._socket:
+                with trio.move_on_after(START_TIMEOUT):
+                    greeted = await self._greeted(ours)
+                if greeted:
+                    await self._receive(ours)
+                    self._ready, self._decided = trio.Event(), trio.Event()
+        finally:
+            if process is not None:
+                process.kill()
+                with trio.CancelScope(shield=True):  # after a reload, nobody would know of it that it is ours to reap
+                    status = await process.wait()
         if greeted and status <= 0:
             return ZygoteDied("the zygote died")
         how = f"ended by itself, with exit status {status}" if status > 0 else "did not come up"

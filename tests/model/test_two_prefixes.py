@@ -182,6 +182,7 @@ async def _open(root: Path, boot_id: str, world: World | None) -> Instance:
         journal=journal,
         ended=Counter(),
         spares=Spares(paths),
+        descriptors=(1024, 4096),
         boot_id=boot_id,
         base=None,
     )

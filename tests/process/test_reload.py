@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -15,7 +16,10 @@ import pytest
 from kit.client import Client
 from kit.host import Host
 from kit.invariants import Ledger
+from kit.processes import children
 from kit.waiting import until
+
+from polpod.wire.frames import LIMIT
 
 
 @pytest.fixture
@@ -131,4 +135,105 @@ def test_closed_standard_streams_are_nobody_s(host: Host) -> None:
     task_id = host.submit("echo", "said")
     assert host.finished(task_id)["status"] == "done"
     assert Path(host.paths.log(1)).read_text() == "said\n"
+    assert host.stop() == 0
+
+
+def test_a_job_s_limit_of_descriptors_is_as_polpod_found_it_at_first(host: Host) -> None:
+    """polpod raises its own; programs that use select(2) fail with a high one."""
+    host.start(under=["prlimit", "--nofile=512:4096"])
+    assert polpoctl(host, "reload").returncode == 0
+    host.finished(host.submit(shell="ulimit -Sn; ulimit -Hn"))
+    assert Path(host.paths.log(1)).read_text().split() == ["512", "4096"]
+    assert host.stop() == 0
+
+
+def test_no_zygote_is_left_unreaped(host: Host) -> None:
+    daemon = host.start()
+    for _ in range(3):
+        assert polpoctl(host, "reload").returncode == 0
+    until(lambda: len(children(daemon.pid)) == 1, "the zygotes of earlier generations are gone")
+    assert host.stop() == 0
+
+
+def test_a_reload_while_tasks_start_leaves_none_without_its_runner(host: Host) -> None:
+    host.configure(maxConcurrency=64)
+    host.start()
+    host.call("task.submit_many", defaults={"cwd": "/"}, tasks=[{"command": ["true"]}] * 1000)
+    for _ in range(3):
+        assert polpoctl(host, "reload").returncode == 0
+    assert host.call("daemon.status")["tasks"]["pending"] > 0, "it was in the middle of them"
+    until(lambda: host.call("daemon.status")["tasks"] == {"done": 1000}, "all are done", 120)
+    assert host.call("daemon.status")["runs"] == {"completed": 1000}
+    assert host.stop() == 0
+    Ledger(host.paths).settled()
+
+
+def test_a_signal_in_the_middle_of_a_reload_is_obeyed(host: Host) -> None:
+    daemon = host.start()
+    for _ in range(20):
+        host.call("task.list")  # threads are there that could take a signal
+    with Client(host.socket) as backing_up, Client(host.socket) as reloading:
+        blocked = {"jsonrpc": "2.0", "id": 1, "method": "task.wait", "params": {"ids": [host.submit("sleep", "1000")]}}
+        change = {"jsonrpc": "2.0", "id": 2, "method": "task.submit", "params": {"command": ["true"], "cwd": "/"}}
+        backing_up.send_raw(json.dumps([change, blocked]).encode() + b"\n")  # cannot be handed over, and takes long
+        until(lambda: len(host.call("task.list", all=True)["tasks"]) == 2, "it is being answered")
+        reloading.call("daemon.reload")
+        daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait(30) == 0
+    Ledger(host.paths).settled()
+
+
+def test_a_batch_that_changes_something_and_waits_is_not_carried_out_twice(host: Host) -> None:
+    host.start()
+    waited_for = host.submit("sleep", "1000")
+    with Client(host.socket) as client:
+        wait = {"jsonrpc": "2.0", "id": 1, "method": "task.wait", "params": {"ids": [waited_for]}}
+        change = {"jsonrpc": "2.0", "id": 2, "method": "task.submit", "params": {"command": ["true"], "cwd": "/"}}
+        client.send_raw(json.dumps([change, wait]).encode() + b"\n")
+        until(lambda: len(host.call("task.list", all=True)["tasks"]) == 2, "it is being answered")
+        assert polpoctl(host, "reload").returncode == 0
+        with pytest.raises((EOFError, ConnectionError)):  # it is not told what became of its change, and can see
+            client.receive()
+        assert len(host.call("task.list", all=True)["tasks"]) == 2
+    assert host.stop() == 0
+
+
+def test_a_client_with_more_long_polls_than_are_answered_at_a_time_does_not_notice(host: Host) -> None:
+    host.start()
+    go = host.root / "go"
+    task_id = host.submit(shell=f"while [ ! -e {go} ]; do sleep 0.02; done")
+    with Client(host.socket) as client:
+        for _ in range(70):
+            client.send("task.wait", ids=[task_id])
+        assert polpoctl(host, "reload").returncode == 0
+        go.touch()
+        assert {client.receive()["id"] for _ in range(70)} == set(range(1, 71))
+    assert host.stop() == 0
+
+
+def test_long_polls_are_bounded_in_what_they_make_us_keep(host: Host) -> None:
+    """Their frames are kept for the next generation; together they may not be more than all others may be (F86)."""
+    host.start()
+    task_id = host.submit("sleep", "1000")
+    request = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "task.wait", "params": {"ids": [task_id]}}).encode()
+    with Client(host.socket) as idle, Client(host.socket) as busy:
+        for client in (idle, busy):
+            for _ in range(20):
+                client.send_raw(request.ljust(LIMIT) + b"\n")
+        with pytest.raises((EOFError, ConnectionError)):
+            idle.receive()
+    assert host.call("daemon.health")["ok"]
+    assert host.stop() == 0
+
+
+def test_a_socket_that_was_replaced_just_before_is_not_taken_for_ours(host: Host) -> None:
+    daemon = host.start()
+    with host.client() as client:
+        os.unlink(host.socket)
+        other = socket.socket(socket.AF_UNIX)
+        other.bind(host.socket)  # by somebody who does not listen there
+        client.call("daemon.reload")
+    until(lambda: "listening anew" in host.log(), "it listens where its clients look for it", 20)
+    other.close()
+    assert host.call("daemon.status")["pid"] == daemon.pid
     assert host.stop() == 0

@@ -80,7 +80,8 @@ class Connection:
         self._sending = trio.Lock()
         self._waiting = trio.Semaphore(WAITING_CALLS)
         self._undone = self._unsent = 0
-        self._unanswered: dict[int, bytes] = {}  # frames of long polls, by a number
+        self._unanswered: dict[int, bytes] = {}  # frames of long polls that only look, by a number
+        self._changing = 0  # other long polls, which must not begin anew elsewhere
         self._numbers = itertools.count()
         self._handing_over = False
         self._reading, self._writing = trio.CancelScope(), trio.CancelScope()
@@ -123,7 +124,7 @@ class Connection:
             if lost is not None:
                 await self._send(_encoded(jsonrpc.error(None, PARSE_ERROR, str(lost), {"type": TOO_LARGE})))
                 return False
-        while not self._handing_over and self._nursery.child_tasks and not _gone(self._client):
+        while (self._changing if self._handing_over else self._nursery.child_tasks) and not _gone(self._client):
             await trio.sleep(LOOK_EVERY)
         self._nursery.cancel_scope.cancel()
         return self._handing_over
@@ -143,20 +144,36 @@ class Connection:
             received = jsonrpc.receive(frame, orjson.loads)
         else:
             received = await trio.to_thread.run_sync(jsonrpc.receive, frame, orjson.loads, limiter=self._decoding)
-        if any(isinstance(i, jsonrpc.Call) and _waits(i) for i in received.items):
-            await self._waiting.acquire()
-            self._nursery.start_soon(self._answer_later, received, frame)
-        else:
+        methods = [METHODS.get(i.method) for i in received.items if isinstance(i, jsonrpc.Call)]
+        if not any(method and method.waits for method in methods):
             await self._answer(received)
-
-    async def _answer_later(self, received: jsonrpc.Received, frame: bytes) -> None:
+            return
         number = next(self._numbers)
         self._unanswered[number] = frame
+        with trio.CancelScope() as self._reading:  # while nothing of it is begun, it can be handed over
+            if self._handing_over:
+                return
+            await self._waiting.acquire()
+        if self._reading.cancelled_caught:
+            return
+        if any(method and method.changes for method in methods):
+            del self._unanswered[number]
+            self._changing += 1
+            self._nursery.start_soon(self._answer_later, received, None)
+        else:
+            self._nursery.start_soon(self._answer_later, received, number)
+
+    async def _answer_later(self, received: jsonrpc.Received, number: int | None) -> None:
+        """`number`: of its frame; None: it changes something, so that it must not be handed over."""
         try:
             await self._answer(received)
-            del self._unanswered[number]
         finally:
             self._waiting.release()
+            if number is None:
+                self._changing -= 1
+        if number is not None:
+            del self._unanswered[number]
+            self._account()
 
     async def _answer(self, received: jsonrpc.Received) -> None:
         items = received.items
@@ -207,16 +224,12 @@ class Connection:
         self._account()
 
     def _account(self) -> None:
-        self._keeps(self._decoder.begun + self._undone + self._unsent)
+        unanswered = sum(map(len, self._unanswered.values()))
+        self._keeps(self._decoder.begun + self._undone + unanswered + self._unsent)
 
 
 class _UnknownMethod(Exception):
     pass
-
-
-def _waits(request: jsonrpc.Call) -> bool:
-    method = METHODS.get(request.method)
-    return method is not None and method.waits
 
 
 async def _carry_out(call: Call, request: jsonrpc.Call) -> Any:

@@ -65,3 +65,8 @@ class Method:
     """Waits for recovery's first pass."""
     waits: bool = False
     """May take long on purpose, so that other calls of the connection go on beside it."""
+
+    @property
+    def changes(self) -> bool:
+        """Whether it must not be carried out twice; what is its owner's alone is taken for such, too."""
+        return self.writes or self.right is Right.OWNER
