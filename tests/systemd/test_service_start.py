@@ -47,6 +47,18 @@ def test_a_member_may_submit_and_a_stranger_is_told_why_not(service: Service) ->
     assert "group polpo" in refused.stderr
 
 
+def test_settings_that_cannot_be_read_make_no_loop_of_starts(service: Service) -> None:
+    """A client waits in the socket, for which systemd would start the daemon again and again."""
+    service.configure(maxConcurrency="many")
+    service.systemctl("start", SOCKET)
+    refused = service.box.run("polpoctl", "status", user=MEMBER)
+    assert "maxConcurrency" in refused.stderr
+    until(lambda: service.show("ActiveState") == "failed", "the daemon has given up")
+    assert service.box.journal().count("Starting polpod.service") == 1
+    service.configure()
+    service.box.do("polpoctl", "status", user=MEMBER)
+
+
 @pytest.mark.parametrize(
     ("database", "update"),
     [
