@@ -59,6 +59,17 @@ def test_settings_that_cannot_be_read_make_no_loop_of_starts(service: Service) -
     service.box.do("polpoctl", "status", user=MEMBER)
 
 
+def test_a_backup_is_where_it_was_asked_for(service: Service) -> None:
+    """The daemon, which writes it, sees what is at the path as whoever asks does."""
+    service.start()
+    for place in ("/tmp/backup", "/var/tmp/backup", "/var/lib/polpo/backup"):
+        service.box.do("polpoctl", "backup", place)
+        assert service.box.path(f"{place}/state.db").exists()
+    refused = service.box.run("polpoctl", "backup", "/srv/backup")
+    assert refused.returncode == 1
+    assert "ReadWritePaths=" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("database", "update"),
     [
