@@ -31,6 +31,14 @@ def test_the_first_client_starts_the_daemon(service: Service) -> None:
     assert service.show("ActiveState") == "active"
 
 
+def test_members_get_in_where_the_service_alone_was_started(service: Service) -> None:
+    service.systemctl("start", UNIT)
+    service.box.do("polpoctl", "status", user=MEMBER)
+    service.systemctl("stop", SOCKET, UNIT)
+    service.systemctl("start", UNIT)
+    service.box.do("polpoctl", "status", user=MEMBER)
+
+
 def test_a_client_meets_a_daemon_that_has_just_died(service: Service) -> None:
     """Its connection waits in the socket, which is systemd's."""
     service.start()
