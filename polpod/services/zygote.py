@@ -73,15 +73,18 @@ class Zygote:
 
     async def serve(self) -> None:
         """Keep a zygote alive until cancelled; the one that is left ends when our end of its socket closes."""
+        said = ""
         while True:
             started = trio.current_time()
             try:
                 problem = await self._live()
             except OSError as exc:
-                problem = NotForked(f"no zygote can be started: {exc.strerror}")
+                problem = NotForked(f"no zygote can be started: {self._socket_path or sys.executable}: {exc.strerror}")
             if not isinstance(problem, ZygoteDied):
                 self._decided.set()
-            log.warning("%s", problem)
+            if str(problem) != said or isinstance(problem, ZygoteDied):  # not each second, for as long as it lasts
+                log.warning("%s", problem)
+                said = str(problem)
             self._abandon(problem)
             await trio.sleep_until(started + RESTART_EVERY)
 
