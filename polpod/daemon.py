@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import trio
 
 from polpod import __version__, config, filesystem
+from polpod.config import Config
 from polpod.errors import DiskFull, StartError, StoreError, Unavailable
 from polpod.lock import Held, lock, require_own
 from polpod.paths import StateDirectory
@@ -98,12 +99,12 @@ async def _open(
 ) -> Handover | None:
     before = reload.take()
     listener = before.listening() if before else _adopt(manager.listening(), options.socket)
-    paths = prepare(options.root)
-    settings, unknown = config.load(paths.config)
-    for path in unknown:
-        log.warning("%s: %s means nothing to this version", paths.config, path)
-    filesystem.refuse_unfit(paths.path)
-    held = before.held(paths.path) if before else lock(paths)
+    try:
+        paths, settings, held = _claim(options.root, before)
+    except StartError as exc:
+        if listener is not None and listener.systemds:
+            listener.turn_away(str(exc))
+        raise
     replace.finish(paths.path)
     refuse_half(paths.path)
     found = _raise_descriptor_limit()
@@ -144,6 +145,16 @@ async def _open(
                     os.rmdir(instance.base.path)
             held.close()
     return handover
+
+
+def _claim(root: str, before: Handover | None) -> tuple[StateDirectory, Config, Held]:
+    """The state directory, and what is to be done in it.  Raises StartError."""
+    paths = prepare(root)
+    settings, unknown = config.load(paths.config)
+    for path in unknown:
+        log.warning("%s: %s means nothing to this version", paths.config, path)
+    filesystem.refuse_unfit(paths.path)
+    return paths, settings, before.held(paths.path) if before else lock(paths)
 
 
 def _adopt(given: int | None, path: str) -> ListeningSocket | None:

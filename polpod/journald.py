@@ -7,7 +7,7 @@ Rules:
    the code, and POLPO_RUN_ID or POLPO_TASK_ID where the record has `extra={"run_id": …}` or `task_id`.
 3. A journal that does not take it at once costs an entry, never time: a log does not hold up the event loop.
 4. What it cannot take at all (it is not there, or the entry is too long) goes to stderr, with the priority before each
-   line (sd-daemon(3)).
+   line (sd-daemon(3)).  Where that is closed, too, it is lost: no entry ends the daemon.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import socket
 import struct
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TextIO
 
 SOCKET = "/run/systemd/journal/socket"
@@ -53,8 +54,9 @@ class Journal(logging.Handler):
         except BlockingIOError:  # rule 3
             return
         except OSError:
-            self._stderr.write(prefixed(message, priority))
-            self._stderr.flush()
+            with suppress(OSError):  # nobody listens there either
+                self._stderr.write(prefixed(message, priority))
+                self._stderr.flush()
 
     def close(self) -> None:
         self._socket.close()

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
-from kit.host import Host
+
+pytest.register_assert_rewrite("kit")
+
+from kit.host import Host  # noqa: E402 - only what is imported later says what its asserts compared
 
 # How long an example takes is the machine's business; tests have their own time limit.
 settings.register_profile("polpod", deadline=None)

@@ -92,7 +92,7 @@ def set_(path: str, key: str, value: str, as_json: bool) -> int:
         config.write(path, changed)
     except OSError as exc:
         raise StartError(f"{path}: {exc.strerror}") from exc
-    said = f"{key} is now {json.dumps(inner[last])}; it takes effect when polpod starts anew"
+    said = f"{key} is now {json.dumps(inner[last])}; it takes effect when polpod starts or is reloaded"
     print(json.dumps({"key": key, "value": inner[last]}) if as_json else said)
     return 0
 

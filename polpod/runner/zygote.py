@@ -1,9 +1,10 @@
 """The zygote: forks runners on request, with all their modules imported (DESIGN §3).
 
 `python -I -m polpod.runner.zygote FD`, where FD is one end of a SOCK_SEQPACKET pair; or, with `--unit`, started by systemd
-for a connection to polpo-zygote.socket, which is its standard input.  It begins with `{"pid"}`.  A request is one message,
-JSON `{"run_id", "directory"}` with the read end of the go pipe by SCM_RIGHTS; its reply is one message, JSON
-`{"run_id", "pid", "start_ticks"}` with the runner's pidfd, or `{"run_id", "error", "errno"}`.
+for a connection to polpo-zygote.socket, which is its standard input.  All messages are JSON.  It begins with
+`{"pid", "nice_from"}`, the latter being the lowest niceness that its jobs may have.  A request is `{"run_id", "directory"}`
+with the read end of the go pipe by SCM_RIGHTS; its reply is `{"run_id", "pid", "start_ticks"}` with the runner's pidfd, or
+`{"run_id", "error", "errno"}`.
 
 Rules:
 

@@ -6,13 +6,17 @@ SocketMode= and SocketGroup= say.
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 
 from polpod.errors import OTHER_DAEMON, StartError
 from polpod.paths import SUN_PATH_MAX
+from polpod.wire import frames, jsonrpc
+from polpod.wire.errors import APPLICATION_ERROR, UNAVAILABLE
 
 BACKLOG = 512
 
@@ -38,6 +42,16 @@ class ListeningSocket:
         fresh = listen(self.path)
         self.socket.close()
         self.socket, self.inode = fresh.socket, fresh.inode
+
+    def turn_away(self, why: str) -> None:
+        """Tell all who wait why nobody will answer: as long as anybody waits, systemd would start us again at once."""
+        message = jsonrpc.error(None, APPLICATION_ERROR, f"polpod does not start: {why}", {"type": UNAVAILABLE})
+        self.socket.setblocking(False)
+        with suppress(BlockingIOError):  # nobody is left
+            while True:
+                client, _ = self.socket.accept()
+                with client, suppress(OSError):  # it did not wait
+                    client.send(frames.encode(json.dumps(message).encode()))
 
     def close(self) -> None:
         """Stop listening; what lies at the path goes only if it is ours."""

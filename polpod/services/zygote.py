@@ -59,7 +59,10 @@ class _Request:
 
 class Zygote:
     def __init__(self, place: Callable[[int, int], None], socket_path: str | None = None) -> None:
-        """`place` is told the pid of each zygote, and the lowest niceness of its jobs, before any run begins in it; `socket_path`: systemd's for zygotes."""
+        """`place` is told of each zygote, before any run begins in it, its pid and the lowest niceness that its jobs may have.
+
+        `socket_path`: where systemd starts zygotes; None: they are our children.
+        """
         self._place = place
         self._socket_path = socket_path
         self._waiting: dict[int, _Request] = {}
@@ -70,15 +73,18 @@ class Zygote:
 
     async def serve(self) -> None:
         """Keep a zygote alive until cancelled; the one that is left ends when our end of its socket closes."""
+        said = ""
         while True:
             started = trio.current_time()
             try:
                 problem = await self._live()
             except OSError as exc:
-                problem = NotForked(f"no zygote can be started: {exc.strerror}")
+                problem = NotForked(f"no zygote can be started: {self._socket_path or sys.executable}: {exc.strerror}")
             if not isinstance(problem, ZygoteDied):
                 self._decided.set()
-            log.warning("%s", problem)
+            if str(problem) != said or isinstance(problem, ZygoteDied):  # not each second, for as long as it lasts
+                log.warning("%s", problem)
+                said = str(problem)
             self._abandon(problem)
             await trio.sleep_until(started + RESTART_EVERY)
 

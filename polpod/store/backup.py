@@ -158,7 +158,8 @@ def told(path: str) -> Iterator[None]:
         where = exc.filename2 or exc.filename or path
         if exc.errno in _FULL:
             raise DiskFull(f"{where}: no space left") from exc
-        raise RequestError(f"{where}: {exc.strerror}") from exc
+        hint = " to polpod; a service needs ReadWritePaths= in its unit" if exc.errno == errno.EROFS else ""
+        raise RequestError(f"{where}: {exc.strerror}{hint}") from exc
 
 
 def copy_database(source: Connection, target: str, go_on: Callable[[], None] = lambda: None) -> None:

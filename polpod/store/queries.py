@@ -249,11 +249,16 @@ def drop_specs(tx: Tx, loose: Iterable[str], unused: Collection[str | None], aft
 
 def next_task_id(tx: Tx) -> str:
     """An id that no task has or had; ids that clients chose are skipped."""
-    number = (_counter(tx, _LAST_ID) or _counter(tx, _LAST_SEQ)) + 1
+    number = _last_id(tx) + 1
     while tx[Tasks].count(Tasks.id.eq(str(number))):
         number += 1
     tx[Settings].save(Setting(_LAST_ID, str(number)))
     return str(number)
+
+
+def _last_id(tx: Tx) -> int:
+    """Where the counter cannot be read any more, as many as were submitted: no id of the store's own is higher."""
+    return _counter(tx, _LAST_ID) or _counter(tx, _LAST_SEQ)
 
 
 def next_task_seq(tx: Tx) -> int:
@@ -271,7 +276,7 @@ def _newest_seq(tx: Tx) -> int:
 def note_client_id(tx: Tx, task_id: str) -> None:
     """A client chose this id: where it is a number, the store's own ids go on above it."""
     if task_id.isascii() and task_id.isdigit() and len(task_id) <= _REACHABLE_DIGITS:
-        number = max(_counter(tx, _LAST_ID), int(task_id))
+        number = max(_last_id(tx), int(task_id))
         tx[Settings].save(Setting(_LAST_ID, str(number)))
 
 

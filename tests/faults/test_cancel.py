@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -90,16 +91,18 @@ def test_f48_a_cancelled_task_is_not_tried_again(host: Host) -> None:
 def test_a_run_that_its_runner_did_not_claim_yet_executes_nothing(host: Host) -> None:
     """The zygote is stopped, so that the run stays between its row and its runner."""
     daemon = host.start()
+    assert host.finished(host.submit("true"))["status"] == "done"
     pid = until(lambda: zygote(daemon.pid), "there is a zygote")
     os.kill(pid, signal.SIGSTOP)
     task_id = host.submit(shell=f"touch {host.root}/executed")
     until(lambda: host.runs(task_id), "it is starting")
     (result,) = cancel(host, task_id)
-    assert result["run_id"] == 1
+    assert result["run_id"] == 2
     task = host.finished(task_id)
-    os.kill(pid, signal.SIGCONT)
+    with suppress(ProcessLookupError):  # on a slow host it was replaced by then
+        os.kill(pid, signal.SIGCONT)
     assert task["status"] == "cancelled"
-    assert host.finished(host.submit("true"))["status"] == "done"  # the zygote forked both
+    assert host.finished(host.submit("true"))["status"] == "done"
     assert [r["reason"] for r in host.runs(task_id)] == ["never_started"]
     assert not (host.root / "executed").exists()
     settle(host)

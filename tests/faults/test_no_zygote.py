@@ -63,3 +63,12 @@ def test_a_zygote_that_does_not_answer_is_replaced(host: Host) -> None:
     assert len(host.runs(task_id)) == 2
     assert host.stop() == 0
     Ledger(host.paths).settled()
+
+
+def test_what_keeps_zygotes_away_is_said_once(host: Host) -> None:
+    """As where polpo-zygote.socket was stopped: a line names what is missing, and not one for each try."""
+    missing = host.root / "zygotes"
+    host.start(under=("sh", "-c", f'exec "$@" --zygote-socket {missing}', "sh"))
+    task_id = host.submit("true")
+    until(lambda: host.task(task_id)["launch_failures"] == 3, "the task has been tried three times")
+    assert host.log().count(f"no zygote can be started: {missing}: No such file or directory") == 1

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,11 @@ def polpoctl(host: Host, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def descriptors(pid: int) -> set[str]:
-    return {os.readlink(f"/proc/{pid}/fd/{n}") for n in os.listdir(f"/proc/{pid}/fd")}
+    found = set()
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(FileNotFoundError):  # it was closed meanwhile
+            found.add(os.readlink(f"/proc/{pid}/fd/{number}"))
+    return found
 
 
 def test_runs_and_clients_do_not_notice(host: Host) -> None:

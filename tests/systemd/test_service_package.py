@@ -40,3 +40,11 @@ def test_an_upgrade_touches_no_job(box: Box) -> None:
     assert box.path(f"{STATE}/state.db").exists()
     box.do("dpkg", "--purge", "polpod")
     assert not box.path("/var/lib/polpo").exists()
+
+
+def test_a_purge_where_the_state_has_a_disk_of_its_own(box: Box) -> None:
+    box.do("mkdir", "/var/lib/polpo")
+    box.do("mount", "-t", "tmpfs", "tmpfs", "/var/lib/polpo")
+    box.do("dpkg", "--install", brought(box, build()))
+    box.do("dpkg", "--purge", "polpod")
+    assert list(box.path("/var/lib/polpo").iterdir()) == []

@@ -31,6 +31,14 @@ def test_the_first_client_starts_the_daemon(service: Service) -> None:
     assert service.show("ActiveState") == "active"
 
 
+def test_members_get_in_where_the_service_alone_was_started(service: Service) -> None:
+    service.systemctl("start", UNIT)
+    service.box.do("polpoctl", "status", user=MEMBER)
+    service.systemctl("stop", SOCKET, UNIT)
+    service.systemctl("start", UNIT)
+    service.box.do("polpoctl", "status", user=MEMBER)
+
+
 def test_a_client_meets_a_daemon_that_has_just_died(service: Service) -> None:
     """Its connection waits in the socket, which is systemd's."""
     service.start()
@@ -45,6 +53,29 @@ def test_a_member_may_submit_and_a_stranger_is_told_why_not(service: Service) ->
     refused = service.box.run("polpoctl", "submit", "--", "true", user=STRANGER)
     assert refused.returncode == 6
     assert "group polpo" in refused.stderr
+
+
+def test_settings_that_cannot_be_read_make_no_loop_of_starts(service: Service) -> None:
+    """A client waits in the socket, for which systemd would start the daemon again and again."""
+    service.configure(maxConcurrency="many")
+    service.systemctl("start", SOCKET)
+    refused = service.box.run("polpoctl", "status", user=MEMBER)
+    assert "maxConcurrency" in refused.stderr
+    until(lambda: service.show("ActiveState") == "failed", "the daemon has given up")
+    assert service.box.journal().count("Starting polpod.service") == 1
+    service.configure()
+    service.box.do("polpoctl", "status", user=MEMBER)
+
+
+def test_a_backup_is_where_it_was_asked_for(service: Service) -> None:
+    """The daemon, which writes it, sees what is at the path as whoever asks does."""
+    service.start()
+    for place in ("/tmp/backup", "/var/tmp/backup", "/var/lib/polpo/backup"):
+        service.box.do("polpoctl", "backup", place)
+        assert service.box.path(f"{place}/state.db").exists()
+    refused = service.box.run("polpoctl", "backup", "/srv/backup")
+    assert refused.returncode == 1
+    assert "ReadWritePaths=" in refused.stderr
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
@@ -113,6 +114,20 @@ def test_a_journal_that_hangs_costs_entries_and_no_time(
     assert stderr.getvalue() == ""
     log.info("it is back")
     assert entry(journal.recv(65536))["MESSAGE"] == "it is back"
+
+
+class Broken(io.StringIO):
+    """The stream of a journal that ended."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+
+def test_a_journal_that_ended_ends_nobody_else(tmp_path: Path) -> None:
+    log = logging.Logger("polpod.test")
+    log.addHandler(journald.Journal(Broken(), str(tmp_path / "journal")))
+    log.warning("nobody hears it")
+    log.handlers[0].close()
 
 
 def polpod(stderr: Path, stream: str | None) -> str:
