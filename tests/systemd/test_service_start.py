@@ -78,6 +78,16 @@ def test_a_backup_is_where_it_was_asked_for(service: Service) -> None:
     assert "ReadWritePaths=" in refused.stderr
 
 
+def test_a_member_is_not_told_that_there_is_nothing(service: Service) -> None:
+    """Whose doctor may not look at the state, which is there."""
+    service.start()
+    examined = service.box.run("polpoctl", "doctor", user=MEMBER)
+    assert (examined.returncode, examined.stderr) == (1, "")
+    assert examined.stdout.startswith(
+        "problem  directory: you may not look into /var/lib/polpo → be its owner or root: "
+    )
+
+
 @pytest.mark.parametrize(
     ("database", "update"),
     [
