@@ -88,6 +88,20 @@ def test_a_member_is_not_told_that_there_is_nothing(service: Service) -> None:
     )
 
 
+def test_a_polpod_of_ones_own_is_not_taken_for_the_service(service: Service) -> None:
+    """Who then says `polpoctl stop` would end everybody's jobs."""
+    service.start()
+    began = service.box.run("polpoctl", "start")
+    assert (
+        "without --root /root/.local/state/polpo, polpoctl means another polpod: the one at /run/polpo/polpod.sock"
+        in (began.stderr)
+    )
+    service.box.do("polpoctl", "--root", "/root/.local/state/polpo", "stop")
+    assert service.show("ActiveState") == "active"
+    assert "another polpod" not in service.box.run("polpoctl", "--root", "/root/own", "start").stderr
+    service.box.do("polpoctl", "--root", "/root/own", "stop")
+
+
 @pytest.mark.parametrize(
     ("database", "update"),
     [
