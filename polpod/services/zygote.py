@@ -111,6 +111,8 @@ class Zygote:
         if greeted and status <= 0:
             return ZygoteDied("the zygote died")
         how = f"ended by itself, with exit status {status}" if status > 0 else "did not come up"
+        if process is None:
+            how += ": journalctl -u 'polpo-zygote@*'"
         return NotForked(f"the zygote {how}")
 
     async def _greeted(self, ours: trio.socket.SocketType) -> bool:

@@ -142,6 +142,12 @@ def test_a_limit_is_decided_by_what_the_zygote_says_which_is_waited_for(host: Ho
             assert host.call("daemon.status")["limits"]["nice_from"] == -10
 
 
+def test_a_unit_that_does_not_come_up_is_looked_for_in_the_journal(host: Host, zygotes: socket.socket) -> None:
+    zygote, _ = zygotes.accept()
+    zygote.close()
+    until(lambda: "the zygote did not come up: journalctl -u 'polpo-zygote@*'" in host.log(), "the log names the unit")
+
+
 def test_without_a_zygote_the_first_who_asks_waits_and_nobody_after_that(host: Host, zygotes: socket.socket) -> None:
     for bound in (60.0, 4.0):  # the patience is 5 s
         with Client(host.socket, bound) as client:

@@ -78,6 +78,30 @@ def test_a_backup_is_where_it_was_asked_for(service: Service) -> None:
     assert "ReadWritePaths=" in refused.stderr
 
 
+def test_a_member_is_not_told_that_there_is_nothing(service: Service) -> None:
+    """Whose doctor may not look at the state, which is there."""
+    service.start()
+    examined = service.box.run("polpoctl", "doctor", user=MEMBER)
+    assert (examined.returncode, examined.stderr) == (1, "")
+    assert examined.stdout.startswith(
+        "problem  directory: you may not look into /var/lib/polpo → be its owner or root: "
+    )
+
+
+def test_a_polpod_of_ones_own_is_not_taken_for_the_service(service: Service) -> None:
+    """Who then says `polpoctl stop` would end everybody's jobs."""
+    service.start()
+    began = service.box.run("polpoctl", "start")
+    assert (
+        "without --root /root/.local/state/polpo, polpoctl means another polpod: the one at /run/polpo/polpod.sock"
+        in (began.stderr)
+    )
+    service.box.do("polpoctl", "--root", "/root/.local/state/polpo", "stop")
+    assert service.show("ActiveState") == "active"
+    assert "another polpod" not in service.box.run("polpoctl", "--root", "/root/own", "start").stderr
+    service.box.do("polpoctl", "--root", "/root/own", "stop")
+
+
 @pytest.mark.parametrize(
     ("database", "update"),
     [
