@@ -14,7 +14,7 @@ import trio
 
 from polpod import __version__, config, filesystem
 from polpod.config import Config
-from polpod.errors import DiskFull, StartError, StoreError, Unavailable
+from polpod.errors import DiskFull, PolpodError, StartError, StoreError, Unavailable
 from polpod.lock import Held, lock, require_own
 from polpod.paths import StateDirectory
 from polpod.runner import identity
@@ -101,15 +101,15 @@ async def _open(
     listener = before.listening() if before else _adopt(manager.listening(), options.socket)
     try:
         paths, settings, held = _claim(options.root, before)
-    except StartError as exc:
+        replace.finish(paths.path)
+        refuse_half(paths.path)
+        ballast = Ballast(paths.ballast)
+        tasks, runs = await _open_stores(paths, ballast)
+    except PolpodError as exc:
         if listener is not None and listener.systemds:
             listener.turn_away(str(exc))
         raise
-    replace.finish(paths.path)
-    refuse_half(paths.path)
     found = _raise_descriptor_limit()
-    ballast = Ballast(paths.ballast)
-    tasks, runs = await _open_stores(paths, ballast)
     tasks_by_status = await tasks.read(queries.count_by_status)
     instance = Instance(
         paths=paths,

@@ -21,7 +21,7 @@ import sys
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import NoReturn, Protocol
 
 import trio
@@ -83,7 +83,9 @@ def take() -> Handover | None:
         return None
     with open(int(number), "rb") as file:
         file.seek(0)
-        handover = Handover(**json.load(file))
+        said = json.load(file)
+    # What a later version says beside this is nothing to us; what it does not say any more has to have a default here.
+    handover = Handover(**{field.name: said[field.name] for field in fields(Handover) if field.name in said})
     for descriptor in (handover.listener, handover.lock, handover.directory, *(n for n, _ in handover.connections)):
         os.set_inheritable(descriptor, False)
     return handover

@@ -67,6 +67,15 @@ def test_settings_that_cannot_be_read_make_no_loop_of_starts(service: Service) -
     service.box.do("polpoctl", "status", user=MEMBER)
 
 
+def test_who_waits_for_a_damaged_state_is_told(service: Service) -> None:
+    service.box.put(f"{STATE}/state.db", "this is no database\n" * 1000)
+    service.box.do("chown", "polpo:polpo", f"{STATE}/state.db")
+    service.systemctl("start", SOCKET)
+    refused = service.box.run("polpoctl", "status", user=MEMBER)
+    assert refused.returncode != 0
+    assert f"{STATE}/state.db" in refused.stderr
+
+
 def test_a_backup_is_where_it_was_asked_for(service: Service) -> None:
     """The daemon, which writes it, sees what is at the path as whoever asks does."""
     service.start()
