@@ -55,9 +55,11 @@ def test_another_user_sees_tasks_but_not_the_values_of_their_environment(shared:
 
 
 def test_another_user_manages_only_what_is_its_own(shared: Host) -> None:
-    theirs = shared.submit(**SECRET)
+    shared.call("queue.set", name="paused", paused=True)  # so that nothing starts between two verbs
+    waiting = SECRET | {"queue": "paused"}
+    theirs = shared.submit(**waiting)
     before = shared.task(theirs)
-    (submitted,) = call_as(UID, shared.socket, [("task.submit", SECRET)])
+    (submitted,) = call_as(UID, shared.socket, [("task.submit", waiting)])
     own = submitted["result"]["id"]
     assert shared.task(own)["created_by"] == UID
 
