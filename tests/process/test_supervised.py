@@ -11,8 +11,8 @@ from subprocess import CalledProcessError
 
 import pytest
 from kit.client import Client
+from kit.fake_systemd import FakeSystemd
 from kit.host import Host
-from kit.manager import Manager
 from kit.other_user import NOBODY, call_as
 from kit.processes import zygote
 from kit.unkillable import Server
@@ -22,15 +22,15 @@ from polpod.systemd import VARIABLES
 
 
 @pytest.fixture
-def manager() -> Iterator[Manager]:
-    with Manager() as manager:
+def manager() -> Iterator[FakeSystemd]:
+    with FakeSystemd() as manager:
         yield manager
 
 
 @pytest.fixture
-def listening(host: Host) -> Iterator[Manager]:
+def listening(host: Host) -> Iterator[FakeSystemd]:
     """One that listens where the host's daemon would."""
-    with Manager(host.socket) as manager:
+    with FakeSystemd(host.socket) as manager:
         yield manager
 
 
@@ -42,7 +42,7 @@ def ignore_term(host: Host) -> str:
     return task_id
 
 
-def test_ready_is_said_when_the_socket_answers(host: Host, manager: Manager) -> None:
+def test_ready_is_said_when_the_socket_answers(host: Host, manager: FakeSystemd) -> None:
     manager.start(host)
     assert host.daemon is not None
     assert host.call("daemon.status")["pid"] == host.daemon.pid
@@ -50,7 +50,7 @@ def test_ready_is_said_when_the_socket_answers(host: Host, manager: Manager) -> 
     assert said.index({"STATUS"}) < said.index({"EXTEND_TIMEOUT_USEC"}) < said.index({"READY"})
 
 
-def test_the_status_line_says_what_goes_on(host: Host, manager: Manager) -> None:
+def test_the_status_line_says_what_goes_on(host: Host, manager: FakeSystemd) -> None:
     host.configure(maxConcurrency=1)
     manager.start(host)
     manager.status("idle")
@@ -64,13 +64,13 @@ def test_the_status_line_says_what_goes_on(host: Host, manager: Manager) -> None
     manager.status("idle")
 
 
-def test_it_says_why_nothing_starts(host: Host, manager: Manager) -> None:
+def test_it_says_why_nothing_starts(host: Host, manager: FakeSystemd) -> None:
     host.configure(reserve=2**60)
     manager.start(host)
     manager.status("idle; less than 1,099,511,627,776 MiB are free: nothing starts or is accepted")
 
 
-def test_a_daemon_that_hangs_does_not_pet_the_watchdog(host: Host, manager: Manager) -> None:
+def test_a_daemon_that_hangs_does_not_pet_the_watchdog(host: Host, manager: FakeSystemd) -> None:
     manager.start(host, watchdog=0.2)
     assert host.daemon is not None
     for _ in range(3):
@@ -84,7 +84,7 @@ def test_a_daemon_that_hangs_does_not_pet_the_watchdog(host: Host, manager: Mana
 
 
 @pytest.mark.root
-def test_an_event_loop_that_hangs_does_not_pet_it_though_all_threads_are_well(host: Host, manager: Manager) -> None:
+def test_an_event_loop_that_hangs_does_not_pet_it_though_all_threads_are_well(host: Host, manager: FakeSystemd) -> None:
     """It looks at its socket every few seconds: here, on a file system that stopped answering."""
     directory = host.root / "run"
     directory.mkdir()
@@ -99,7 +99,7 @@ def test_an_event_loop_that_hangs_does_not_pet_it_though_all_threads_are_well(ho
     manager.hears("a pet again", lambda message: "WATCHDOG" in message)
 
 
-def test_a_watchdog_for_another_process_is_not_petted(host: Host, manager: Manager) -> None:
+def test_a_watchdog_for_another_process_is_not_petted(host: Host, manager: FakeSystemd) -> None:
     host.start(wait=False, NOTIFY_SOCKET=manager.path, WATCHDOG_USEC="100000", WATCHDOG_PID="1")
     manager.status("idle")
     host.stop()
@@ -107,7 +107,7 @@ def test_a_watchdog_for_another_process_is_not_petted(host: Host, manager: Manag
     assert not any("WATCHDOG" in message for message in manager.heard)
 
 
-def test_a_slow_stop_says_what_it_waits_for_and_asks_for_the_time(host: Host, manager: Manager) -> None:
+def test_a_slow_stop_says_what_it_waits_for_and_asks_for_the_time(host: Host, manager: FakeSystemd) -> None:
     host.configure(killGrace=2000)
     manager.start(host)
     ignore_term(host)
@@ -121,13 +121,13 @@ def test_a_slow_stop_says_what_it_waits_for_and_asks_for_the_time(host: Host, ma
     assert said.index({"STOPPING"}) < said.index({"EXTEND_TIMEOUT_USEC"})
 
 
-def test_a_stop_that_is_asked_for_over_the_socket_is_said_too(host: Host, manager: Manager) -> None:
+def test_a_stop_that_is_asked_for_over_the_socket_is_said_too(host: Host, manager: FakeSystemd) -> None:
     manager.start(host)
     host.call("daemon.shutdown")
     manager.hears("STOPPING", lambda message: "STOPPING" in message)
 
 
-def test_a_reload_is_said_and_the_next_generation_goes_on_saying(host: Host, listening: Manager) -> None:
+def test_a_reload_is_said_and_the_next_generation_goes_on_saying(host: Host, listening: FakeSystemd) -> None:
     listening.start(host, watchdog=0.5)
     assert host.daemon is not None
     first = until(lambda: zygote(host.daemon.pid), "there is a zygote")
@@ -151,7 +151,7 @@ def names(pid: int) -> set[str]:
     return {entry.partition(b"=")[0].decode() for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")}
 
 
-def test_what_systemd_leaves_in_the_environment_goes_no_further(host: Host, listening: Manager) -> None:
+def test_what_systemd_leaves_in_the_environment_goes_no_further(host: Host, listening: FakeSystemd) -> None:
     listening.start(host, watchdog=60)
     task_id = host.submit(shell="env; echo all of it; exec sleep 60")
     run = host.running(task_id)
@@ -169,7 +169,7 @@ def test_what_systemd_leaves_in_the_environment_goes_no_further(host: Host, list
     assert not [name for name in VARIABLES if f"{name}=" in text]
 
 
-def test_who_connects_before_the_daemon_is_there_is_answered_by_it(host: Host, listening: Manager) -> None:
+def test_who_connects_before_the_daemon_is_there_is_answered_by_it(host: Host, listening: FakeSystemd) -> None:
     with Client(host.socket) as early:
         early.send("daemon.status")
         listening.start(host)
@@ -178,7 +178,7 @@ def test_who_connects_before_the_daemon_is_there_is_answered_by_it(host: Host, l
     assert (status["pid"], status["socket"]) == (host.daemon.pid, host.socket)
 
 
-def test_nobody_is_refused_while_the_daemon_is_replaced(host: Host, listening: Manager) -> None:
+def test_nobody_is_refused_while_the_daemon_is_replaced(host: Host, listening: FakeSystemd) -> None:
     before = os.stat(host.socket)
     listening.start(host)
     for end in (host.kill, host.stop):
@@ -192,7 +192,7 @@ def test_nobody_is_refused_while_the_daemon_is_replaced(host: Host, listening: M
     assert (os.stat(host.socket).st_ino, os.stat(host.socket).st_mode) == (before.st_ino, before.st_mode)
 
 
-def test_a_path_that_was_removed_is_systemds_to_make_again(host: Host, listening: Manager) -> None:
+def test_a_path_that_was_removed_is_systemds_to_make_again(host: Host, listening: FakeSystemd) -> None:
     listening.start(host)
     os.unlink(host.socket)
     until(lambda: "only systemd can listen there anew" in host.log(), "it says so")
@@ -200,7 +200,7 @@ def test_a_path_that_was_removed_is_systemds_to_make_again(host: Host, listening
 
 
 def test_another_path_than_systemds_is_said_and_not_used(host: Host) -> None:
-    with Manager(str(host.root / "theirs")) as manager:
+    with FakeSystemd(str(host.root / "theirs")) as manager:
         manager.start(host)
         assert not os.path.lexists(host.socket)
         with Client(str(host.root / "theirs")) as client:
@@ -208,7 +208,7 @@ def test_another_path_than_systemds_is_said_and_not_used(host: Host) -> None:
     assert f"nobody listens on {host.socket}" in host.log()
 
 
-def test_a_descriptor_that_is_no_listening_socket_is_refused(host: Host, manager: Manager) -> None:
+def test_a_descriptor_that_is_no_listening_socket_is_refused(host: Host, manager: FakeSystemd) -> None:
     manager.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     manager.start(host, wait=False)
     assert host.daemon is not None
@@ -220,7 +220,7 @@ def test_a_descriptor_that_is_no_listening_socket_is_refused(host: Host, manager
 def test_the_group_of_systemds_socket_may_submit_and_nobody_else_connects(host: Host) -> None:
     os.chmod(host.root, 0o755)
     os.chmod(host.paths.path, 0o755)
-    with Manager(host.socket, mode=0o660, group=NOBODY) as manager:
+    with FakeSystemd(host.socket, mode=0o660, group=NOBODY) as manager:
         manager.start(host)
         (submitted, stopped) = call_as(
             NOBODY, host.socket, [("task.submit", {"command": ["true"], "cwd": "/"}), ("daemon.shutdown", {})]

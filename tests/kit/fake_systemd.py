@@ -1,6 +1,6 @@
 """What systemd does for a daemon that it started: listens for it, hears what it says, and tells it so.
 
-Executed as a program, it is the launcher of such a daemon: `python manager.py FD PYTHON -m polpod …` passes the listening
+Executed as a program, it is the launcher of such a daemon: `python fake_systemd.py FD PYTHON -m polpod …` passes the listening
 socket FD (or none: -1) as sd_listen_fds(3) says, names the process in $WATCHDOG_PID, and goes on as polpod.
 """
 
@@ -22,7 +22,7 @@ from kit.waiting import until
 Message = dict[str, str]
 
 
-class Manager:
+class FakeSystemd:
     """`listen_at`: the path of the socket that it listens on, as polpod.socket does."""
 
     def __init__(self, listen_at: str | None = None, mode: int = 0o600, group: int = -1) -> None:
@@ -90,7 +90,7 @@ class Manager:
             self.listener.close()
         self._directory.cleanup()
 
-    def __enter__(self) -> Manager:
+    def __enter__(self) -> FakeSystemd:
         return self
 
     def __exit__(self, *exc: Any) -> None:
