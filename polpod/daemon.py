@@ -42,6 +42,7 @@ from polpod.store import queries, replace
 from polpod.store.check import refuse_half
 from polpod.store.databases import RUNS, TASKS
 from polpod.store.gate import Gate, open_gate
+from polpod.store.location import Sqlite
 from polpod.store.records import Tx
 from polpod.store.runs import RunTx
 from polpod.systemd import Systemd
@@ -173,9 +174,9 @@ async def _open_stores(paths: StateDirectory, ballast: Ballast) -> tuple[Gate[Tx
     Raises StoreError, DiskFull, Unavailable.
     """
     try:
-        tasks: Gate[Tx] = await open_gate(paths.tasks_db, TASKS)
+        tasks: Gate[Tx] = await open_gate(Sqlite(paths.tasks_db), TASKS)
         try:
-            return tasks, await open_gate(paths.runs_db, RUNS)
+            return tasks, await open_gate(Sqlite(paths.runs_db), RUNS)
         except BaseException:
             await tasks.close()
             raise

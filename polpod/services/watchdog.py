@@ -39,7 +39,7 @@ class Gate(Protocol):
     thread: int | None
 
     @property
-    def path(self) -> str: ...
+    def where(self) -> str: ...
 
     @property
     def waited_for(self) -> bool: ...
@@ -72,7 +72,7 @@ class Writer:
         seconds = trio.current_time() - self._since
         if seconds < WAITING_LONG:
             return None
-        return f"{self._gate.path}: a write takes {seconds:.0f} s{', waiting for the disk' if self._in_disk else ''}"
+        return f"{self._gate.where}: a write takes {seconds:.0f} s{', waiting for the disk' if self._in_disk else ''}"
 
 
 def state_of_thread(thread: int) -> str:

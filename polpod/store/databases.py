@@ -1,6 +1,6 @@
 """The two databases of a state directory, as their users see them.
 
-`open_gate(path, TASKS)` and `open_gate(path, RUNS)` open them.
+`open_gate(location, TASKS)` and `open_gate(Sqlite(path), RUNS)` open them.
 """
 
 from __future__ import annotations
@@ -11,11 +11,16 @@ from polpod.store.migrate import Schema, released_scripts
 from polpod.store.quarantine import set_aside
 from polpod.store.records import Tx
 from polpod.store.runs import SCRIPTS, RunTx
-from polpod.store.sqlite import Connection, SqliteRows
+from polpod.store.session import Session
+from polpod.store.sqlite_session import SqliteSession
 
 
-def _begin(db: Connection) -> Tx:
-    return Tx(SqliteRows(db))
+def _begin(session: Session) -> Tx:
+    return Tx(session.rows)
+
+
+def _begin_runs(session: SqliteSession) -> RunTx:
+    return RunTx(session.db)
 
 
 def _end(tx: Tx) -> tuple[Event, ...]:
@@ -28,4 +33,4 @@ def _end_of_runs(tx: RunTx) -> tuple[Event, ...]:
 
 
 TASKS: Kind[Tx] = Kind(Schema("task store", released_scripts()), _begin, _end, set_aside)
-RUNS: Kind[RunTx] = Kind(Schema("run store", SCRIPTS), RunTx, _end_of_runs)
+RUNS: Kind[RunTx] = Kind(Schema("run store", SCRIPTS), _begin_runs, _end_of_runs)

@@ -27,13 +27,13 @@ import anyio.to_thread
 from polpod.errors import CommitInDoubt, RequestError, StoreError, Undecodable
 from polpod.model.events import Event
 from polpod.store.group import Group, GroupCommit, Kind, Ticket
+from polpod.store.location import Location, open_sessions
 from polpod.store.records import Tx
-from polpod.store.sqlite import Connection, open_reader, open_writer
+from polpod.store.session import Session
 
 T = TypeVar("T")
 X = TypeVar("X")
 
-READERS = 3
 IDLE = 1.0
 """Seconds without a write after which the WAL is emptied."""
 ROUNDS = 100
@@ -63,9 +63,11 @@ class Broken:
 
 
 class Gate(Generic[T]):
-    """Use `open_gate`.  `writer` and `readers` belong to the gate from here on."""
+    """Use `open_gate`.  `writer` and `readers` belong to the gate from here on; without readers, the writer's session
+    reads, too, in turn.
+    """
 
-    def __init__(self, kind: Kind[T], writer: GroupCommit[T], readers: Sequence[Connection]) -> None:
+    def __init__(self, kind: Kind[T], writer: GroupCommit[T], readers: Sequence[Session]) -> None:
         self.broken = Broken()
         self.rounds = 0
         """How often the writer has come round."""
@@ -78,9 +80,8 @@ class Gate(Generic[T]):
         self._turns: dict[Ticket[T, object], anyio.Event] = {}
         """Of each ticket without an answer; set when it is answered, when it has to lead, or when the gate broke."""
         self._subscribers: list[Callable[[tuple[Event, ...]], None]] = []
-        self._path = readers[0].path
-        self._readers = deque(readers)
-        self._reading = anyio.CapacityLimiter(len(readers))
+        self._readers = deque(readers or (writer.session,))
+        self._reading = anyio.CapacityLimiter(len(readers)) if readers else self._writing
         self._written = anyio.Event()
         self._closed = False
 
@@ -113,8 +114,9 @@ class Gate(Generic[T]):
         return await self._without_bad_rows(lambda: anyio.to_thread.run_sync(self._read, body, limiter=self._reading))
 
     @property
-    def path(self) -> str:
-        return self._path
+    def where(self) -> str:
+        """Which store this is, for messages."""
+        return self._writer.session.where
 
     @property
     def waited_for(self) -> bool:
@@ -162,7 +164,7 @@ class Gate(Generic[T]):
         if (set_aside := self._kind.set_aside) is None:
             raise bad
         for what in await self._settle(Ticket(lambda tx: set_aside(tx, bad), durable=True)):
-            log.error("%s: %s", self._path, what)
+            log.error("%s: %s", self.where, what)
 
     async def _settle(self, ticket: Ticket[T, X]) -> X:
         mine = cast("Ticket[T, object]", ticket)
@@ -230,31 +232,27 @@ class Gate(Generic[T]):
     def _read(self, body: Callable[[T], X]) -> X:
         if not self._readers:  # there is one for each token of the limiter, until `close` takes them
             raise StoreError("the store is closed")
-        db = self._readers.pop()
+        session = self._readers.pop()
         try:
-            db.execute("BEGIN")
-            tx = self._kind.begin(db)
+            session.begin_reading()
+            tx = self._kind.begin(session)
             result = body(tx)
             self._kind.end(tx)
             return result
         finally:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            self._readers.append(db)
+            session.rollback()
+            self._readers.append(session)
 
     def _close_reader(self) -> None:
-        self._readers.popleft().close()
+        session = self._readers.popleft()
+        if session is not self._writer.session:
+            session.close()
 
 
-async def open_gate(path: str, kind: Kind[T]) -> Gate[T]:
-    """Open the database at `path`, made or migrated where needed.
+async def open_gate(location: Location, kind: Kind[T]) -> Gate[T]:
+    """Open the store, made or migrated where needed.
 
-    Raises SchemaTooNew, StoreError, DiskFull, Unavailable (store/sqlite.py).
+    Raises SchemaTooNew, StoreError, DiskFull, Unavailable.
     """
-
-    def connect() -> tuple[Connection, list[Connection]]:
-        writer = open_writer(path, kind.schema)
-        return writer, [open_reader(path) for _ in range(READERS)]
-
-    writer, readers = await anyio.to_thread.run_sync(connect)
-    return Gate(kind, GroupCommit(writer, kind), readers)
+    sessions = await anyio.to_thread.run_sync(open_sessions, location, kind.schema)
+    return Gate(kind, GroupCommit(sessions.writer, kind), sessions.readers)

@@ -17,18 +17,16 @@ Rules:
 
 from __future__ import annotations
 
-import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from msgspec import Struct
 
-from polpod.errors import CommitInDoubt, DiskFull, PolpodError, StoreError, Undecodable
+from polpod.errors import CommitInDoubt, DiskFull, PolpodError, StoreError, Unavailable, Undecodable
 from polpod.model.events import Event
 from polpod.store.migrate import Schema
-from polpod.store.sqlite import Connection, primary_code, translate
-from polpod.store.wal import Wal
+from polpod.store.session import Session
 
 T = TypeVar("T")
 X = TypeVar("X")
@@ -36,18 +34,16 @@ X = TypeVar("X")
 GROUP_MAX = 256
 """Bodies in one transaction: bounds how long the first of them waits."""
 
-_NOT_DONE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY}
-
 
 class Kind(Struct, Generic[T], frozen=True):
-    """What a database is to its users: its schema, and how a transaction on it looks to a body.
+    """What a store is to its users: its schema, and how a transaction of a session looks to a body.
 
     `end` is called once a body has returned: it raises if the body must not succeed, else gives its journal events.
     `set_aside` moves records that do not decode to where they are kept, and tells of each; None: none are ever met.
     """
 
     schema: Schema
-    begin: Callable[[Connection], T]
+    begin: Callable[[Any], T]
     end: Callable[[T], tuple[Event, ...]]
     set_aside: Callable[[T, Undecodable], list[str]] | None = None
 
@@ -80,18 +76,16 @@ class Group(Struct, Generic[T], frozen=True):
 
 
 class GroupCommit(Generic[T]):
-    """The one writer of a database in this process.  Its connection must be in no transaction, at synchronous=FULL."""
+    """The one writer of a store in this process.  Its session must be in no transaction."""
 
-    def __init__(self, db: Connection, kind: Kind[T]) -> None:
+    def __init__(self, session: Session, kind: Kind[T]) -> None:
         self.after_commit: Callable[[], None] | None = None
         """Called after each COMMIT that succeeded; for tests, which copy the files there."""
         self.broken: CommitInDoubt | None = None
-        self._db = db
+        self.session = session
         self._kind = kind
-        self._wal = Wal(db)
-        self._durable = True
         self._full = False
-        """Whether the last group met a full disk: what is free of it again is worth most where it lets the WAL go."""
+        """Whether the last group met a full disk."""
         self._waiting: deque[Ticket[T, object]] = deque()
 
     def submit(self, ticket: Ticket[T, X]) -> None:
@@ -126,26 +120,23 @@ class GroupCommit(Generic[T]):
             raise self.broken
         tickets = self._take()
         try:
-            if self._full:
-                self._wal.truncate()
-            elif self._wal.due():
-                self._wal.checkpoint()
-            group = Group(tickets, self._together(tickets))
+            self.session.rest(full=self._full)
+            events = self._together(tickets)
             self._full = any(isinstance(ticket.error, DiskFull) for ticket in tickets)
-            return group
-        except (sqlite3.Error, MemoryError) as error:
-            self.broken = CommitInDoubt(f"{self._db.path}: {error}: nobody knows whether the last writes are durable")
+            return Group(tickets, (*self.session.found(), *events))
+        except (PolpodError, MemoryError) as error:
+            where = self.session.where
+            self.broken = CommitInDoubt(f"{where}: {error}: nobody knows whether the last writes are durable")
             raise self.broken from error
 
     def truncate(self) -> bool:
-        """Empty the WAL into the database; False if others use it just now."""
-        return self._wal.truncate()
+        """As of the session."""
+        return self.session.truncate()
 
     def close(self) -> None:
         if self.broken is None:
             self.truncate()
-        self._db.close()
-        self._wal.close()
+        self.session.close()
 
     def _take(self) -> list[Ticket[T, object]]:
         tickets: list[Ticket[T, object]] = []
@@ -162,7 +153,7 @@ class GroupCommit(Generic[T]):
         events: list[Event] = []
         for ticket in tickets:
             events += self._carry_out(ticket)
-            if not self._db.in_transaction:
+            if not self.session.in_transaction:
                 return tuple(event for one in tickets for event in self._alone(one))
         return tuple(events) if self._commit(tickets) else ()
 
@@ -170,57 +161,45 @@ class GroupCommit(Generic[T]):
         if not self._begin([ticket]):
             return ()
         events = self._carry_out(ticket)
-        if self._db.in_transaction:
+        if self.session.in_transaction:
             return events if self._commit([ticket]) else ()
         if ticket.error is None:
-            ticket.fail(StoreError(f"{self._db.path}: rolled back by SQLite, and the body went on"))
+            ticket.fail(StoreError(f"{self.session.where}: rolled back under a body that went on"))
         return ()
 
     def _begin(self, tickets: Sequence[Ticket[T, object]]) -> bool:
-        durable = any(ticket.durable for ticket in tickets)
         try:
-            if durable is not self._durable:
-                self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-                self._durable = durable
-            self._db.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:
-            self._fail(tickets, translate(error, self._db.path))
+            self.session.begin(durable=any(ticket.durable for ticket in tickets))
+        except PolpodError as error:
+            self._fail(tickets, error)
             return False
         return True
 
     def _carry_out(self, ticket: Ticket[T, object]) -> tuple[Event, ...]:
-        """One body in its savepoint.  Its error is its caller's, whatever it is."""
+        """One body, in a part of its own.  Its error is its caller's, whatever it is."""
         if not ticket.in_parts:
-            self._db.execute("SAVEPOINT body")
+            self.session.rows.begin_part()
         try:
-            tx = self._kind.begin(self._db)
+            tx = self._kind.begin(self.session)
             ticket.result, ticket.error = ticket.body(tx), None
             events = self._kind.end(tx)
         except Exception as error:  # noqa: BLE001 - handed to whoever sent the body
             ticket.fail(error)
-            if self._db.in_transaction and ticket.in_parts:
-                self._db.execute("ROLLBACK")
-            elif self._db.in_transaction:
-                self._db.execute("ROLLBACK TO body")
-                self._db.execute("RELEASE body")
+            if ticket.in_parts:
+                self.session.rollback()
+            elif self.session.in_transaction:
+                self.session.rows.end_part(undo=True)
             return ()
-        if self._db.in_transaction and not ticket.in_parts:
-            self._db.execute("RELEASE body")
+        if self.session.in_transaction and not ticket.in_parts:
+            self.session.rows.end_part(undo=False)
         return events
 
     def _commit(self, tickets: Sequence[Ticket[T, object]]) -> bool:
         try:
-            if not self._wal.reserve():
-                self._db.execute("ROLLBACK")
-                self._fail(tickets, DiskFull(f"{self._db.path}: no space left"))
-                return False
-            self._db.execute("COMMIT")
-        except sqlite3.Error as error:
-            if primary_code(error) not in _NOT_DONE:
-                raise
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            self._fail(tickets, translate(error, self._db.path))
+            self.session.commit()
+        except (DiskFull, Unavailable) as error:
+            self.session.rollback()
+            self._fail(tickets, error)
             return False
         if self.after_commit is not None:
             self.after_commit()

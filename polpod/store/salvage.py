@@ -30,6 +30,7 @@ from polpod.store.records import Tx
 from polpod.store.restore import OTHER_BOOT
 from polpod.store.runs import RunTx
 from polpod.store.sqlite import open_reader, open_writer, translated
+from polpod.store.sqlite_session import SqliteWriter
 from polpod.store.table import NOT_DECODED, AnyTable
 from polpod.store.tables import TABLES, Dependencies, Events, Quarantine, Quarantined, Tasks
 
@@ -60,7 +61,7 @@ def tasks_at_work(runs: str) -> set[str]:
 def salvage_tasks(copy: str, target: str, at_work: Iterable[str], now: datetime) -> list[Saved]:
     """From the copy of a damaged state.db into a new file.  `at_work`: tasks that there were.  Raises StoreError."""
     with translated(copy), closing(scan.open_damaged(copy, TASKS.schema)) as source:
-        store = GroupCommit(open_writer(target, TASKS.schema), TASKS)
+        store = GroupCommit(SqliteWriter(open_writer(target, TASKS.schema)), TASKS)
         try:
             saved, highest = [], 0
             for table in TABLES:

@@ -18,6 +18,7 @@ from polpod.store.group import GroupCommit, Kind
 from polpod.store.migrate import Schema
 from polpod.store.records import Tx
 from polpod.store.sqlite import open_writer
+from polpod.store.sqlite_session import SqliteWriter
 from polpod.store.table import AnyTable, Columns, Ref, Table, Unique
 
 X = TypeVar("X")
@@ -34,7 +35,7 @@ Maker = Callable[[Path, Sequence[AnyTable]], Store]
 def make_sqlite(directory: Path, tables: Sequence[AnyTable]) -> Store:
     script = "".join(f"{statement};\n" for table in tables for statement in sql.create(table))
     kind = Kind(Schema("test store", (script,)), TASKS.begin, TASKS.end)
-    return GroupCommit(open_writer(str(directory / "state.db"), kind.schema), kind)
+    return GroupCommit(SqliteWriter(open_writer(str(directory / "state.db"), kind.schema)), kind)
 
 
 MAKERS: dict[str, Maker] = {"sqlite": make_sqlite}

@@ -14,6 +14,7 @@ from polpod.store.databases import TASKS
 from polpod.store.group import GroupCommit
 from polpod.store.records import Tx
 from polpod.store.sqlite import open_writer
+from polpod.store.sqlite_session import SqliteWriter
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=1)
@@ -38,7 +39,7 @@ def a_run(status: RunStatus = RunStatus.RUNNING, reason: Reason | None = None, *
 @contextmanager
 def task_store(directory: Path) -> Iterator[GroupCommit[Tx]]:
     """A real task store in SQLite: `write(body)` carries out one body in one transaction."""
-    store = GroupCommit(open_writer(str(directory / "state.db"), TASKS.schema), TASKS)
+    store = GroupCommit(SqliteWriter(open_writer(str(directory / "state.db"), TASKS.schema)), TASKS)
     try:
         yield store
     finally:

@@ -47,6 +47,7 @@ from polpod.store.gate import Gate
 from polpod.store.group import GroupCommit
 from polpod.store.runs import NewRun, Place
 from polpod.store.sqlite import Connection, open_reader, open_writer
+from polpod.store.sqlite_session import SqliteSession, SqliteWriter
 from polpod.store.tables import Tasks
 
 CONFIG = Config(settings=Settings(max_concurrency=3, reserve=0, containment="session"))
@@ -155,7 +156,7 @@ class PlayedRunners:
 
 def _gate(path: str, kind: Any, world: World | None) -> Gate[Any]:
     db: Connection = open_writer(path, kind.schema)
-    writer = GroupCommit(db, kind)
+    writer = GroupCommit(SqliteWriter(db), kind)
     if world is not None:
         seen = world
 
@@ -164,7 +165,7 @@ def _gate(path: str, kind: Any, world: World | None) -> Gate[Any]:
             seen.copy(path, durable=level == 2)
 
         writer.after_commit = copy
-    return Gate(kind, writer, [open_reader(path) for _ in range(2)])
+    return Gate(kind, writer, [SqliteSession(open_reader(path)) for _ in range(2)])
 
 
 async def _open(root: Path, boot_id: str, world: World | None) -> Instance:

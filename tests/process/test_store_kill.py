@@ -19,6 +19,7 @@ from polpod.store.group import GroupCommit, Ticket
 from polpod.store.migrate import Schema, version_of
 from polpod.store.records import Tx
 from polpod.store.sqlite import open_reader, open_writer
+from polpod.store.sqlite_session import SqliteWriter
 from polpod.store.tables import Setting, Settings
 
 BOUND = 20
@@ -30,6 +31,7 @@ MIGRATE = """
 import os, signal, sys
 from polpod.store.migrate import Schema
 from polpod.store.sqlite import Connection, open_writer
+from polpod.store.sqlite_session import SqliteWriter
 
 class Dying(Connection):
     left = int(sys.argv[2])
@@ -57,9 +59,10 @@ import sys
 from polpod.store.databases import TASKS
 from polpod.store.group import GroupCommit
 from polpod.store.sqlite import open_writer
+from polpod.store.sqlite_session import SqliteWriter
 from polpod.store.tables import Setting, Settings
 
-engine = GroupCommit(open_writer(sys.argv[1], TASKS.schema), TASKS)
+engine = GroupCommit(SqliteWriter(open_writer(sys.argv[1], TASKS.schema)), TASKS)
 number = 0
 while True:
     number += 1
@@ -127,7 +130,7 @@ def count(tx: Tx) -> int:
 
 def test_a_lock_that_is_held_too_long_is_an_answer(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
-    engine = GroupCommit(open_writer(str(path), TASKS.schema, timeout=0.05), TASKS)
+    engine = GroupCommit(SqliteWriter(open_writer(str(path), TASKS.schema, timeout=0.05)), TASKS)
     engine.write(lambda tx: tx[Settings].add(Setting("a", "v")))
     with process(HOLD, path) as holder:
         assert holder.stdout is not None
@@ -154,7 +157,7 @@ def test_what_was_answered_outlives_a_kill(tmp_path: Path) -> None:
             answered = int(writer.stdout.readline())
         writer.kill()
         answered = max(answered, *map(int, writer.stdout.read().split()), 0)
-    engine = GroupCommit(open_writer(str(path), TASKS.schema), TASKS)
+    engine = GroupCommit(SqliteWriter(open_writer(str(path), TASKS.schema)), TASKS)
     names = [int(setting.name) for setting in engine.write(lambda tx: tx[Settings].find())]
     engine.close()
     assert names == list(range(1, len(names) + 1))

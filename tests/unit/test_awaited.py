@@ -19,6 +19,7 @@ from polpod.services.awaited import Awaited
 from polpod.services.journal import Journal, Watch
 from polpod.store.databases import TASKS
 from polpod.store.gate import Gate, open_gate
+from polpod.store.location import Sqlite
 from polpod.store.records import Tx
 from polpod.store.tables import Dependencies, Tasks
 
@@ -87,7 +88,7 @@ async def waiting(
     directory: Path, tasks: dict[str, tuple[str, ...]], *ids: str, keep_waiting: bool = False
 ) -> AsyncIterator[Waiting]:
     """Waiting for `ids` among these pending tasks, each with what it depends on; everything was read once."""
-    gate = await open_gate(str(directory / "state.db"), TASKS)
+    gate = await open_gate(Sqlite(str(directory / "state.db")), TASKS)
     journal = Journal({})
     gate.subscribe(journal.absorb)
 

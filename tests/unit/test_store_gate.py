@@ -23,8 +23,10 @@ from polpod.model.events import Event
 from polpod.store.databases import RUNS, TASKS
 from polpod.store.gate import ROUNDS, Gate, open_gate
 from polpod.store.group import GroupCommit
+from polpod.store.location import Sqlite
 from polpod.store.records import Tx
 from polpod.store.sqlite import Connection, open_reader, open_writer
+from polpod.store.sqlite_session import SqliteSession, SqliteWriter
 from polpod.store.tables import Events, Quarantine, Setting, Settings
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -39,7 +41,7 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Test], None
 
     async def main(test: Test) -> None:
         with anyio.fail_after(BOUND):
-            gate = await open_gate(str(tmp_path / "state.db"), TASKS)
+            gate = await open_gate(Sqlite(str(tmp_path / "state.db")), TASKS)
             try:
                 await test(gate)
             finally:
@@ -449,7 +451,7 @@ def test_a_commit_in_doubt_is_answered_to_nobody(tmp_path: Path, backend: str) -
     async def test() -> None:
         db = open_writer(str(tmp_path / "state.db"), TASKS.schema, factory=Doubtful)
         assert isinstance(db, Doubtful)
-        gate = Gate(TASKS, GroupCommit(db, TASKS), [open_reader(db.path)])
+        gate = Gate(TASKS, GroupCommit(SqliteWriter(db), TASKS), [SqliteSession(open_reader(db.path))])
         first, leader = Held("first"), Held("leader")
         async with calling(gate, first, leader, put("taken")) as callers:
             first.go.set()
@@ -489,8 +491,8 @@ class Told(GroupCommit[Tx]):
 def test_the_wal_is_emptied_when_nothing_goes_on(tmp_path: Path, backend: str) -> None:
     async def test() -> None:
         path = str(tmp_path / "state.db")
-        engine = Told(open_writer(path, TASKS.schema), TASKS)
-        gate = Gate(TASKS, engine, [open_reader(path)])
+        engine = Told(SqliteWriter(open_writer(path, TASKS.schema)), TASKS)
+        gate = Gate(TASKS, engine, [SqliteSession(open_reader(path))])
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(gate.truncate_when_idle, 0.01)
             for name in "ab":
@@ -506,7 +508,7 @@ def test_the_wal_is_emptied_when_nothing_goes_on(tmp_path: Path, backend: str) -
 
 def test_runs_have_the_same_gate(tmp_path: Path) -> None:
     async def test() -> None:
-        gate = await open_gate(str(tmp_path / "runs.db"), RUNS)
+        gate = await open_gate(Sqlite(str(tmp_path / "runs.db")), RUNS)
         heard: list[object] = []
         gate.subscribe(heard.append)
         await gate.write(lambda tx: tx.mark_seen([1], "2026-01-01T00:00:00.000000Z"))

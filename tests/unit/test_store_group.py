@@ -19,6 +19,7 @@ from polpod.store.group import GROUP_MAX, Group, GroupCommit, Ticket
 from polpod.store.records import Tx
 from polpod.store.runs import RunTx
 from polpod.store.sqlite import Connection, open_reader, open_writer
+from polpod.store.sqlite_session import SqliteWriter
 from polpod.store.tables import Events, Setting, Settings
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -61,7 +62,7 @@ def db(tmp_path: Path) -> Iterator[Watched]:
 
 @pytest.fixture
 def engine(db: Watched) -> GroupCommit[Tx]:
-    return GroupCommit(db, TASKS)
+    return GroupCommit(SqliteWriter(db), TASKS)
 
 
 def put(name: str, value: str = "v") -> Callable[[Tx], str]:
@@ -104,7 +105,7 @@ def nearly_full(db: Connection) -> None:
 def test_a_group_is_one_transaction(engine: GroupCommit[Tx], db: Watched) -> None:
     answers, group = drained(engine, put("a"), put("b"), put("c"))
     assert answers == ["a", "b", "c"]
-    assert [s for s in db.seen if "body" not in s] == ["BEGIN IMMEDIATE", "COMMIT"]
+    assert [s for s in db.seen if "part" not in s] == ["BEGIN IMMEDIATE", "COMMIT"]
     assert [(e.seq, e.subject) for e in group.events] == [(1, "a"), (2, "b"), (3, "c")]
     assert stored(db) == ["a", "b", "c"]
 
@@ -182,7 +183,7 @@ def test_where_space_is_scarce_what_is_committed_has_its_own_in_the_database(tmp
     """F49: so that a WAL which fills the disk can be emptied."""
     with small_disk(str(tmp_path), "48m"):
         db = open_writer(str(tmp_path / "state.db"), TASKS.schema)
-        engine = GroupCommit(db, TASKS)
+        engine = GroupCommit(SqliteWriter(db), TASKS)
         for number in range(20):
             engine.write(put(str(number), BIG))
             (pages,) = db.execute("PRAGMA page_count").fetchone()
@@ -201,7 +202,7 @@ def test_where_there_is_space_nothing_is_taken_in_advance(engine: GroupCommit[Tx
 
 def test_a_body_that_goes_on_after_disk_full_does_not_succeed(tmp_path: Path) -> None:
     db = open_writer(str(tmp_path / "runs.db"), RUNS.schema)
-    engine = GroupCommit(db, RUNS)
+    engine = GroupCommit(SqliteWriter(db), RUNS)
     db.execute("CREATE TABLE filler (x)")
     nearly_full(db)
 
@@ -281,7 +282,7 @@ def test_after_commit_is_called_when_it_is_committed(engine: GroupCommit[Tx], db
 
 def test_the_journal_goes_on_where_another_process_left_it(engine: GroupCommit[Tx], db: Watched) -> None:
     engine.write(put("a"))
-    other = GroupCommit(open_writer(db.path, TASKS.schema), TASKS)
+    other = GroupCommit(SqliteWriter(open_writer(db.path, TASKS.schema)), TASKS)
     other.write(put("b"))
     other.close()
     engine.write(put("c"))

@@ -18,6 +18,7 @@ from polpod.store.databases import TASKS
 from polpod.store.group import GroupCommit
 from polpod.store.records import Tx
 from polpod.store.sqlite import Connection, open_writer
+from polpod.store.sqlite_session import SqliteWriter
 from polpod.store.tables import Dependencies, Events, Quarantine, Queues, Tasks
 
 X = TypeVar("X")
@@ -30,7 +31,7 @@ def db(tmp_path: Path) -> Connection:
 
 @pytest.fixture
 def store(db: Connection) -> Iterator[GroupCommit[Tx]]:
-    made = GroupCommit(db, TASKS)
+    made = GroupCommit(SqliteWriter(db), TASKS)
     yield made
     made.close()
 

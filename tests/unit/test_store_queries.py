@@ -18,6 +18,7 @@ from polpod.store.databases import TASKS
 from polpod.store.group import GroupCommit
 from polpod.store.records import Tx
 from polpod.store.sqlite import Connection, open_writer
+from polpod.store.sqlite_session import SqliteWriter
 from polpod.store.tables import Dependencies, Events, Specs, Tasks, stored_spec
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -48,7 +49,7 @@ def db(tmp_path: Path) -> Iterator[Watched]:
 
 @pytest.fixture
 def store(db: Watched) -> GroupCommit[Tx]:
-    return GroupCommit(db, TASKS)
+    return GroupCommit(SqliteWriter(db), TASKS)
 
 
 def task(seq: int, status: TaskStatus = TaskStatus.PENDING, **values: Any) -> Task:

@@ -19,6 +19,7 @@ from polpod.store.databases import RUNS
 from polpod.store.group import GroupCommit
 from polpod.store.runs import NewRun, Place, RunTx
 from polpod.store.sqlite import Connection, open_writer
+from polpod.store.sqlite_session import SqliteWriter
 
 AT = "2026-01-01T00:00:00.000000Z"
 LATER = "2026-01-01T00:05:00.000000Z"
@@ -44,7 +45,7 @@ def db(tmp_path: Path) -> Iterator[Connection]:
 
 @pytest.fixture
 def store(db: Connection) -> GroupCommit[RunTx]:
-    return GroupCommit(db, RUNS)
+    return GroupCommit(SqliteWriter(db), RUNS)
 
 
 def place(run_id: int) -> Place:

@@ -18,6 +18,7 @@ from polpod.store.databases import RUNS, TASKS
 from polpod.store.group import GroupCommit
 from polpod.store.migrate import Schema, statements, version_of
 from polpod.store.sqlite import BUSY_TIMEOUT, Connection, open_reader, open_writer
+from polpod.store.sqlite_session import SqliteWriter
 from polpod.store.tables import TABLES, Setting, Settings
 
 ONE = Schema("test store", ("CREATE TABLE a (x TEXT) STRICT;\nINSERT INTO a VALUES ('kept');\n",))
@@ -257,7 +258,7 @@ def write_pages(engine: GroupCommit[Any], number: int) -> None:
 
 
 def test_a_wal_is_checkpointed_again_and_again_and_does_not_grow(counting: Counting) -> None:
-    engine = GroupCommit(counting, TASKS)
+    engine = GroupCommit(SqliteWriter(counting), TASKS)
     write_pages(engine, 5 * wal.PAGES)
     assert 4 <= len(counting.checkpoints) <= 6, counting.checkpoints
     assert set(counting.checkpoints) == {"PRAGMA wal_checkpoint(PASSIVE)"}
@@ -266,7 +267,7 @@ def test_a_wal_is_checkpointed_again_and_again_and_does_not_grow(counting: Count
 
 
 def test_a_reader_that_pins_the_wal_does_not_cost_a_checkpoint_a_group(counting: Counting) -> None:
-    engine = GroupCommit(counting, TASKS)
+    engine = GroupCommit(SqliteWriter(counting), TASKS)
     reader = open_reader(counting.path)
     reader.execute("BEGIN")
     reader.execute("SELECT * FROM settings").fetchall()
@@ -285,7 +286,7 @@ def test_a_reader_that_pins_the_wal_does_not_cost_a_checkpoint_a_group(counting:
 
 def test_frames_of_another_process_count(counting: Counting) -> None:
     """As a runner appends to runs.db."""
-    engine = GroupCommit(counting, TASKS)
+    engine = GroupCommit(SqliteWriter(counting), TASKS)
     other = open_writer(counting.path, TASKS.schema)
     for _ in range(wal.PAGES):
         other.execute("INSERT INTO settings VALUES ('n', '{}') ON CONFLICT DO UPDATE SET doc = doc || ' '")
@@ -307,7 +308,7 @@ def test_a_checkpoint_that_fails_does_no_harm(tmp_path: Path) -> None:
             return super().execute(statement, values)
 
     db = open_writer(str(tmp_path / "state.db"), TASKS.schema, factory=NoSpace)
-    engine = GroupCommit(db, TASKS)
+    engine = GroupCommit(SqliteWriter(db), TASKS)
     write_pages(engine, 3 * wal.PAGES // 2)
     assert isinstance(db, NoSpace)
     assert len(db.checkpoints) == 1, "it is tried again after as many frames, not at each group"

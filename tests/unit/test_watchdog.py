@@ -18,6 +18,7 @@ from kit.waiting import until
 from polpod.services.watchdog import STUCK_AFTER, WAITING_LONG, Writer, state_of_thread, watch
 from polpod.store.databases import TASKS
 from polpod.store.gate import open_gate
+from polpod.store.location import Sqlite
 
 EVERY = 1.0
 
@@ -29,7 +30,7 @@ class Seen:
     rounds: int = 0
     thread: int | None = None
     waited_for: bool = False
-    path: str = "state.db"
+    where: str = "state.db"
     state: str = "S"
 
 
@@ -126,7 +127,7 @@ def test_a_real_gate_shows_its_writer_at_work(tmp_path: Path) -> None:
         assert go.wait(30)
 
     async def main() -> None:
-        gate = await open_gate(str(tmp_path / "state.db"), TASKS)
+        gate = await open_gate(Sqlite(str(tmp_path / "state.db")), TASKS)
         assert (gate.waited_for, gate.thread, gate.rounds) == (False, None, 0)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(gate.write, body)

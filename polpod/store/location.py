@@ -1,0 +1,51 @@
+"""Where a store is: which backend, and what finds it there."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from msgspec import Struct
+
+from polpod.store import sqlite_session
+from polpod.store.migrate import Schema
+from polpod.store.session import Sessions
+
+
+class Sqlite(Struct, frozen=True):
+    path: str
+    """Of the database file."""
+
+
+class Memory(Struct, frozen=True):
+    """Gone with the process."""
+
+
+class Files(Struct, frozen=True):
+    path: str
+    """Of the directory in which each table has its own."""
+
+
+class Postgres(Struct, frozen=True):
+    url: str
+    """As of libpq, with its password, so never to be shown as it is."""
+
+
+Location = Memory | Files | Sqlite | Postgres
+
+
+def open_sessions(location: Location, schema: Schema) -> Sessions:
+    """Open the store, made or brought to `schema` where needed.
+
+    Raises SchemaTooNew, StoreError (damaged, another program's, not to be opened), DiskFull, Unavailable.
+    """
+    match location:
+        case Sqlite(path):
+            return sqlite_session.open_sessions(path, schema)
+        case Memory():
+            raise NotImplementedError
+        case Files(path):
+            raise NotImplementedError
+        case Postgres(url):
+            raise NotImplementedError
+        case _:
+            assert_never(location)
