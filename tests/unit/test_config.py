@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from polpod.config import DEFAULT_TEXT, Config, Retention, Settings, load, parse
+from polpod.config import DEFAULT_TEXT, Config, Retention, Settings, load, parse, without_password
 from polpod.errors import StartError
 from polpod.model.agents import Agent, Queue
 
@@ -130,4 +130,4 @@ def test_a_file_that_cannot_be_read_is_no_empty_one(tmp_path: Path) -> None:
     ],
 )
 def test_the_address_of_a_database_is_shown_without_its_password(url: str, shown: str) -> None:
-    assert config.without_password(url) == shown
+    assert without_password(url) == shown
