@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from msgspec import inspect
-from store_makers import MAKERS, SUITE, Badge, Badges, Maker, People, Person, Pet, Pets, Store
+from store_makers import LASTING, MAKERS, SUITE, Badge, Badges, Maker, People, Person, Pet, Pets, Store
 
 from polpod.errors import AlreadyExists, BrokenReference, Conflict, StoreError
 from polpod.model.events import Event
@@ -419,6 +419,7 @@ def test_instants_of_any_zone_compare_as_instants(store: Store) -> None:
         store.write(lambda tx: tx[People].add(Person("bob", born=datetime(2026, 1, 1))))  # noqa: DTZ001 - refused
 
 
+@pytest.mark.parametrize("maker", LASTING.values(), ids=LASTING)
 def test_what_was_written_is_there_after_opening_again(maker: Maker, tmp_path: Path) -> None:
     store = maker(tmp_path, ALL)
     task = Task(id="1", seq=1, status=TaskStatus.REVIEW, created_at=NOW, updated_at=NOW)
