@@ -32,7 +32,8 @@ from polpod.store.runs import RunTx
 from polpod.store.sqlite import open_reader, open_writer, translated
 from polpod.store.sqlite_session import SqliteWriter
 from polpod.store.table import NOT_DECODED, AnyTable
-from polpod.store.tables import TABLES, Dependencies, Events, Quarantine, Quarantined, Tasks
+from polpod.store.schema import TABLES
+from polpod.store.tables import Dependencies, Events, Quarantine, Quarantined, Tasks
 
 LOST_EVENT = "store:lost"
 """Stands in the journal where an event was that cannot be read, so that `seq` has no gaps."""
