@@ -43,8 +43,8 @@ _NAMES = (RUNS_NAME, TASKS_NAME)
 
 def backup(paths: StateDirectory, target: str, as_json: bool) -> int:
     """Copy the databases of a state directory that has no daemon.  Raises StartError (75: it has one), RequestError."""
-    _there(paths)
-    with _locked(paths), closing(open_pair(paths.path)) as pair:
+    require(paths)
+    with locked(paths), closing(open_pair(paths.path)) as pair:
         pair.pin()
         size = write_backup(pair, target)
     _say({"path": target, "bytes": size}, f"{target}: {size} bytes, without a daemon", as_json)
@@ -53,7 +53,7 @@ def backup(paths: StateDirectory, target: str, as_json: bool) -> int:
 
 def check(paths: StateDirectory, as_json: bool) -> int:
     """Say what is wrong with the databases, and what to do next; 0 if nothing is."""
-    _there(paths)
+    require(paths)
     if os.geteuid() != 0:
         require_own(paths.path)
     checked = check_databases(paths.path, served=holder(paths) is not None)
@@ -81,7 +81,7 @@ def restore(paths: StateDirectory, directory: str, as_json: bool) -> int:
         raise Conflict(f"{directory} is at work (pid {pid}), and no backup: polpoctl backup makes one")
     with told(paths.path):
         os.makedirs(paths.path, mode=0o700, exist_ok=True)
-    with _locked(paths), _prepared(paths) as prepared, replace.runners_wait(paths.path):
+    with locked(paths), _prepared(paths) as prepared, replace.runners_wait(paths.path):
         _copy(directory, prepared)
         checked = check_databases(prepared)
         if not checked.good:
@@ -110,8 +110,8 @@ def restore(paths: StateDirectory, directory: str, as_json: bool) -> int:
 
 def salvage(paths: StateDirectory, as_json: bool) -> int:
     """Save what can be read of each damaged database; 0 if what comes out is in order.  Raises StartError, StoreError."""
-    _there(paths)
-    with _locked(paths):
+    require(paths)
+    with locked(paths):
         bad = [name for name in _NAMES if damaged(os.path.join(paths.path, name))]
         if not bad and (half := lost_half(paths.path)) is not None:
             bad = [half]
@@ -159,13 +159,15 @@ def _copy(source: str, target: str) -> None:
             os.chmod(os.path.join(target, name), 0o600)
 
 
-def _there(paths: StateDirectory) -> None:
+def require(paths: StateDirectory) -> None:
+    """Raises NotFound where there is no state directory."""
     if not os.path.isdir(paths.path):
         raise NotFound(f"there is no {paths.path}; where is the state directory? polpoctl --root DIR …")
 
 
 @contextmanager
-def _locked(paths: StateDirectory) -> Iterator[None]:
+def locked(paths: StateDirectory) -> Iterator[None]:
+    """No daemon runs or starts meanwhile.  Raises StartError (75: one does)."""
     held = lock(paths)
     try:
         replace.finish(paths.path)

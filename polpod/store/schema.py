@@ -1,7 +1,8 @@
-"""All tables of the task store, those that others refer to first."""
+"""All tables of the task store, each after those that it refers to."""
 
 from __future__ import annotations
 
 from polpod.store import polpo, tables
+from polpod.store.table import AnyTable
 
-TABLES = (*tables.TABLES, *polpo.TABLES)
+TABLES: tuple[AnyTable, ...] = (*tables.TABLES, *polpo.TABLES)
