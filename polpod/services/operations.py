@@ -73,9 +73,11 @@ def remove(tx: Tx, task: Task, at: datetime, by: str) -> Done:
 
 
 def refuse_needed(tx: Tx, task: Task) -> None:
-    """Raises Conflict for a task that another one waits for."""
+    """Raises Conflict for a task that another one waits for, or that costs or metrics name."""
     if task.status is not TaskStatus.DONE and (waiting := queries.dependents_of(tx, task.id)):
         raise Conflict(f"task {task.id} is what task {waiting[0].task_id} waits for: remove that first")
+    if queries.is_recorded(tx, task.id):
+        raise Conflict(f"task {task.id} is what cost records or task metrics are about")
 
 
 def hold(tx: Tx, task: Task, at: datetime, by: str) -> Done:
