@@ -21,7 +21,10 @@ from store_makers import MAKERS, SUITE, Badge, Badges, Maker, People, Person, Pe
 
 from polpod.errors import AlreadyExists, BrokenReference, Conflict, StoreError
 from polpod.model.events import Event
+from polpod.model.polpo.logs import LogSession
+from polpod.model.polpo.sessions import Session
 from polpod.model.tasks import Task, TaskStatus
+from polpod.store.polpo import ChatSessions, LogSessions
 from polpod.store.records import Tx
 from polpod.store.schema import TABLES
 from polpod.store.table import AnyOf, AnyTable, Where
@@ -73,6 +76,10 @@ def values(kind: inspect.Type) -> st.SearchStrategy[Any]:
             return st.floats(least, most, allow_nan=False, allow_infinity=False)
         case inspect.EnumType(cls):
             return st.sampled_from(cls)
+        case inspect.LiteralType(words):
+            return st.sampled_from(words)
+        case inspect.StrType(min_length=int(least)):
+            return text.filter(lambda word: len(word) >= least)
         case inspect.DictType(_, of):
             return st.dictionaries(text, values(of), max_size=3)
         case inspect.VarTupleType(of):
@@ -118,6 +125,8 @@ def test_any_value_of_an_entity_comes_back(maker: Maker, table: AnyTable, tmp_pa
 SOMEBODY: dict[AnyTable, Callable[[str], Any]] = {
     People: Person,
     Tasks: lambda named: Task(id=named, seq=0, created_at=NOW, updated_at=NOW),
+    ChatSessions: lambda named: Session(id=named, created_at=NOW, updated_at=NOW, touched=0),
+    LogSessions: lambda named: LogSession(session_id=named, started_at=NOW, seq=0),
 }
 """The least row that a reference can name."""
 
