@@ -25,9 +25,10 @@ from polpod.store.findings import Finding, Remedy, note, problem
 from polpod.store.migrate import Schema, statements, version_of
 from polpod.store.migrate import check as check_version
 from polpod.store.runs import RunTx
+from polpod.store.schema import TABLES
 from polpod.store.sqlite import Connection, open_reader, translate, translated
 from polpod.store.table import AnyTable
-from polpod.store.tables import TABLES, Events
+from polpod.store.tables import Events
 
 SHOWN = 20
 """Findings of one kind about one file: the twentieth says nothing that the first did not."""

@@ -23,8 +23,9 @@ from polpod.model.agents import Queue
 from polpod.model.events import Event
 from polpod.model.tasks import Dependency, TaskStatus
 from polpod.store.records import Tx
+from polpod.store.schema import TABLES
 from polpod.store.table import AnyTable, Row
-from polpod.store.tables import TABLES, Dependencies, Events, Quarantine, Quarantined, Queues, Tasks
+from polpod.store.tables import Dependencies, Events, Quarantine, Quarantined, Queues, Tasks
 
 _BY_NAME: dict[str, AnyTable] = {table.name: table for table in TABLES}
 

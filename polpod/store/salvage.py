@@ -29,10 +29,11 @@ from polpod.store.group import GroupCommit
 from polpod.store.records import Tx
 from polpod.store.restore import OTHER_BOOT
 from polpod.store.runs import RunTx
+from polpod.store.schema import TABLES
 from polpod.store.sqlite import open_reader, open_writer, translated
 from polpod.store.sqlite_session import SqliteWriter
 from polpod.store.table import NOT_DECODED, AnyTable
-from polpod.store.tables import TABLES, Dependencies, Events, Quarantine, Quarantined, Tasks
+from polpod.store.tables import Dependencies, Events, Quarantine, Quarantined, Tasks
 
 LOST_EVENT = "store:lost"
 """Stands in the journal where an event was that cannot be read, so that `seq` has no gaps."""

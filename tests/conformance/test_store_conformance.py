@@ -23,8 +23,9 @@ from polpod.errors import AlreadyExists, BrokenReference, Conflict, StoreError
 from polpod.model.events import Event
 from polpod.model.tasks import Task, TaskStatus
 from polpod.store.records import Tx
+from polpod.store.schema import TABLES
 from polpod.store.table import AnyOf, AnyTable, Where
-from polpod.store.tables import TABLES, Events, Tasks
+from polpod.store.tables import Events, Tasks
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ALL = (*TABLES, *SUITE)

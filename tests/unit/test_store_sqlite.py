@@ -17,9 +17,10 @@ from polpod.store import sql, wal
 from polpod.store.databases import RUNS, TASKS
 from polpod.store.group import GroupCommit
 from polpod.store.migrate import Schema, statements, version_of
+from polpod.store.schema import TABLES
 from polpod.store.sqlite import BUSY_TIMEOUT, Connection, open_reader, open_writer
 from polpod.store.sqlite_session import SqliteWriter
-from polpod.store.tables import TABLES, Setting, Settings
+from polpod.store.tables import Setting, Settings
 
 ONE = Schema("test store", ("CREATE TABLE a (x TEXT) STRICT;\nINSERT INTO a VALUES ('kept');\n",))
 TWO = replace(
