@@ -112,7 +112,7 @@ def _begun(params: SendParams, now: datetime, is_streaming: bool, caller_id: str
     task = A2ATask(
         id=params.id,
         session_id=params.session_id,
-        status=TaskStatus(state=TaskState.SUBMITTED, message=params.message, timestamp=now),
+        status=TaskStatus(state=TaskState.SUBMITTED, timestamp=now),
         history=(params.message,),
         metadata=params.metadata,
     )

@@ -80,7 +80,8 @@ def page(tx: Tx, by: Caller, *, before: int | None = None, limit: int = 100) -> 
         case Right.MEMBER:
             return stored.page(tx, A2ATasks.created_by.eq(by.uid), before=before, limit=limit)
         case Right.RUN:
-            return stored.page(tx, A2ATasks.created_run.eq(by.run_id), before=before, limit=limit)
+            own = A2ATasks.created_run.is_set(), A2ATasks.created_run.eq(by.run_id)
+            return stored.page(tx, *own, before=before, limit=limit)
 
 
 def remove(tx: Tx, by: Caller, task_id: str, now: datetime) -> None:

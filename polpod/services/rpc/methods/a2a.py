@@ -7,7 +7,6 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from polpod import crash
 from polpod.model.a2a import CallerId, Changes, KeptTask, Once, SendParams, StoredTask, TaskState
 from polpod.services import a2a, views
 from polpod.services.instance import now
@@ -80,9 +79,7 @@ async def upsert(call: Call, params: Upsert) -> Stored:
             is_streaming=params.is_streaming, caller_id=params.caller_id, once=params.once,
         )  # fmt: skip
 
-    stored = await instance.tasks.write(body)
-    crash.point("a2a.committed")
-    return Stored(stored)
+    return Stored(await instance.tasks.write(body))
 
 
 async def get(call: Call, params: Get) -> Stored:
@@ -97,7 +94,6 @@ async def update(call: Call, params: Update) -> Stored:
     stored = await call.desk.instance.tasks.write(
         lambda tx: a2a.update(tx, by, params.id, params.changes, now(), once=params.once)
     )
-    crash.point("a2a.committed")
     return Stored(stored)
 
 
