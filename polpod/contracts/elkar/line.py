@@ -37,10 +37,11 @@ _LOST = (OSError, anyio.BrokenResourceError, anyio.EndOfStream)
 
 
 class Line:
-    """`sockets`: where polpod may be, in the order in which to look.  In one event loop."""
+    """`sockets`: where polpod may be, in the order in which to look; `reconnect`: seconds.  In one event loop."""
 
-    def __init__(self, sockets: Sequence[str]) -> None:
+    def __init__(self, sockets: Sequence[str], reconnect: float = RECONNECT) -> None:
         self._sockets = sockets
+        self._reconnect = reconnect
         self._client = uuid4().hex
         self._changes = 0
         self._lock = anyio.Lock()
@@ -84,9 +85,9 @@ class Line:
                 if not self._reached:
                     raise Unreachable(f"no polpod answers at {' or '.join(self._sockets)}: {exc}") from exc
                 lost = exc
-            until = until or anyio.current_time() + RECONNECT
+            until = until or anyio.current_time() + self._reconnect
             if anyio.current_time() + pause > until:
-                raise Unreachable(f"polpod did not come back in {RECONNECT:g} s: {lost!r}") from lost
+                raise Unreachable(f"polpod did not come back in {self._reconnect:g} s: {lost!r}") from lost
             await anyio.sleep(pause)
             pause = min(pause * 1.5, 1.0)
 
