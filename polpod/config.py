@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from contextlib import suppress
 from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
@@ -59,7 +60,10 @@ class Notification(Struct, frozen=True, rename="camel"):
 class Settings(Struct, frozen=True, rename="camel"):
     """`settings` in polpo.json.  None: off, or the default that its comment names."""
 
-    storage: Literal["sqlite"] = "sqlite"
+    storage: Literal["sqlite", "file", "postgres", "memory"] = "sqlite"
+    """Where tasks and all else but runs are kept; `polpoctl store copy` moves them."""
+    database_url: str | None = None
+    """For `postgres`, as libpq takes it; None: $DATABASE_URL."""
     max_concurrency: Annotated[int, Meta(ge=1)] = field(default_factory=lambda: max(2, os.cpu_count() or 2))
     queues: dict[str, QueueSettings] = {}
     max_retries: Annotated[int, Meta(ge=0)] | None = None
@@ -141,6 +145,14 @@ def parse(text: bytes, path: str) -> tuple[Config, list[str]]:
         if twice := {n for n in names if names.count(n) > 1}:
             raise StartError(f"{path}: {what} named twice: {', '.join(sorted(twice))} - at `{place}`", exit_code=2)
     return config, list(_unknown(document, Config, "$"))
+
+
+_PASSWORD = re.compile(r"(://[^:/?#@]*:)[^@]*(?=@)|(password=)('(?:[^'\\]|\\.)*'|[^\s&]*)")
+
+
+def without_password(url: str) -> str:
+    """The address of a database, in either form of libpq's, as it may be shown."""
+    return _PASSWORD.sub(lambda found: f"{found[1] or found[2]}***", url)
 
 
 def _unknown(value: Any, kind: Any, path: str) -> list[str]:

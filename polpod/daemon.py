@@ -38,11 +38,12 @@ from polpod.services.supervision import Supervision
 from polpod.services.watcher import Watcher
 from polpod.services.witness import Witness
 from polpod.services.zygote import Zygote
-from polpod.store import queries, replace
+from polpod.storage import locate
+from polpod.store import copy, queries, replace
 from polpod.store.check import refuse_half
 from polpod.store.databases import RUNS, TASKS
 from polpod.store.gate import Gate, open_gate
-from polpod.store.location import Sqlite
+from polpod.store.location import Location, Sqlite
 from polpod.store.records import Tx
 from polpod.store.runs import RunTx
 from polpod.systemd import Systemd
@@ -103,13 +104,15 @@ async def _open(
     try:
         paths, settings, held = _claim(options.root, before)
         replace.finish(paths.path)
-        refuse_half(paths.path)
+        if settings.settings.storage == "sqlite":
+            refuse_half(paths.path)
         ballast = Ballast(paths.ballast)
-        tasks, runs = await _open_stores(paths, ballast)
+        tasks, runs = await _open_stores(locate(settings, paths, os.environ), paths, ballast)
     except PolpodError as exc:
         if listener is not None and listener.systemds:
             listener.turn_away(str(exc))
         raise
+    await _refuse_strange(settings, tasks, runs)
     found = _raise_descriptor_limit()
     tasks_by_status = await tasks.read(queries.count_by_status)
     instance = Instance(
@@ -168,13 +171,13 @@ def _adopt(given: int | None, path: str) -> ListeningSocket | None:
     return listener
 
 
-async def _open_stores(paths: StateDirectory, ballast: Ballast) -> tuple[Gate[Tx], Gate[RunTx]]:
+async def _open_stores(location: Location, paths: StateDirectory, ballast: Ballast) -> tuple[Gate[Tx], Gate[RunTx]]:
     """Both stores; on a disk that has no room for SQLite's own files, with the room that the ballast gives.
 
     Raises StoreError, DiskFull, Unavailable.
     """
     try:
-        tasks: Gate[Tx] = await open_gate(Sqlite(paths.tasks_db), TASKS)
+        tasks: Gate[Tx] = await open_gate(location, TASKS)
         try:
             return tasks, await open_gate(Sqlite(paths.runs_db), RUNS)
         except BaseException:
@@ -186,7 +189,20 @@ async def _open_stores(paths: StateDirectory, ballast: Ballast) -> tuple[Gate[Tx
         if not ballast.drop():
             raise DiskFull(f"{paths.path}: no space left") from exc
         log.warning("%s has no space left: %s was given up to start", paths.path, paths.ballast)
-    return await _open_stores(paths, ballast)
+    return await _open_stores(location, paths, ballast)
+
+
+async def _refuse_strange(settings: Config, tasks: Gate[Tx], runs: Gate[RunTx]) -> None:
+    """Raises StartError for a task store that is a copy cut off, or not the one that the live runs belong to."""
+    if (source := await tasks.read(copy.unfinished)) is not None:
+        raise StartError(f"{tasks.where} is not yet a whole copy of {source}: polpoctl store copy goes on with it")
+    if settings.settings.storage in ("sqlite", "memory"):  # of the one, see refuse_half; the other is always new
+        return
+    if await tasks.read(queries.counters) == ("0", 0, 0) and await runs.read(RunTx.any_open):
+        raise StartError(
+            f"{tasks.where} was never used, and runs of another task store are not over yet: polpoctl store copy moves it,"
+            " or set storage in polpo.json as it was"
+        )
 
 
 def _is_full(path: str) -> bool:

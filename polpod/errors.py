@@ -10,6 +10,7 @@
     │   ├── TooLarge
     │   ├── Unsupported         this host cannot do it
     │   ├── Unavailable         try again later
+    │   │   └── PerhapsDone     it was sent to a server that was lost: it may have been stored all the same
     │   └── DiskFull            try again when there is space
     ├── StoreError              a store cannot do what it must
     │   ├── AlreadyExists       a record with that key, or that unique value, is there
@@ -71,6 +72,10 @@ class Unsupported(RequestError):
 
 class Unavailable(RequestError):
     kind = "unavailable"
+
+
+class PerhapsDone(Unavailable):
+    pass
 
 
 class DiskFull(RequestError):

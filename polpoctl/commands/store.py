@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from typing import NoReturn
 
-_TAKES: dict[str, tuple[str, ...]] = {"check": (), "restore": ("DIR",), "salvage": (), "prune": ()}
+_TAKES: dict[str, tuple[str, ...]] = {"check": (), "restore": ("DIR",), "salvage": (), "prune": (), "copy": ()}
 
 WORDS = {"tasks": "tasks", "runs": "runs", "log_bytes": "bytes of logs", "specs": "specs", "events": "events"}
 
@@ -26,9 +26,15 @@ def options(parser: ArgumentParser) -> None:
         choices=tuple(_TAKES),
         help="check: say what is wrong, and what to do next; restore: put a backup in place, and keep what was there; "
         "salvage: save what can be read of a damaged database, and keep the damaged file; "
-        "prune: forget what `settings.retention` lets go, as polpod does by itself every hour",
+        "prune: forget what `settings.retention` lets go, as polpod does by itself every hour; "
+        "copy: everything but runs into another backend, compared row by row",
     )
     parser.add_argument("words", metavar="DIR", nargs="*", help="for restore: the directory of a backup")
+    parser.add_argument(
+        "--to",
+        choices=("sqlite", "file", "postgres"),
+        help="for copy: which backend; PostgreSQL's database is `databaseUrl` of polpo.json, or $DATABASE_URL",
+    )
     parser.add_argument("--dry-run", action="store_true", help="for prune: only say how much that is")
 
 
@@ -37,12 +43,15 @@ def run(args: Namespace) -> int:
         raise exits.usage(f"usage: polpoctl store {' '.join([args.verb, *_TAKES[args.verb]])}")
     if args.dry_run and args.verb != "prune":
         raise exits.usage("--dry-run is for prune")
+    if (args.to is not None) != (args.verb == "copy"):
+        raise exits.usage("usage: polpoctl store copy --to BACKEND")
     return _prune(args) if args.verb == "prune" else _work_on_files(args)
 
 
 def _work_on_files(args: Namespace) -> NoReturn:
     locate(args)
-    maintain(args, args.verb, *map(os.path.abspath, args.words))
+    words = map(os.path.abspath, args.words) if args.to is None else ("--to", args.to)
+    maintain(args, args.verb, *words)
 
 
 def _prune(args: Namespace) -> int:

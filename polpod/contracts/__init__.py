@@ -1,1 +1,1 @@
-"""What other programs hold on to: the interfaces of their contract pages, on top of the store."""
+"""The interfaces that other programs know, on top of the store."""

@@ -35,9 +35,14 @@ def init(directory: str, as_json: bool) -> int:
 
 
 def show(path: str) -> int:
-    """Print the configuration in force, with the defaults that the file does not mention.  Raises StartError."""
+    """Print the configuration in force, with the defaults that the file does not mention, but no password.
+
+    Raises StartError.
+    """
     loaded, unknown = config.load(path)
     document = msgspec.to_builtins(loaded)
+    if (url := loaded.settings.database_url) is not None:
+        document["settings"]["databaseUrl"] = config.without_password(url)
     _warn(path, unknown)
     print(json.dumps(document, indent=2))
     return 0

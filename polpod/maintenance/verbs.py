@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from polpod.maintenance import configuration, stores
+from polpod.maintenance import configuration, copying, stores
 from polpod.paths import StateDirectory
 
 
@@ -24,6 +24,8 @@ def main(root: str, socket: str, argv: list[str]) -> int:
             return stores.check(paths, options.json)
         case "restore":
             return stores.restore(paths, os.path.abspath(options.directory), options.json)
+        case "copy":
+            return copying.copy(paths, options.to, options.json)
         case "salvage":
             return stores.salvage(paths, options.json)
         case _:
@@ -46,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     change.add_argument("value")
     for verb in ("backup", "restore"):
         verbs.add_parser(verb).add_argument("directory")
+    verbs.add_parser("copy").add_argument("--to", required=True)
     for verb in ("check", "salvage", "doctor"):
         verbs.add_parser(verb)
     return p

@@ -4,8 +4,9 @@ Rules:
 
 1. A document that is sent between agents (`A2ATask`, `Message`, `SendParams`, …) has A2A's camelCase when encoded; what a
    store says about it (`StoredTask`, `Changes`) has snake_case.  A key that A2A 0.1 does not have is ignored, as by Elkar.
-2. Each value holds from its construction on: no NUL, no lone surrogate, no number that JSON would not bring back, no
-   nesting without end, and every instant in UTC.  Anything else is a ValueError, by the one mechanism of `Sound`.
+2. Each value holds from its construction on: it is within its limits, with no NUL, no lone surrogate, no number that
+   JSON would not bring back, no nesting without end, and every instant in UTC.  Anything else is a ValueError, by the one
+   mechanism of `Sound`.  Of which type it is, is seen to where it is decoded, and by the type checker.
 3. Nothing here changes: what a rule makes of a task is another task (rules/a2a.py).
 """
 
@@ -13,12 +14,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from functools import cache
+from typing import Annotated, Any, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
 
-from polpod.model.tasks import Count, Instant
+from polpod.model.tasks import Instant
 
 MOST = 2**53
 """The largest magnitude of a number that every JSON codec keeps exact."""
@@ -27,29 +29,32 @@ DEEPEST = 50
 """Lists and objects within each other in one value: with what is around it, it is no deeper than a message may be."""
 
 TaskId = Annotated[str, Meta(min_length=1, max_length=500)]
-CallerId = Annotated[str, Meta(max_length=500)]
 Document = dict[str, Any]
 
 
 class Sound(Struct, frozen=True, kw_only=True):
-    """A struct whose values are what every store, and JSON, can keep (rule 2)."""
+    """A struct whose values are within their limits, and what every store, and JSON, can keep (rule 2)."""
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
-            value = getattr(self, name)
-            if isinstance(value, datetime):
-                msgspec.structs.force_setattr(self, name, _utc(value))
-            else:
-                _refuse_unsound(value, name)
+            _refuse_unsound(getattr(self, name), name)
+        for name, limited in _limits(type(self)):
+            msgspec.structs.force_setattr(self, name, _within(getattr(self, name), limited, name))
 
 
-def _utc(instant: datetime) -> datetime:
-    if instant.tzinfo is None:
-        raise ValueError(f"{instant}: an instant without its zone")
+@cache
+def _limits(entity: type[Struct]) -> tuple[tuple[str, Any], ...]:
+    """The fields that are declared with limits, and their types."""
+    fields = msgspec.structs.fields(entity)
+    return tuple((field.name, field.type) for field in fields if get_origin(field.type) is Annotated)
+
+
+def _within(value: object, limited: Any, name: str) -> object:
     try:
-        return instant.astimezone(UTC)
-    except OverflowError as exc:
-        raise ValueError(f"{instant}: out of range") from exc
+        known = msgspec.convert(value, limited)
+        return known.astimezone(UTC) if isinstance(known, datetime) else known
+    except (ValueError, OverflowError) as exc:  # an instant may be one that UTC has no date for
+        raise ValueError(f"{name}: {exc}") from exc
 
 
 def _refuse_unsound(value: object, where: str, depth: int = 0) -> None:
@@ -181,7 +186,7 @@ class StoredTask(Sound, frozen=True, kw_only=True):
     """`caller_id`: whose task it is, None for nobody's in particular."""
 
     id: TaskId
-    caller_id: CallerId | None = None
+    caller_id: str | None = None
     task_type: TaskType = TaskType.INCOMING
     is_streaming: bool = False
     task: A2ATask
@@ -199,7 +204,7 @@ class Changes(Sound, frozen=True, kw_only=True, forbid_unknown_fields=True):
     new_messages: tuple[Message, ...] | None = None
     metadata: Document | None = None
     push_notification: PushNotification | None = None
-    caller_id: CallerId | None = None
+    caller_id: str | None = None
 
 
 class Once(Sound, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -219,5 +224,5 @@ class KeptTask(Sound, frozen=True, kw_only=True):
     seq: int
     created_by: int
     created_run: int | None = None
-    calls: dict[str, Count] = {}
+    calls: dict[str, int] = {}
     """The last call of each client that changed it (`Once`), the client that called last at the end."""

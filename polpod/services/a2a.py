@@ -17,9 +17,9 @@ from msgspec.structs import replace
 from polpod.errors import PermissionDenied
 from polpod.model.a2a import Changes, KeptTask, Once, SendParams, StoredTask
 from polpod.rules import a2a as rules
-from polpod.services import changes as journal
 from polpod.services.rpc.method import Caller, Right
 from polpod.store import a2a as stored
+from polpod.store import changes as journal
 from polpod.store.a2a import A2ATasks
 from polpod.store.records import Tx
 

@@ -101,8 +101,8 @@ class Instance:
 
     def wal_is_long(self) -> bool:
         """Whether a WAL is much longer than it ever has to be, as when another program reads the database for hours (F56)."""
-        sizes = (os.stat(f"{path}-wal").st_size for path in (self.paths.tasks_db, self.paths.runs_db))
-        return max(sizes) > JOURNAL_SIZE_LIMIT
+        wals = [f"{path}-wal" for path in (self.paths.tasks_db, self.paths.runs_db)]
+        return any(os.path.exists(wal) and os.path.getsize(wal) > JOURNAL_SIZE_LIMIT for wal in wals)
 
     def disk_is_full(self) -> bool:
         """Whether free space is below the reserve: then nothing starts and nothing is accepted (F49)."""

@@ -22,14 +22,13 @@ from typing import NamedTuple, Protocol
 import trio
 
 from polpod import crash
-from polpod.errors import AlreadyExists, DiskFull, Unavailable
+from polpod.errors import AlreadyExists, DiskFull, PerhapsDone, Unavailable
 from polpod.model.runs import Run
 from polpod.model.tasks import Spec, Task
 from polpod.rules import retry
 from polpod.rules.outcome import launch
 from polpod.rules.pick import pick
 from polpod.runner import contract
-from polpod.services import changes
 from polpod.services.health import Health
 from polpod.services.inbox import Inbox
 from polpod.services.insist import insist
@@ -37,7 +36,7 @@ from polpod.services.instance import Instance, now
 from polpod.services.rundir import prepare
 from polpod.services.watcher import Watcher
 from polpod.services.zygote import Forked, NotForked, ZygoteDied
-from polpod.store import queries
+from polpod.store import changes, queries
 from polpod.store.records import Tx
 from polpod.store.runs import NewRun, Place, RunTx
 from polpod.store.tables import Tasks
@@ -93,6 +92,11 @@ class Launcher:
         crash.point("launch.inserted")
         try:
             accepted = await tasks.write(lambda tx: _accept(self._instance, tx, rows), durable=False)
+        except PerhapsDone:  # then the collector finds the tasks in progress with runs that never started
+            await insist(self._instance.runs, lambda tx: _give_up(tx, rows), durable=False)
+            for run in rows:
+                self._inbox.look(run.id)
+            raise
         except (DiskFull, Unavailable):
             await self._withdraw(rows)
             raise
@@ -170,8 +174,7 @@ class Launcher:
         """Rows whose task was not walked: nobody will start them, and nothing is to be applied."""
 
         def body(tx: RunTx) -> Counter[str]:
-            for run in runs:
-                tx.never_started(run.id, "its task was not ready any more", contract.timestamp())
+            _give_up(tx, runs)
             return tx.mark_collected([run.id for run in runs], contract.timestamp())
 
         self._instance.ended += await insist(self._instance.runs, body, durable=False)
@@ -197,6 +200,11 @@ class Launcher:
     def _pause(self, reason: str, clock: float) -> None:
         self._instance.launcher_paused = reason
         self.probe_at = clock + PROBE_EVERY
+
+
+def _give_up(tx: RunTx, runs: list[Run]) -> None:
+    for run in runs:
+        tx.never_started(run.id, "its task was not ready any more", contract.timestamp())
 
 
 def _accept(instance: Instance, tx: Tx, runs: list[Run]) -> set[int]:

@@ -25,6 +25,7 @@ from msgspec import Struct
 
 from polpod.errors import CommitInDoubt, DiskFull, PolpodError, StoreError, Unavailable, Undecodable
 from polpod.model.events import Event
+from polpod.store.location import Location, open_sessions
 from polpod.store.migrate import Schema
 from polpod.store.session import Session
 
@@ -208,3 +209,14 @@ class GroupCommit(Generic[T]):
     def _fail(self, tickets: Sequence[Ticket[T, object]], error: PolpodError) -> None:
         for ticket in tickets:
             ticket.fail(error)
+
+
+def open_store(location: Location, kind: Kind[T]) -> GroupCommit[T]:
+    """Open the store for use without an event loop, made or migrated where needed.
+
+    Raises SchemaTooNew, StoreError, DiskFull, Unavailable.
+    """
+    sessions = open_sessions(location, kind.schema)
+    for reader in sessions.readers:
+        reader.close()
+    return GroupCommit(sessions.writer, kind)

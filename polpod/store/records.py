@@ -73,9 +73,11 @@ class Records(Generic[E, K]):
         query = Query(where, total_order(self._table, order_by), limit, offset)
         return self._tx.run(self._read, query)
 
-    def stored(self, *where: Where[E], order_by: tuple[Order[E], ...] = (), limit: int | None = None) -> Sequence[Row]:
+    def stored(
+        self, *where: Where[E], order_by: tuple[Order[E], ...] = (), limit: int | None = None, offset: int = 0
+    ) -> Sequence[Row]:
         """As `find`, the rows as they are stored, whether they decode or not."""
-        query = Query(where, total_order(self._table, order_by), limit)
+        query = Query(where, total_order(self._table, order_by), limit, offset)
         return self._tx.run(self._tx.rows.select_whole, self._table, query)
 
     def count(self, *where: Where[E]) -> int:

@@ -118,6 +118,10 @@ class RunTx:
     def live(self) -> list[Run]:
         return self._list(f"{_BY_LIVE} ORDER BY id")
 
+    def any_open(self) -> bool:
+        """Whether one lives, or waits for its collection."""
+        return bool(self.live() or self.uncollected())
+
     def uncollected(self) -> list[Run]:
         """Runs that ended and whose outcome is perhaps not applied yet."""
         return self._list(f"WHERE collected_at IS NULL AND {_ENDED} ORDER BY id")

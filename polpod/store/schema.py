@@ -1,13 +1,8 @@
-"""All tables of the task store, whatever part they are of.
-
-Rules:
-
-1. Each table is made by exactly one migration, and the migrations together lead to what these tables say.
-2. A table that others refer to stands before them.
-"""
+"""All tables of the task store, each after those that it refers to."""
 
 from __future__ import annotations
 
-from polpod.store import a2a, tables
+from polpod.store import a2a, polpo, tables
+from polpod.store.table import AnyTable
 
-TABLES = (*tables.TABLES, *a2a.TABLES)
+TABLES: tuple[AnyTable, ...] = (*tables.TABLES, *polpo.TABLES, *a2a.TABLES)

@@ -49,6 +49,7 @@ LAYERS: dict[str, set[str]] = {
     "polpod.contrib": {"polpod.contracts"},
     "polpod.runner": {"polpod.runner", "polpod.paths", "polpod.crash"},
     "polpod.config": {"polpod.durable", "polpod.model", "polpod.errors", "msgspec"},
+    "polpod.storage": {"polpod.config", "polpod.paths", "polpod.errors", "polpod.store"},
     "polpod.systemd": {"polpod.errors", "sdnotify"},
     "polpod.lock": {"polpod.paths", "polpod.errors"},
     "polpod.remedies": {"polpod.errors"},
@@ -59,6 +60,7 @@ LAYERS: dict[str, set[str]] = {
             "polpod.errors",
             "polpod.lock",
             "polpod.remedies",
+            "polpod.storage",
             "polpod.runner.directory",
             "polpod.runner.contract",
             "msgspec",
@@ -69,6 +71,7 @@ LAYERS: dict[str, set[str]] = {
         *(
             "polpod.remedies",
             "polpod.filesystem",
+            "polpod.storage",
             "polpod.wire",
             "polpod.runner.directory",
             "polpod.runner.containment",

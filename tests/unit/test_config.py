@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from polpod.config import DEFAULT_TEXT, Config, Retention, Settings, load, parse
+from polpod.config import DEFAULT_TEXT, Config, Retention, Settings, load, parse, without_password
 from polpod.errors import StartError
 from polpod.model.agents import Agent, Queue
 
@@ -117,3 +117,17 @@ def test_what_is_no_configuration_is_refused(text: bytes) -> None:
 def test_a_file_that_cannot_be_read_is_no_empty_one(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="Is a directory"):
         load(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://me:s3:cret@h/db", "postgresql://me:***@h/db"),
+        ("postgresql://h/db?password=x&sslmode=require", "postgresql://h/db?password=***&sslmode=require"),
+        ("host=h password=abc user=me", "host=h password=*** user=me"),
+        (r"host=h password='a \' b' user=me", "host=h password=*** user=me"),
+        ("postgresql:///db", "postgresql:///db"),
+    ],
+)
+def test_the_address_of_a_database_is_shown_without_its_password(url: str, shown: str) -> None:
+    assert without_password(url) == shown

@@ -49,8 +49,11 @@ UNSOUND: list[tuple[str, Callable[[], object]]] = [
     ("beyond", lambda: DataPart(data={"a": [float("-inf")]})),
     ("beyond", lambda: DataPart(data={"a": MOST + 1})),
     ("deep", lambda: DataPart(data=nested(DEEPEST + 1))),
-    ("zone", lambda: TaskStatus(state=TaskState.WORKING, timestamp=datetime(2026, 1, 1))),  # noqa: DTZ001
-    ("range", lambda: TaskStatus(state=TaskState.WORKING, timestamp=datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1))))),
+    ("timezone", lambda: TaskStatus(state=TaskState.WORKING, timestamp=datetime(2026, 1, 1))),  # noqa: DTZ001
+    ("timestamp", lambda: TaskStatus(state=TaskState.WORKING, timestamp=datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1))))),
+    ("length >= 1", lambda: A2ATask(id="", status=status(TaskState.WORKING))),
+    ("length <= 500", lambda: SendParams(id="x" * 501, message=message("hi"))),
+    (">= 1", lambda: Once(client="c", number=0)),
     ("either bytes or a uri", lambda: FileContent(name="a")),
     ("either bytes or a uri", lambda: FileContent(bytes="aGk=", uri="file:///a")),
     ("either bytes or a uri", lambda: FileContent(bytes="", uri="")),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from polpod.model.a2a import CallerId, Changes, KeptTask, Once, SendParams, StoredTask, TaskState
+from polpod.model.a2a import Changes, KeptTask, Once, SendParams, StoredTask, TaskState
 from polpod.services import a2a, views
 from polpod.services.instance import now
 from polpod.services.rpc.method import Call, Method, Right
@@ -17,7 +17,7 @@ from polpod.store.records import Tx
 class Upsert(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     params: SendParams
     is_streaming: bool = False
-    caller_id: CallerId | None = None
+    caller_id: str | None = None
     once: Once | None = None
 
 

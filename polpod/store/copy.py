@@ -1,0 +1,145 @@
+"""Everything of one store into another, of whatever backend (`polpoctl store copy`).
+
+Rules:
+
+1. Both are walked in the order of their keys, side by side; what differs is written, what the target has beyond the
+   source goes.  So a copy that was cut off is finished by the next one, and a last walk that finds no difference is the
+   proof, row by row.
+2. A target is marked while it is not whole, and no daemon starts on it.  One that has something and no mark is somebody's.
+3. A record that does not decode is refused with its name: a copy is no place to lose it, or to carry it on.
+
+Nobody else may write to either meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Protocol, TypeVar
+
+from polpod.errors import Conflict, StoreError
+from polpod.store.group import GroupCommit
+from polpod.store.records import Tx
+from polpod.store.schema import TABLES
+from polpod.store.table import AnyTable, Cmp, Row, Scalar
+from polpod.store.tables import Setting, Settings
+
+PAGE = 1000
+
+X = TypeVar("X")
+
+Store = GroupCommit[Tx]
+Key = tuple[Scalar, ...]
+
+_MARK = "copy.unfinished"
+
+
+class Readable(Protocol):
+    """A source: a store, or `Within` an open transaction of one."""
+
+    def write(self, body: Callable[[Tx], X]) -> X: ...
+
+
+class Within:
+    """A store as one of its transactions sees it."""
+
+    def __init__(self, tx: Tx) -> None:
+        self._tx = tx
+
+    def write(self, body: Callable[[Tx], X]) -> X:
+        return body(self._tx)
+
+
+def unfinished(tx: Tx) -> str | None:
+    """Whence this store is being copied, if it is not whole yet."""
+    mark = tx[Settings].get(_MARK)
+    return None if mark is None else mark.value
+
+
+def copy(source: Readable, of: str, target: Store, told: Callable[[str, int], None]) -> dict[str, int]:
+    """Make the target hold what the source does; the number of rows by table.  `of` names the source;
+    `told` hears of each table that is done.
+
+    Raises Conflict: the target is somebody's; StoreError: a record does not decode, or the source changed meanwhile.
+    """
+    target.write(lambda tx: _mark(tx, of))
+    for table in reversed(TABLES):
+        for batch in _batches(key for key, row in _differences(table, source, target) if row is None):
+            target.write(lambda tx: _delete(tx, table, batch))
+    for table in TABLES:
+        for batch in _batches(row for _, row in _differences(table, source, target) if row is not None):
+            target.write(lambda tx: _save(tx, table, batch))
+        told(table.name, target.write(lambda tx: tx[table].count()))
+    for table in TABLES:
+        if (difference := next(_differences(table, source, target), None)) is not None:
+            raise StoreError(f"{table.name} {difference[0]} differs after the copy: did somebody write to it?")
+    target.write(lambda tx: tx[Settings].delete(_MARK))
+    return {table.name: target.write(lambda tx: tx[table].count()) for table in TABLES}
+
+
+def _mark(tx: Tx, of: str) -> None:
+    if tx[Settings].get(_MARK) is None:
+        for table in TABLES:
+            if number := tx[table].count():
+                raise Conflict(
+                    f"{number} {table.name} are there already: it takes an empty store, or one copied before"
+                )
+    tx[Settings].save(Setting(_MARK, of))
+
+
+def _save(tx: Tx, table: AnyTable, rows: Sequence[Row]) -> None:
+    for row in rows:
+        tx.run(tx.rows.insert, table, row, replace=True)
+
+
+def _delete(tx: Tx, table: AnyTable, keys: Sequence[Key]) -> None:
+    for key in keys:
+        tx[table].delete(key)
+
+
+def _batches(items: Iterator[Any]) -> Iterator[list[Any]]:
+    while batch := list(islice(items, PAGE)):
+        yield batch
+
+
+def _differences(table: AnyTable, source: Readable, target: Store) -> Iterator[tuple[Key, Row | None]]:
+    """What the target has to get (None: to lose), in the order of the keys; its mark aside."""
+    mine, theirs = _rows(table, source, as_stored=False), _rows(table, target, as_stored=True)
+    wanted, there = next(mine, None), next(theirs, None)
+    while wanted is not None or there is not None:
+        if there is None or (wanted is not None and table.key_of(wanted) < table.key_of(there)):
+            assert wanted is not None
+            yield table.key_of(wanted), wanted
+            wanted = next(mine, None)
+        elif wanted is None or table.key_of(there) < table.key_of(wanted):
+            if not (table is Settings and table.key_of(there) == (_MARK,)):
+                yield table.key_of(there), None
+            there = next(theirs, None)
+        else:
+            if wanted != there:
+                yield table.key_of(wanted), wanted
+            wanted, there = next(mine, None), next(theirs, None)
+
+
+def _rows(table: AnyTable, store: Readable, *, as_stored: bool) -> Iterator[Row]:
+    """All rows by key, a page a transaction; else than `as_stored`, with their columns as they have to be."""
+    first = table.key[0]
+    order = tuple(column.asc() for column in table.key)
+    where: tuple[Cmp[Any], ...] = ()
+    last: Scalar = None
+    skip = 0
+    while True:
+        page = store.write(lambda tx: tx[table].stored(*where, order_by=order, limit=PAGE, offset=skip))
+        yield from page if as_stored else (_true(table, row) for row in page)
+        if len(page) < PAGE:
+            return
+        value = page[-1].columns[first.name]
+        of_value = sum(row.columns[first.name] == value for row in page)
+        skip = of_value + (skip if value == last else 0)
+        last, where = value, (Cmp(first.name, ">=", value),)
+
+
+def _true(table: AnyTable, row: Row) -> Row:
+    if (problem := table.problem(row.doc)) is not None:
+        raise StoreError(f"{table.noun} {table.key_of(row)} does not decode: {problem}")
+    return table.row(table.entity_of(row.doc))
