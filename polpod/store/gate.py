@@ -7,7 +7,8 @@ Rules:
    and hands the lead to the first that still waits.  The lead is never given up otherwise.
 3. A body that was not taken yet is withdrawn when its caller is cancelled; one that was taken finishes first.
 4. Subscribers hear of a commit before its writers are answered, in the thread of the event loop.
-5. After a commit in doubt nobody is answered any more: `broken` says so, and the process has to stop and recover.
+5. After a commit in doubt nobody is answered any more: `broken` says so, and the process has to stop and recover.  Where
+   the kind of store says so, CommitInDoubt is the answer: to whom a library is, it is not for us to stop.
 6. What its writer does can be seen without asking it, for the watchdog: `waited_for`, `rounds` and `thread`.
 7. A body that meets records that do not decode is carried out again once they are set aside, by a body of its own: one
    bad row costs nobody an answer (F10).
@@ -180,7 +181,9 @@ class Gate(Generic[T]):
             raise
         if self._leader is mine:
             await self._lead()
-        if self.broken.is_set():
+        if (doubt := self.broken.error) is not None:
+            if self._kind.doubt_is_told:
+                raise doubt
             await anyio.sleep_forever()
         return ticket.answer()
 
