@@ -7,6 +7,7 @@ from typing import assert_never
 from msgspec import Struct
 
 from polpod.store import memory, sqlite_session
+from polpod.store.files import opening
 from polpod.store.migrate import Schema
 from polpod.store.session import Sessions
 
@@ -44,7 +45,7 @@ def open_sessions(location: Location, schema: Schema) -> Sessions:
         case Memory():
             return memory.open_sessions(schema)
         case Files(path):
-            raise NotImplementedError
+            return opening.open_sessions(path, schema)
         case Postgres(url):
             raise NotImplementedError
         case _:
