@@ -11,10 +11,11 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from polpod.model.changes import Change
 from polpod.model.runs import Reason, Run, RunStatus
 from polpod.model.tasks import Task, TaskResult, TaskStatus
 from polpod.rules import retry
-from polpod.rules.tasks import Change, event, requeue, walk
+from polpod.rules.tasks import event, requeue, walk
 
 Meaning = Callable[[Task, Run, datetime, float], Change]
 

@@ -21,7 +21,6 @@ from polpod.rules.judge import Facts, Life, Verdict, judge
 from polpod.rules.outcome import no_row
 from polpod.rules.tasks import walk
 from polpod.runner import directory
-from polpod.services import changes
 from polpod.services.collector import BATCH, Collector
 from polpod.services.facts import facts_of, runner_pidfd
 from polpod.services.health import Health
@@ -30,7 +29,7 @@ from polpod.services.insist import insist, insist_read
 from polpod.services.instance import Instance, now
 from polpod.services.killer import Killer
 from polpod.services.watcher import Watcher
-from polpod.store import quarantine, queries
+from polpod.store import changes, quarantine, queries
 from polpod.store.records import Tx
 from polpod.store.runs import RunTx
 from polpod.store.tables import Queues, Tasks

@@ -13,11 +13,10 @@ from polpod.model.tasks import Spec, Task, changed
 from polpod.rules import retry
 from polpod.rules.outcome import inexecutable
 from polpod.rules.pick import free_in_queue, pick
-from polpod.services import changes
 from polpod.services.insist import insist, insist_read
 from polpod.services.instance import Instance, now
 from polpod.services.launcher import Launcher
-from polpod.store import queries
+from polpod.store import changes, queries
 from polpod.store.records import Tx
 from polpod.store.tables import Specs, Tasks
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from polpod.store import tables
+from polpod.store import polpo, tables
 from polpod.store.table import AnyTable
 
-TABLES: tuple[AnyTable, ...] = (*tables.TABLES,)
+TABLES: tuple[AnyTable, ...] = (*tables.TABLES, *polpo.TABLES)

@@ -65,6 +65,7 @@ LAYERS: dict[str, set[str]] = {
         *(
             "polpod.remedies",
             "polpod.filesystem",
+            "polpod.storage",
             "polpod.wire",
             "polpod.runner.directory",
             "polpod.runner.containment",

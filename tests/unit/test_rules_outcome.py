@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kit.samples import BOOT, LATER, NOW, a_run, a_task
 
+from polpod.model.changes import Change
 from polpod.model.runs import Reason, Run, RunStatus
 from polpod.model.tasks import OCCUPYING, Backoff, Task, TaskStatus
 from polpod.rules.outcome import MEANING, inexecutable, launch, no_row, outcome
 from polpod.rules.retry import LAUNCH_FAILURES_UNTIL_PARKED
-from polpod.rules.tasks import Change
 from polpod.runner import contract
 
 S = TaskStatus

@@ -21,9 +21,10 @@ from polpod.services.instance import Instance, now
 from polpod.services.operations import Done, Operation
 from polpod.services.rpc.method import Call, Caller, Method, Right
 from polpod.services.rpc.refusal import invalid, refusal
-from polpod.services.selection import absent, require, select, statuses
+from polpod.services.selection import select, statuses
 from polpod.services.submission import Submitted, enterable, specify, store
 from polpod.store import queries
+from polpod.store.changes import absent, require
 from polpod.store.records import Tx
 
 RECENT = timedelta(hours=1)
