@@ -15,7 +15,7 @@ from msgspec import Struct
 from polpod.store import sql
 from polpod.store.databases import TASKS
 from polpod.store.group import GroupCommit, Kind, open_store
-from polpod.store.location import Memory
+from polpod.store.location import Files, Memory
 from polpod.store.migrate import Schema
 from polpod.store.records import Tx
 from polpod.store.sqlite import open_writer
@@ -35,7 +35,7 @@ Maker = Callable[[Path, Sequence[AnyTable]], Store]
 
 def _kind(tables: Sequence[AnyTable]) -> Kind[Tx]:
     script = "".join(f"{statement};\n" for table in tables for statement in sql.create(table))
-    return Kind(Schema("test store", (script,)), TASKS.begin, TASKS.end)
+    return Kind(Schema("test store", (script,), tuple(tables)), TASKS.begin, TASKS.end)
 
 
 def make_sqlite(directory: Path, tables: Sequence[AnyTable]) -> Store:
@@ -47,7 +47,11 @@ def make_memory(directory: Path, tables: Sequence[AnyTable]) -> Store:
     return open_store(Memory(), _kind(tables))
 
 
-LASTING: dict[str, Maker] = {"sqlite": make_sqlite}
+def make_files(directory: Path, tables: Sequence[AnyTable]) -> Store:
+    return open_store(Files(str(directory)), _kind(tables))
+
+
+LASTING: dict[str, Maker] = {"sqlite": make_sqlite, "file": make_files}
 MAKERS: dict[str, Maker] = {**LASTING, "memory": make_memory}
 
 

@@ -32,7 +32,7 @@ from polpod.store.files.load import Bad, dangling, load
 from polpod.store.files.redo import NO_SPACE, Redo
 from polpod.store.files.replay import replay
 from polpod.store.files.session import FilesSession
-from polpod.store.files.tree import Tree, replace
+from polpod.store.files.tree import Tree, remove, replace
 from polpod.store.memory import open_memory
 from polpod.store.migrate import Schema
 from polpod.store.records import Tx
@@ -152,40 +152,55 @@ def _set_aside(
     files = {(one.table, one.file) for one in bad}
     for table, name in files:
         _beside(os.path.join(path, table.name, name), os.path.join(damaged, table.name, name))
+    _sync_names(damaged, path)
     session.begin(durable=True)
     tx = Tx(session.rows)
     for one in bad:
         put = quarantine.move if one.known else quarantine.keep_nameless
         kept = put(tx, one.table, one.row, one.problem)
-        log.error("%s: %s/%s: %s; it is kept in %s as %s", path, one.table.name, one.file, one.problem, damaged, kept)
+        _tell(path, f"{one.table.name}/{one.file}", f"{one.problem}; it is {kept.subject} in the quarantine", damaged)
     if not believed:
-        body = {"problem": "a commit in it is damaged; those from there on are not in the store", "kept": damaged}
+        body = {"problem": "a commit in it is damaged, and those from there on are not in the store", "kept": damaged}
         tx.append(Events, Event(at=datetime.now(UTC), kind="store:quarantined", subject=f"store/{REDO}", body=body))
-        log.error("%s: %s: %s; it is kept in %s", path, REDO, body["problem"], damaged)
+        _tell(path, REDO, body["problem"], damaged)
     tx.close()
+    nameless = []
     for table, name in files:
-        place = place_named(table, name)
-        if place is None:
-            os.unlink(os.path.join(path, table.name, name))
+        if (place := place_named(table, name)) is None:
+            nameless.append(os.path.join(path, table.name, name))
         elif is_journal(table):
             tree.note_whole(place)
     session.commit()
+    for file in nameless:
+        remove(file)
+
+
+def _tell(path: str, name: str, what: str, damaged: str) -> None:
+    log.error("%s: %s: %s; the file is kept in %s", path, name, what, damaged)
 
 
 def _beside(path: str, kept: str) -> None:
-    """Have what is at `path` at `kept`, too; where one file cannot have two names, only there."""
+    """Have what is at `path` at `kept`, too; what cannot have two names, only there."""
     os.makedirs(os.path.dirname(kept), mode=0o700, exist_ok=True)
     try:
         os.link(path, kept, follow_symlinks=False)
     except OSError:
         os.rename(path, kept)
-    sync(os.path.dirname(kept))
 
 
 def _aside(path: str, kept: str) -> None:
     os.makedirs(os.path.dirname(kept), mode=0o700, exist_ok=True)
     os.rename(path, kept)
-    sync(os.path.dirname(kept))
+    _sync_names(os.path.dirname(kept), os.path.dirname(path))
+
+
+def _sync_names(directory: str, top: str) -> None:
+    """Wait until all names below `directory`, and it itself below `top`, are on disk."""
+    for parent, _, _ in os.walk(directory):
+        sync(parent)
+    while directory != top:
+        directory = os.path.dirname(directory)
+        sync(directory)
 
 
 @contextmanager

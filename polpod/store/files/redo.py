@@ -54,7 +54,7 @@ def read(path: str) -> Log:
             *lines, _ = file.read().split(b"\n")
     except FileNotFoundError:
         lines = []
-    commits = []
+    commits: list[tuple[Change, ...]] = []
     for line in lines:
         if line[:_SUM] != _sum(line[_SUM:]):
             return Log(tuple(commits), damaged=True)
