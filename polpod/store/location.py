@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from polpod.errors import StoreError
 from polpod.store import memory, sqlite_session
+from polpod.store.files import opening
 from polpod.store.migrate import Schema
 from polpod.store.session import Sessions
 
@@ -45,7 +46,7 @@ def open_sessions(location: Location, schema: Schema) -> Sessions:
         case Memory():
             return memory.open_sessions(schema)
         case Files(path):
-            raise NotImplementedError
+            return opening.open_sessions(path, schema)
         case Postgres(url):
             try:
                 from polpod.store import postgres_session  # psycopg takes 50 ms, and may not be there

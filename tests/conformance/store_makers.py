@@ -16,7 +16,7 @@ from msgspec import Struct
 from polpod.store import sql
 from polpod.store.databases import TASKS
 from polpod.store.group import GroupCommit, Kind, open_store
-from polpod.store.location import Memory, Postgres
+from polpod.store.location import Files, Memory, Postgres
 from polpod.store.migrate import Schema
 from polpod.store.records import Tx
 from polpod.store.sqlite import open_writer
@@ -35,8 +35,8 @@ Maker = Callable[[Path, Sequence[AnyTable]], Store]
 
 
 def _kind(tables: Sequence[AnyTable]) -> Kind[Tx]:
-    script = "".join(f"{statement};\n" for table in tables for statement in sql.create(table))
-    return Kind(Schema("test store", (script,)), TASKS.begin, TASKS.end)
+    scripts = ["".join(f"{s};\n" for table in tables for s in sql.create(table, d)) for d in (sql.SQLITE, sql.POSTGRES)]
+    return Kind(Schema("test store", (scripts[0],), (scripts[1],), tuple(tables)), TASKS.begin, TASKS.end)
 
 
 def make_sqlite(directory: Path, tables: Sequence[AnyTable]) -> Store:
@@ -55,8 +55,8 @@ _databases: dict[tuple[str, Path], str] = {}
 def make_postgres(directory: Path, tables: Sequence[AnyTable]) -> Store:
     """A database for each directory."""
     pg = server()
-    script = "".join(f"{statement};\n" for table in tables for statement in sql.create(table, sql.POSTGRES))
-    kind = Kind(Schema("test store", (), (script,)), TASKS.begin, TASKS.end)
+    kind = _kind(tables)
+    (script,) = kind.schema.for_postgres
     if script not in _templates:
         _templates[script] = pg.fresh(keep=True)
         open_store(Postgres(pg.url(_templates[script])), kind).close()
@@ -75,7 +75,11 @@ def _left_over(pg: Server, script: str, tables: Sequence[AnyTable]) -> str | Non
     return name
 
 
-LASTING: dict[str, Maker] = {"sqlite": make_sqlite, "postgres": make_postgres}
+def make_files(directory: Path, tables: Sequence[AnyTable]) -> Store:
+    return open_store(Files(str(directory)), _kind(tables))
+
+
+LASTING: dict[str, Maker] = {"sqlite": make_sqlite, "file": make_files, "postgres": make_postgres}
 MAKERS: dict[str, Maker] = {**LASTING, "memory": make_memory}
 
 
