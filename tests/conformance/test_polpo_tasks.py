@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from kit.entities import values
 from msgspec import UNSET, inspect, structs
 from polpo_stores import Polpo, polpo, polpo_maker
 from store_makers import Maker
-from test_store_conformance import values
 
 from polpod.errors import Conflict, InvalidRequest, InvalidTransition, NotFound, TooLarge
 from polpod.model.polpo.state import AgentActivity, AgentProcess, PolpoState, Team
