@@ -54,9 +54,6 @@ LAYERS: dict[str, set[str]] = {
     "polpod.runner": {"polpod.runner", "polpod.paths", "polpod.crash"},
     "polpod.config": {"polpod.durable", "polpod.model", "polpod.errors", "msgspec"},
     "polpod.storage": {"polpod.config", "polpod.paths", "polpod.errors", "polpod.store"},
-    "polpod.contracts": {
-        *("polpod.contracts", "polpod.store", "polpod.model", "polpod.rules", "polpod.errors", "msgspec"),
-    },
     "polpod.taskstore": {
         *("polpod.contracts", "polpod.store", "polpod.config", "polpod.storage", "polpod.paths", "polpod.lock"),
         *("polpod.errors", "anyio"),

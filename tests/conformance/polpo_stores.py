@@ -1,4 +1,4 @@
-"""The stores of polpod/taskstore.py on every backend that there is: `polpo` is a fixture for the modules that import it."""
+"""The stores of polpod/taskstore.py on every backend that there is: fixtures for the modules that import them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from store_makers import MAKERS, Maker, Store
+from store_makers import LASTING, MAKERS, Maker, Store
 
 from polpod.model.events import Event
 from polpod.store.records import Tx
@@ -49,13 +49,14 @@ class Polpo(Stores):
         return [event.kind for event in self.events(after)]
 
 
+@pytest.fixture(params=LASTING)
+def lasting(request: pytest.FixtureRequest) -> Maker:
+    """Of a store that outlives those who open it."""
+    return LASTING[request.param]
+
+
 @pytest.fixture(params=MAKERS)
-def polpo_maker(request: pytest.FixtureRequest) -> Maker:
-    return MAKERS[request.param]
-
-
-@pytest.fixture
-def polpo(polpo_maker: Maker, tmp_path: Path) -> Iterator[Polpo]:
-    stores = Polpo(polpo_maker(tmp_path, TABLES))
+def polpo(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Polpo]:
+    stores = Polpo(MAKERS[request.param](tmp_path, TABLES))
     yield stores
     stores.close()

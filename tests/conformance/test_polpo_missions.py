@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from msgspec import UNSET, structs
-from polpo_stores import Polpo, polpo, polpo_maker
+from polpo_stores import Polpo, polpo
 
 from polpod.errors import Conflict, InvalidRequest, NotFound
 from polpod.model.polpo.missions import (
@@ -22,7 +22,7 @@ from polpod.model.polpo.missions import (
 )
 from polpod.store.polpo import Missions
 
-__all__ = ("polpo", "polpo_maker")
+__all__ = ("polpo",)
 
 WHEN = datetime(2030, 1, 1, tzinfo=UTC)
 DATA = '{"tasks": [{"title": "a"}]}'

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from msgspec import structs
-from polpo_stores import Polpo, polpo, polpo_maker
+from polpo_stores import Polpo, lasting, polpo
 from store_makers import Maker
 
 from polpod.errors import Conflict, InvalidRequest
@@ -18,7 +18,7 @@ from polpod.store.polpo import LogEntries
 from polpod.store.schema import TABLES
 from polpod.taskstore import LogStore
 
-__all__ = ("polpo", "polpo_maker")
+__all__ = ("lasting", "polpo")
 
 WHEN = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -202,15 +202,15 @@ def test_a_text_is_replaced_where_it_is_there_once(polpo: Polpo, agent: str | No
     assert polpo.memory.get(agent) == " B c c"
 
 
-def test_memories_are_kept_apart_and_for_another_that_opens_them(polpo_maker: Maker, tmp_path: Path) -> None:
+def test_memories_are_kept_apart_and_for_another_that_opens_them(lasting: Maker, tmp_path: Path) -> None:
     """Polpo 70, 71, 72."""
-    stores = Polpo(polpo_maker(tmp_path, TABLES))
+    stores = Polpo(lasting(tmp_path, TABLES))
     assert stores.memory.list_scopes() == []
     stores.memory.save("ours")
     stores.memory.save("mine", "b")
     stores.memory.append("yours", "a")
     stores.close()
-    again = Polpo(polpo_maker(tmp_path, TABLES))
+    again = Polpo(lasting(tmp_path, TABLES))
     found = again.memory.get(), again.memory.get("b"), again.memory.exists("c"), again.memory.list_scopes()
     again.close()
     assert found == ("ours", "mine", False, ["a", "b"])

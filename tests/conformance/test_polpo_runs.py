@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from msgspec import structs
-from polpo_stores import Polpo, polpo, polpo_maker
+from polpo_stores import Polpo, lasting, polpo
 from store_makers import Maker
 
 from polpod.errors import InvalidRequest
@@ -16,7 +16,7 @@ from polpod.model.polpo.runs import RecordedStatus, RunRecord, RunResult
 from polpod.model.polpo.state import AgentActivity
 from polpod.store.schema import TABLES
 
-__all__ = ("polpo", "polpo_maker")
+__all__ = ("lasting", "polpo")
 
 WHEN = datetime(2030, 1, 1, tzinfo=UTC)
 DONE = RunResult(exit_code=0, stdout="out", stderr="", duration=1.5, assessment={"passed": True})
@@ -134,12 +134,12 @@ def test_a_deleted_run_is_gone(polpo: Polpo) -> None:
     assert (polpo.runs.get_run("r1"), polpo.runs.get_run_by_task_id("7")) == (None, None)
 
 
-def test_recorded_runs_are_there_for_another_that_opens_the_store(polpo_maker: Maker, tmp_path: Path) -> None:
+def test_recorded_runs_are_there_for_another_that_opens_the_store(lasting: Maker, tmp_path: Path) -> None:
     """Polpo 44."""
-    stores = Polpo(polpo_maker(tmp_path, TABLES))
+    stores = Polpo(lasting(tmp_path, TABLES))
     run = stores.runs.upsert_run(RUN)
     stores.close()
-    again = Polpo(polpo_maker(tmp_path, TABLES))
+    again = Polpo(lasting(tmp_path, TABLES))
     kept = again.runs.get_active_runs()
     again.close()
     assert kept == [run]

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 from msgspec import structs
-from polpo_stores import Polpo, polpo, polpo_maker
+from polpo_stores import Polpo, polpo
 
 from polpod.errors import InvalidRequest, NotFound
 from polpod.model.polpo.sessions import Session, ToolCall
 from polpod.store.polpo import ChatMessages, ChatSessions
 
-__all__ = ("polpo", "polpo_maker")
+__all__ = ("polpo",)
 
 CALL = ToolCall(id="c1", name="bash", arguments={"command": ["ls"]}, result="ok", state="completed")
 

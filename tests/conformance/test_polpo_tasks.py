@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kit.entities import values
 from msgspec import UNSET, inspect, structs
-from polpo_stores import Polpo, polpo, polpo_maker
+from polpo_stores import Polpo, lasting, polpo
 from store_makers import Maker
 
 from polpod.errors import Conflict, InvalidRequest, InvalidTransition, NotFound, TooLarge
@@ -22,7 +22,7 @@ from polpod.rules.tasks import EDGES
 from polpod.store.schema import TABLES
 from polpod.store.tables import Dependencies, Tasks
 
-__all__ = ("polpo", "polpo_maker")
+__all__ = ("lasting", "polpo")
 
 S = TaskStatus
 LATER = datetime(2030, 1, 1, tzinfo=UTC)
@@ -143,14 +143,14 @@ def test_what_is_wrong_with_a_new_task_is_named(polpo: Polpo, fields: dict[str, 
     assert polpo.events() == []
 
 
-def test_what_is_stored_is_there_for_another_that_opens_it(polpo_maker: Maker, tmp_path: Path) -> None:
+def test_what_is_stored_is_there_for_another_that_opens_it(lasting: Maker, tmp_path: Path) -> None:
     """Polpo 12, 26: at once, and after closing; what was never used is empty."""
-    stores = Polpo(polpo_maker(tmp_path, TABLES))
+    stores = Polpo(lasting(tmp_path, TABLES))
     assert stores.tasks.get_state() == PolpoState()
     task = add(stores)
     stores.tasks.set_state(project="kernel")
     stores.close()
-    again = Polpo(polpo_maker(tmp_path, TABLES))
+    again = Polpo(lasting(tmp_path, TABLES))
     kept = again.tasks.get_state()
     again.close()
     assert kept == PolpoState(project="kernel", tasks=(task,))
