@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from itertools import islice
 
-from polpod.errors import InvalidRequest, NotFound
+from polpod.errors import InvalidRequest
 from polpod.model.submissions import Selector
 from polpod.model.tasks import Task, TaskStatus
-from polpod.store import quarantine, queries
+from polpod.store import queries
 from polpod.store.records import Tx
 from polpod.store.tables import OWNER, Tasks
 
@@ -56,26 +56,6 @@ def _matches(task: Task, selector: Selector, named: tuple[TaskStatus, ...] | Non
         and (named is None or task.status in named)
         and (selector.labels or {}).items() <= task.labels.items()
     )
-
-
-def require(tx: Tx, task_id: str) -> Task:
-    """The task, one of polpod's own.  Raises NotFound."""
-    task = queries.own(tx, task_id)
-    if task is None:
-        raise absent(tx, task_id)
-    return task
-
-
-def absent(tx: Tx, *task_ids: str) -> NotFound:
-    """Why there are no tasks of these ids: nobody made them, or their rows were set aside (F10)."""
-    kept = {i: row for i in task_ids if (row := quarantine.of_task(tx, i)) is not None}
-    why = [
-        f"task {i} is quarantined: its record cannot be read ({row.problem}); it is kept in the table quarantine"
-        for i, row in kept.items()
-    ]
-    if unknown := ", ".join(i for i in task_ids if i not in kept):
-        why.insert(0, f"there is no task {unknown}")
-    return NotFound("; ".join(why))
 
 
 def _named(tx: Tx, ids: tuple[str, ...], missing: list[str]) -> list[Task]:

@@ -6,7 +6,7 @@ from typing import assert_never
 
 from msgspec import Struct
 
-from polpod.store import sqlite_session
+from polpod.store import memory, sqlite_session
 from polpod.store.migrate import Schema
 from polpod.store.session import Sessions
 
@@ -42,7 +42,7 @@ def open_sessions(location: Location, schema: Schema) -> Sessions:
         case Sqlite(path):
             return sqlite_session.open_sessions(path, schema)
         case Memory():
-            raise NotImplementedError
+            return memory.open_sessions(schema)
         case Files(path):
             raise NotImplementedError
         case Postgres(url):

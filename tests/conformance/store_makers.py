@@ -14,7 +14,8 @@ from msgspec import Struct
 
 from polpod.store import sql
 from polpod.store.databases import TASKS
-from polpod.store.group import GroupCommit, Kind
+from polpod.store.group import GroupCommit, Kind, open_store
+from polpod.store.location import Memory
 from polpod.store.migrate import Schema
 from polpod.store.records import Tx
 from polpod.store.sqlite import open_writer
@@ -32,13 +33,22 @@ class Store(Protocol):
 Maker = Callable[[Path, Sequence[AnyTable]], Store]
 
 
-def make_sqlite(directory: Path, tables: Sequence[AnyTable]) -> Store:
+def _kind(tables: Sequence[AnyTable]) -> Kind[Tx]:
     script = "".join(f"{statement};\n" for table in tables for statement in sql.create(table))
-    kind = Kind(Schema("test store", (script,)), TASKS.begin, TASKS.end)
+    return Kind(Schema("test store", (script,)), TASKS.begin, TASKS.end)
+
+
+def make_sqlite(directory: Path, tables: Sequence[AnyTable]) -> Store:
+    kind = _kind(tables)
     return GroupCommit(SqliteWriter(open_writer(str(directory / "state.db"), kind.schema)), kind)
 
 
-MAKERS: dict[str, Maker] = {"sqlite": make_sqlite}
+def make_memory(directory: Path, tables: Sequence[AnyTable]) -> Store:
+    return open_store(Memory(), _kind(tables))
+
+
+LASTING: dict[str, Maker] = {"sqlite": make_sqlite}
+MAKERS: dict[str, Maker] = {**LASTING, "memory": make_memory}
 
 
 class Person(Struct, frozen=True):

@@ -17,14 +17,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from kit.entities import entities, text
-from store_makers import MAKERS, SUITE, Badge, Badges, Maker, People, Person, Pet, Pets, Store
+from store_makers import LASTING, MAKERS, SUITE, Badge, Badges, Maker, People, Person, Pet, Pets, Store
 
 from polpod.errors import AlreadyExists, BrokenReference, Conflict, StoreError
 from polpod.model.events import Event
 from polpod.model.organisation.people import HumanRole, User
 from polpod.model.organisation.workflows import WorkflowDefinition, WorkflowNode, WorkflowNodeType
+from polpod.model.polpo.logs import LogSession
+from polpod.model.polpo.sessions import Session
 from polpod.model.tasks import Task, TaskStatus
 from polpod.store.organisation import Users, WorkflowDefinitions
+from polpod.store.polpo import ChatSessions, LogSessions
 from polpod.store.records import Tx
 from polpod.store.schema import TABLES
 from polpod.store.table import AnyOf, AnyTable, Where
@@ -85,6 +88,8 @@ SOMEBODY: dict[AnyTable, Callable[[str], Any]] = {
         id=named, username="u", password_hash="", role=HumanRole.CEO, created_at=NOW, updated_at=NOW
     ),
     WorkflowDefinitions: lambda named: WorkflowDefinition(id=named, name="w", created_by="u", nodes=START_AND_END),
+    ChatSessions: lambda named: Session(id=named, created_at=NOW, updated_at=NOW, touched=0),
+    LogSessions: lambda named: LogSession(session_id=named, started_at=NOW, seq=0),
 }
 """The least row that a reference can name."""
 
@@ -386,6 +391,7 @@ def test_instants_of_any_zone_compare_as_instants(store: Store) -> None:
         store.write(lambda tx: tx[People].add(Person("bob", born=datetime(2026, 1, 1))))  # noqa: DTZ001 - refused
 
 
+@pytest.mark.parametrize("maker", LASTING.values(), ids=LASTING)
 def test_what_was_written_is_there_after_opening_again(maker: Maker, tmp_path: Path) -> None:
     store = maker(tmp_path, ALL)
     task = Task(id="1", seq=1, status=TaskStatus.REVIEW, created_at=NOW, updated_at=NOW)
