@@ -52,7 +52,7 @@ LAYERS: dict[str, set[str]] = {
     "polpod.store.runs": {"polpod.store", "polpod.model", "polpod.errors", "polpod.runner.contract", "msgspec"},
     "polpod.contracts.elkar": {
         *("polpod.contracts.elkar", "polpod.rules", "polpod.model", "polpod.wire", "polpod.paths", "polpod.errors"),
-        *("anyio", "msgspec", "elkar"),
+        *("anyio", "msgspec", "elkar", "pydantic"),
     },
     "polpod.contrib": {"polpod.contracts"},
     "polpod.runner": {"polpod.runner", "polpod.paths", "polpod.crash"},
