@@ -64,7 +64,7 @@ def _mend_segment(place: Place, path: str, documents: Documents) -> None:
     entries += ((int(str(seq)), doc.encode()) for (seq,), doc in documents.items() if doc is not None)
     entries.sort(key=lambda entry: entry[0])
     if entries:
-        replace(path, b"".join(line + b"\n" for _, line in entries))
+        replace(path, b"".join(line + b"\n" for _, line in entries), on_disk=True)
     else:
         remove(path)
 

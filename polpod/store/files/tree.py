@@ -5,7 +5,9 @@ Rules:
 1. A record's file is replaced by renaming: who reads it sees the old one or the new one.  Entries that were appended to a
    journal are appended to its last file, too.
 2. What could not be written yet stays noted, and is written from memory as it is then.
-3. A file is on disk only once `sync` returned: before that, it may be lost, empty or half there after a power cut.
+3. A file is on disk only once `sync` returned: before that, it may be lost, empty or half there after a power cut, and
+   the redo log has what it should say.  Of a journal's, the log has only what was added: it is on disk before it takes
+   the place of another.
 """
 
 from __future__ import annotations
@@ -95,7 +97,7 @@ class Tree:
                 return
         entries = self._entries(place, first_of(place))
         if entries:
-            replace(path, b"".join(lines(entries)))
+            replace(path, b"".join(lines(entries)), on_disk=True)
             self._ends[place] = seq_of(entries[-1])
         else:
             remove(path)
@@ -114,8 +116,8 @@ def pretty(doc: bytes | str) -> bytes:
     return msgspec.json.format(doc.encode() if isinstance(doc, str) else doc, indent=2) + b"\n"
 
 
-def replace(path: str, data: bytes) -> None:
-    """Put a file in place of the one that has its name.  Raises OSError."""
+def replace(path: str, data: bytes, *, on_disk: bool = False) -> None:
+    """Put a file in place of the one that has its name; `on_disk`: whole even after a power cut.  Raises OSError."""
     partial = os.path.join(os.path.dirname(path), PARTIAL)
     try:
         fd = _create(partial)
@@ -125,6 +127,8 @@ def replace(path: str, data: bytes) -> None:
     try:
         try:
             write(fd, data)
+            if on_disk:
+                os.fsync(fd)
         finally:
             os.close(fd)
         os.rename(partial, path)
