@@ -11,7 +11,6 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -21,16 +20,10 @@ from kit.host import Host
 from kit.starting import polpod
 
 from polpod import taskstore
-from polpod.errors import InvalidTransition, StartError, StoreError
+from polpod.errors import Damaged, InvalidTransition, StartError, StoreError
 from polpod.model.tasks import TaskStatus
 from polpod.paths import StateDirectory
 from polpod.taskstore import AsyncStores, Stores, open_async_stores, open_async_task_store, open_stores, open_task_store
-
-
-@pytest.fixture
-def host() -> Iterator[Host]:
-    with Host() as made:
-        yield made
 
 
 def library(code: str, root: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -81,6 +74,23 @@ def test_a_closed_store_says_so_and_gives_the_directory_back(tmp_path: Path) -> 
         with open_task_store(host.root):
             pass
         host.start()
+
+
+def test_a_half_that_is_lost_is_not_made_anew(tmp_path: Path) -> None:
+    """F53: what a daemon refuses to forget, a library does not make it forget."""
+    with Host() as host:
+        host.start()
+        ran = host.call("task.submit", command=["true"], cwd="/")["id"]
+        assert host.call("task.wait", ids=[ran], timeout=30)
+        assert host.stop() == 0
+        Path(host.paths.tasks_db).unlink()
+        with pytest.raises(Damaged, match=r"state\.db is empty or not there"):
+            open_task_store(host.root)
+        assert not Path(host.paths.tasks_db).exists()
+    state = tmp_path / ".polpo"
+    (state / "incoming-20300101T000000Z").mkdir(parents=True)
+    with pytest.raises(StartError, match="a restore was cut off"):
+        open_task_store(tmp_path)
 
 
 # A daemon, or libraries
@@ -226,7 +236,7 @@ def test_what_a_library_left_on_its_way_takes_no_slot_for_ever(host: Host) -> No
         task = host.call("task.get", id=task_id)["task"]
         assert (task["status"], task["retries"], task["recoveries"], task["run_id"]) == ("pending", 0, 1, None)
     task = host.call("task.get", id=ran)["task"]
-    assert (task["retries"], task["recoveries"], task["attempts"]) == (1, 1, 2)
+    assert (task["retries"], task["recoveries"], task["attempts"]) == (1, 0, 2)  # in this boot it cannot have started
     assert host.stop() == 0
     checked = host.maintain("--json", "check")
     assert json.loads(checked.stdout)["ok"], checked.stdout
