@@ -17,11 +17,10 @@ X = TypeVar("X")
 
 CONFIGS: Mapping[str, Callable[[Path], p.PersistenceConfig]] = {
     "sqlite": lambda directory: p.PersistenceConfig(sqlite=p.SQLiteConfig(path=str(directory / "company.db"))),
+    "memory": lambda directory: p.PersistenceConfig(backend="memory"),
+    "file": lambda directory: p.PersistenceConfig(backend="file", file=p.FileConfig(path=str(directory / "company"))),
 }
 """By the names of the stores that the conformance suite is run on."""
-
-LASTING = tuple(name for name in CONFIGS if name != "memory")
-"""Those that are there again after a reconnect."""
 
 
 REPOSITORIES: Mapping[str, type] = {
