@@ -6,8 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from kit.organisation import CONFIGS
-from store_makers import MAKERS
+from store_makers import CONFIGS, MAKERS
 
 from polpod.persistence import PersistenceBackend, PersistenceConfig, create_backend
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import anyio
 import msgspec
 import pytest
-from kit.organisation import CONFIGS, REPOSITORIES, a_cost, a_message, a_task
-from store_makers import LASTING
+from kit.organisation import REPOSITORIES, a_cost, a_message, a_task
+from store_makers import CONFIGS, LASTING
 
 from polpod import persistence as p
 from polpod.contracts.persistence.protocols import TaskRepository

@@ -17,7 +17,6 @@ import anyio.to_thread
 import msgspec
 import pytest
 from kit.organisation import (
-    CONFIGS,
     T0,
     a_checkpoint,
     a_cost,
@@ -28,6 +27,7 @@ from kit.organisation import (
     a_user,
     fill,
 )
+from store_makers import CONFIGS
 
 from polpod import persistence as p
 from polpod.contracts.persistence.runtime import Heartbeats
@@ -44,7 +44,7 @@ pytestmark = pytest.mark.anyio
 
 BOTH = pytest.mark.parametrize("anyio_backend", ["trio", "asyncio"])
 BOUND = 30.0
-SHARED = ["sqlite"]
+SHARED = ["sqlite", "postgres"]
 """Stores that several processes may have open."""
 
 
