@@ -152,6 +152,7 @@ def test_writers_of_two_processes_keep_to_the_limit(tmp_path: Path) -> None:
     with ExitStack() as ended:
         processes = [start(WRITERS, str(tmp_path), name) for name in "ab"]
         for process in processes:
+            ended.enter_context(process)
             ended.callback(process.kill)
             assert process.stdin is not None
             process.stdin.write("go\n")
