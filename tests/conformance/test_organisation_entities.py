@@ -182,7 +182,7 @@ BAD: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("make", "values", "named"), BAD, ids=lambda part: str(part)[:60])
+@pytest.mark.parametrize(("make", "values", "named"), BAD, ids=[f"{n}-{named}" for n, (_, _, named) in enumerate(BAD)])
 def test_what_it_must_not_be_is_refused(make: Callable[..., Any], values: dict[str, Any], named: str) -> None:
     """A.7, and what no backend could give back as it was."""
     with pytest.raises(ValueError, match=named):
