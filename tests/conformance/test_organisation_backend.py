@@ -9,7 +9,8 @@ from pathlib import Path
 import anyio
 import msgspec
 import pytest
-from kit.organisation import CONFIGS, LASTING, REPOSITORIES, a_cost, a_message, a_task
+from kit.organisation import REPOSITORIES, a_cost, a_message, a_task
+from store_makers import CONFIGS, LASTING
 
 from polpod import persistence as p
 from polpod.contracts.persistence.protocols import TaskRepository
@@ -275,6 +276,22 @@ def test_a_configuration_is_frozen_and_shows_no_password() -> None:
     with pytest.raises(AttributeError):
         config.backend = "sqlite"  # type: ignore[misc]
     assert "secret" not in repr(config)
+
+
+async def test_memory_is_a_path_of_sqlite(tmp_path: Path) -> None:
+    """A.3: `:memory:`; each is its own, and gone when it is closed."""
+    config = p.PersistenceConfig(sqlite=p.SQLiteConfig(path=":memory:"))
+    one, other = p.create_backend(config), p.create_backend(config)
+    for backend in (one, other):
+        await backend.connect()
+    await one.tasks.save(a_task())
+    assert await other.tasks.get("t1") is None
+    await one.disconnect()
+    await one.connect()
+    assert await one.tasks.get("t1") is None
+    assert one.backend_name == "sqlite"
+    for backend in (one, other):
+        await backend.disconnect()
 
 
 async def test_each_backend_is_its_own(tmp_path: Path) -> None:

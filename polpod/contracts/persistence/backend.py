@@ -174,8 +174,8 @@ class StoreBackend:
                 log.warning("%s: not closed in order: %s", gate.where, error)
 
     async def health_check(self) -> bool:
-        """Whether the store answers."""
-        if self._gate is None:
+        """Whether the store answers; after a commit in doubt it does again once it is connected anew."""
+        if self._gate is None or self._gate.broken.is_set():
             return False
         try:
             await self._gate.read(lambda tx: tx[stored.NamespacedSettings].stored(limit=1))
