@@ -8,12 +8,12 @@ import json
 import sys
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Any
 
 import anyio
 import pytest
-from conftest import Opened
 from elkar.a2a_types import (
     Artifact,
     AuthenticationInfo,
@@ -34,6 +34,7 @@ from kit.host import Host
 
 from polpod.contrib.elkar import InMemoryTaskManagerStore, PolpodTaskManagerStore, Refused, UnknownTask, Unreachable
 
+Opened = Callable[[], AbstractAsyncContextManager[Any]]
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 
 
