@@ -8,7 +8,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 SOURCES := polpod polpoctl tests bench docs
 TESTS := tests
 
-.PHONY: demo test test-elkar test-powerloss test-systemd-vm check soak fuzz fmt bench docs man deb clean
+.PHONY: demo test test-mutants test-elkar test-powerloss test-systemd-vm check soak fuzz fmt bench docs man deb clean
 .DEFAULT_GOAL := test
 
 demo: $(INSTALLED)
@@ -31,6 +31,10 @@ test-powerloss: $(INSTALLED)
 # The tests that need controllers of cgroup2, in a machine that has them; tests/systemd_vm.py says what VM names.
 test-systemd-vm: $(INSTALLED)
 	$(BIN)/python tests/systemd_vm.py --vm "$(VM)"
+
+# Defects planted in the stores, each of which the conformance suite has to find.
+test-mutants: $(INSTALLED)
+	$(BIN)/python tests/mutants.py
 
 # Elkar itself on the stores that are made for it: PYTHON names a Python 3.12 or later, which the package needs.
 ELKAR := build/elkar

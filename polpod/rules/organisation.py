@@ -44,7 +44,7 @@ def as_seen(task: Task) -> work.Task:
         project=_said(task.project) or STAND_IN,
         created_by=f"uid:{task.created_by}",
         assigned_to=STAND_IN if agent is None and status in work.ASSIGNEE_NEEDED else agent,
-        dependencies=tuple(dict.fromkeys(name for name in task.depends_on if name != task.id)),
+        dependencies=tuple(dict.fromkeys(name for name in task.depends_on if name.strip() and name != task.id)),
         deadline=task.deadline.isoformat() if task.deadline else None,
         max_retries=task.max_retries or 0,
         status=status,

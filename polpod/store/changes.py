@@ -56,8 +56,13 @@ def dependencies(tx: Tx, on_ids: Sequence[str]) -> Mapping[str, bool]:
 def add(tx: Tx, change: Change, met: Mapping[str, bool]) -> None:
     """Store a new task that waits for these others; its `unmet` must say how many are not done."""
     apply(tx, change)
+    depend(tx, change.task.id, met)
+
+
+def depend(tx: Tx, task_id: str, met: Mapping[str, bool]) -> None:
+    """Let a task that waits for nobody wait for these others."""
     for on_id, done in met.items():
-        tx[Dependencies].add(Dependency(task_id=change.task.id, on_id=on_id, met=done))
+        tx[Dependencies].add(Dependency(task_id=task_id, on_id=on_id, met=done))
 
 
 def apply(tx: Tx, change: Change) -> None:

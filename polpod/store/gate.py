@@ -25,7 +25,7 @@ from typing import Generic, NoReturn, TypeVar, cast
 import anyio
 import anyio.to_thread
 
-from polpod.errors import CommitInDoubt, RequestError, StoreError, Undecodable
+from polpod.errors import CommitInDoubt, RequestError, StoreError, Unavailable, Undecodable
 from polpod.model.events import Event
 from polpod.store.group import Group, GroupCommit, Kind, Ticket
 from polpod.store.location import Location, open_sessions
@@ -74,6 +74,8 @@ class Gate(Generic[T]):
         """How often the writer has come round."""
         self.thread: int | None = None
         """Where the writer is at work now, by the kernel's id."""
+        self.trouble: str | None = None
+        """Why the store could not be reached when it was last asked."""
         self._kind = kind
         self._writer = writer
         self._writing = anyio.CapacityLimiter(1)
@@ -155,9 +157,15 @@ class Gate(Generic[T]):
         """Rule 7.  It ends at the latest with what the last attempt raises."""
         for _ in range(ROUNDS):
             try:
-                return await attempt()
+                result = await attempt()
             except Undecodable as bad:
                 await self._set_aside(bad)
+            except Unavailable as error:
+                self.trouble = str(error)
+                raise
+            else:
+                self.trouble = None
+                return result
         return await attempt()
 
     async def _set_aside(self, bad: Undecodable) -> None:

@@ -23,8 +23,11 @@ from polpod.errors import AlreadyExists, BrokenReference, Conflict, StoreError
 from polpod.model.events import Event
 from polpod.model.organisation.people import HumanRole, User
 from polpod.model.organisation.workflows import WorkflowDefinition, WorkflowNode, WorkflowNodeType
+from polpod.model.polpo.logs import LogSession
+from polpod.model.polpo.sessions import Session
 from polpod.model.tasks import Task, TaskStatus
 from polpod.store.organisation import Users, WorkflowDefinitions
+from polpod.store.polpo import ChatSessions, LogSessions
 from polpod.store.records import Tx
 from polpod.store.schema import TABLES
 from polpod.store.table import AnyOf, AnyTable, Where
@@ -85,6 +88,8 @@ SOMEBODY: dict[AnyTable, Callable[[str], Any]] = {
         id=named, username="u", password_hash="", role=HumanRole.CEO, created_at=NOW, updated_at=NOW
     ),
     WorkflowDefinitions: lambda named: WorkflowDefinition(id=named, name="w", created_by="u", nodes=START_AND_END),
+    ChatSessions: lambda named: Session(id=named, created_at=NOW, updated_at=NOW, touched=0),
+    LogSessions: lambda named: LogSession(session_id=named, started_at=NOW, seq=0),
 }
 """The least row that a reference can name."""
 

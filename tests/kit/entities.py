@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 from hypothesis import strategies as st
-from msgspec import UNSET, inspect
+from msgspec import inspect
 
 from polpod.model.organisation import artifacts, runtime, security, work, workflows
 
@@ -66,8 +66,6 @@ def values(kind: inspect.Type) -> st.SearchStrategy[Any]:
             return st.lists(values(of), max_size=3).map(tuple)
         case inspect.TupleType(types):
             return st.tuples(*map(values, types))
-        case inspect.CustomType() if kind.cls is msgspec.UnsetType:
-            return st.just(UNSET)
     return {
         inspect.BoolType: st.booleans(),
         inspect.NoneType: st.none(),
