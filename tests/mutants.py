@@ -58,7 +58,6 @@ MUTANTS = (
     Mutant("a2a", 'polpod/rules/a2a.py', 'metadata=known.task.metadata if changes.metadata is None else changes.metadata', 'metadata=known.task.metadata if not changes.metadata else changes.metadata', A2A),
     Mutant("a2a", 'polpod/rules/a2a.py', 'if begun.last_chunk:', 'if begun.last_chunk and more.last_chunk:', A2A),
     Mutant("a2a", 'polpod/rules/a2a.py', 'return replace(begun, parts=', 'return replace(more, parts=', A2A),
-    Mutant("a2a", 'polpod/rules/a2a.py', 'begun.last_chunk if more.last_chunk is None else more.last_chunk', 'more.last_chunk', A2A),
     Mutant("a2a", 'polpod/rules/a2a.py', 'caller_id=known.caller_id if changes.caller_id is None else changes.caller_id', 'caller_id=changes.caller_id', A2A),
     Mutant("a2a", 'polpod/rules/a2a.py', 'changes.push_notification or known.push_notification', 'changes.push_notification', A2A),
     Mutant("a2a", 'polpod/rules/a2a.py', '> LARGEST:', '> 2 * LARGEST:', A2A),
