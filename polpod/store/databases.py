@@ -33,5 +33,7 @@ def _end_of_runs(tx: RunTx) -> tuple[Event, ...]:
     return ()
 
 
-TASKS: Kind[Tx] = Kind(Schema("task store", released_scripts(), TABLES), _begin, _end, set_aside)
+TASKS: Kind[Tx] = Kind(
+    Schema("task store", released_scripts("sqlite"), released_scripts("postgres"), TABLES), _begin, _end, set_aside
+)
 RUNS: Kind[RunTx] = Kind(Schema("run store", SCRIPTS), _begin_runs, _end_of_runs)
