@@ -33,6 +33,11 @@ class Power:
         self._held: list[int] = []
         """An inode's number is nobody else's while it is open."""
         self._real = {name: getattr(os, name) for name in CALLS}
+        for directory, _, files in os.walk(root):  # what is there already has been there for long
+            self._names[directory] = self._names_in(directory)
+            for name in files:
+                path = os.path.join(directory, name)
+                self._contents[os.stat(path).st_ino] = Path(path).read_bytes()
         for name in CALLS:
             monkeypatch.setattr(os, name, self._watched(name))
 
@@ -94,11 +99,12 @@ class Power:
         found = os.fstat(fd)
         path = os.readlink(f"/proc/self/fd/{fd}")
         if stat.S_ISDIR(found.st_mode):
-            self._names[path] = {
-                entry.name: 0 if entry.is_dir() else self._hold(entry.path) for entry in os.scandir(path)
-            }
+            self._names[path] = self._names_in(path)
         else:
             self._contents[self._hold(path)] = Path(path).read_bytes()
+
+    def _names_in(self, directory: str) -> Names:
+        return {entry.name: 0 if entry.is_dir() else self._hold(entry.path) for entry in os.scandir(directory)}
 
     def _hold(self, path: str) -> int:
         fd = self._real["open"](path, os.O_RDONLY)

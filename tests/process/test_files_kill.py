@@ -6,7 +6,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,13 +18,14 @@ from polpod.errors import Unavailable
 from polpod.model.events import Event
 from polpod.model.tasks import Dependency
 from polpod.store.databases import TASKS
-from polpod.store.files import opening
+from polpod.store.files import opening, tree
 from polpod.store.group import GroupCommit, open_store
 from polpod.store.location import Files, Memory
 from polpod.store.records import Tx
 from polpod.store.tables import TABLES, Dependencies, Events, Quarantine, Setting, Settings, Tasks
 
 Store = GroupCommit[Tx]
+Work = Callable[[Path, Callable[[int], None]], None]
 State = dict[str, list[bytes]]
 
 
@@ -64,13 +65,56 @@ def fourth(tx: Tx) -> None:
 BODIES = (first, second, third, fourth)
 
 
-def work(store: Store, done: Callable[[int], None]) -> None:
-    """All of BODIES; the files are brought to disk in between, at a moment when some are, and in the end."""
+def write(path: Path, done: Callable[[int], None]) -> None:
+    """All of BODIES; the files are brought to disk after half of them, and in the end."""
+    store = open_store(Files(str(path)), TASKS)
     for number, body in enumerate(BODIES, start=1):
         store.write(body)
         done(number)
         if number == 2:
             store.truncate()
+    store.close()
+
+
+def recover(path: Path, done: Callable[[int], None]) -> None:
+    open_store(Files(str(path)), TASKS).close()
+
+
+WORKS = {work.__name__: work for work in (write, recover)}
+
+
+def interrupted(path: Path) -> Path:
+    """What the work has left that was killed within its last commit, with a file that a person has damaged since."""
+    store = open_store(Files(str(path)), TASKS)
+    for number, body in enumerate(BODIES):
+        store.write(body)
+        if number == 1:
+            store.truncate()
+    store.session.close()
+    journal = path / "events/000000.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-25])
+    (path / "settings/done.json").write_bytes(b"")
+    (path / "tasks/2.json").unlink()
+    (path / "tasks/3.json").write_bytes(DAMAGE)
+    return path
+
+
+DAMAGE = b"{"
+
+
+def recovered(path: Path) -> None:
+    """What is to be found there, however often it was interrupted."""
+    store = open_store(Files(str(path)), TASKS)
+    tasks = store.write(lambda tx: tx[Tasks].find())
+    assert [(task.id, task.seq) for task in tasks] == [("1", 1), ("2", 5)]
+    assert store.write(lambda tx: tx[Settings].find()) == [Setting("done", "4")]
+    events = store.write(lambda tx: tx[Events].find())
+    assert [(event.seq, event.kind) for event in events[:4]] == [(n, "x") for n in (3, 4, 5, 6)]
+    assert {(event.kind, event.subject) for event in events[4:]} == {("task:quarantined", "task/3")}
+    kept = store.write(lambda tx: tx[Quarantine].find())
+    assert {one.doc for one in kept} == {DAMAGE.decode()}
+    assert len(kept) == len(events) - 4, "each is told"
+    assert {file.read_bytes() for file in path.glob("damaged/*/tasks/3.json")} == {DAMAGE}
     store.close()
 
 
@@ -104,15 +148,12 @@ def found_in(directory: Path) -> State:
 
 
 KILLED = """
-import os, signal, sys
+import os, pathlib, shutil, signal, sys
 sys.path[:0] = sys.argv[1:3]
 import test_files_kill
 from kit.power import CALLS
-from polpod.store.databases import TASKS
-from polpod.store.group import open_store
-from polpod.store.location import Files
 
-top, how = sys.argv[3:5]
+top, how, template, work = sys.argv[3:7]
 write = os.write
 
 def dying(name, real):
@@ -132,13 +173,12 @@ def acknowledge(number):
 for number in range(1, 1000):
     if (child := os.fork()) == 0:
         said = os.open(f"{top}/{number}.said", os.O_WRONLY | os.O_CREAT)
-        path = f"{top}/{number}"
-        if not os.path.isdir(path):
-            os.mkdir(path)
+        path = pathlib.Path(top, str(number))
+        shutil.copytree(template, path)
         left = number
         for name in CALLS:
             setattr(os, name, dying(name, getattr(os, name)))
-        test_files_kill.work(open_store(Files(path), TASKS), acknowledge)
+        test_files_kill.WORKS[work](path, acknowledge)
         os._exit(0)
     _, status = os.waitpid(child, 0)
     if status == 0:
@@ -149,9 +189,10 @@ print(number)
 """Does the work again and again, and dies before, or within, its first system call, its second, and so on to its last."""
 
 
-def killed(top: Path, how: str) -> int:
+def killed(top: Path, how: str, template: Path, work: Work) -> int:
+    """The number of its system calls.  `template`: what its directory holds when it begins."""
     here = Path(__file__).parent
-    command = [sys.executable, "-c", KILLED, str(here), str(here.parent), str(top), how]
+    command = [sys.executable, "-c", KILLED, str(here), str(here.parent), str(top), how, str(template), work.__name__]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=4 * BOUND, check=True)
     return int(done.stdout)
 
@@ -159,7 +200,8 @@ def killed(top: Path, how: str) -> int:
 @pytest.mark.parametrize("how", ["before", "within"])
 def test_killed_at_any_system_call(tmp_path: Path, how: str) -> None:
     wanted = states()
-    steps = killed(tmp_path, how)
+    (tmp_path / "empty").mkdir()
+    steps = killed(tmp_path, how, tmp_path / "empty", write)
     reached = set()
     for step in range(1, steps + 1):
         acknowledged = len((tmp_path / f"{step}.said").read_text().split())
@@ -170,40 +212,63 @@ def test_killed_at_any_system_call(tmp_path: Path, how: str) -> None:
     assert reached >= {(n, n) for n in range(5)} | {(n, n + 1) for n in range(4)}, "on both sides of each commit"
 
 
+@pytest.mark.parametrize("how", ["before", "within"])
+def test_killed_while_it_is_opened(tmp_path: Path, how: str) -> None:
+    steps = killed(tmp_path, how, interrupted(tmp_path / "left"), recover)
+    assert steps > 50
+    for step in range(1, steps + 1):
+        recovered(tmp_path / str(step))
+
+
+Cuts = Callable[[Work], Iterator[tuple[int, Path]]]
+
 VIEWS = (Power.lost, Power.emptied, Power.zeroed, Power.kept)
 
 
-@pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.__name__)
-def test_power_lost_at_any_system_call(
-    tmp_path: Path, view: Callable[[Power, Path], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture(params=VIEWS, ids=lambda view: view.__name__)
+def cuts(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cuts:
+    """What a power cut leaves at each system call of this work in the directory `state`, and what was acknowledged then."""
+
+    def run(work: Work) -> Iterator[tuple[int, Path]]:
+        left: list[tuple[int, Path]] = []
+        acknowledged = 0
+
+        def cut() -> None:
+            to = tmp_path / str(len(left))
+            request.param(power, to)
+            left.append((acknowledged, to))
+
+        def acknowledge(number: int) -> None:
+            nonlocal acknowledged
+            acknowledged = number
+
+        with monkeypatch.context() as patch:
+            patch.setattr(tree, "_AT_ONCE", 1)
+            power = Power(tmp_path / "state", patch, cut)
+            work(tmp_path / "state", acknowledge)
+        power.close()
+        yield from left
+
+    return run
+
+
+def test_power_lost_at_any_system_call(tmp_path: Path, cuts: Cuts) -> None:
     wanted = states()
-    root = tmp_path / "state"
-    root.mkdir()
-    acknowledged = 0
-    left: list[tuple[int, Path]] = []
-
-    def cut() -> None:
-        to = tmp_path / str(len(left))
-        view(power, to)
-        left.append((acknowledged, to))
-
-    def acknowledge(number: int) -> None:
-        nonlocal acknowledged
-        acknowledged = number
-
-    with monkeypatch.context() as patch:
-        power = Power(root, patch, cut)
-        patch.setattr("polpod.store.files.tree._AT_ONCE", 1)
-        work(open_store(Files(str(root)), TASKS), acknowledge)
-    power.close()
-    assert len(left) > 100
+    (tmp_path / "state").mkdir()
     reached = set()
-    for had, directory in left:
+    for had, directory in cuts(write):
         state = found_in(directory)
         assert state in wanted[had : had + 2], (directory, had)
         reached.add((had, wanted.index(state)))
     assert reached >= {(n, n) for n in range(5)} | {(n, n + 1) for n in range(4)}, "on both sides of each commit"
+
+
+def test_power_lost_while_it_is_opened(tmp_path: Path, cuts: Cuts) -> None:
+    interrupted(tmp_path / "state")
+    directories = [directory for _, directory in cuts(recover)]
+    assert len(directories) > 50
+    for directory in directories:
+        recovered(directory)
 
 
 HOLD = """

@@ -114,6 +114,23 @@ def test_what_is_acknowledged_is_in_the_files(tmp_path: Path) -> None:
         assert not list(tmp_path.rglob(".*"))
 
 
+def test_after_a_commit_others_can_read_it(tmp_path: Path) -> None:
+    seen: list[tuple[str, int]] = []
+
+    def look() -> None:
+        title = json.loads((tmp_path / "tasks/7.json").read_text())["title"]
+        seen.append((title, (tmp_path / "redo.log").read_bytes().count(b"\n")))
+
+    filled(tmp_path)
+    with opened(tmp_path) as store:
+        store.after_commit = look
+        for title in "ab":
+            store.write(lambda tx: tx[Tasks].save(a_task(title=title)))
+        store.write(lambda tx: tx[Tasks].count())
+        store.write(lambda tx: tx[Tasks].delete("none"))
+    assert seen == [("a", 1), ("b", 2), ("b", 2), ("b", 2)], "what changes nothing is not in the log"
+
+
 def test_what_is_undone_leaves_no_trace(tmp_path: Path) -> None:
     def body(tx: Tx) -> None:
         tx[Tasks].add(a_task(id="10", seq=10))
