@@ -22,7 +22,7 @@ from polpod.rules.tasks import EDGES
 from polpod.services.operations import Done, Operation, cancel, each, edit, hold, release, remove, retry
 from polpod.services.rpc.refusal import refusal
 from polpod.services.selection import select
-from polpod.store import queries
+from polpod.store import changes, queries
 from polpod.store.changes import require
 from polpod.store.group import GroupCommit
 from polpod.store.organisation import CostRecords, StoredCost
@@ -434,3 +434,6 @@ def test_a_task_that_costs_are_about_stays(store: Store) -> None:
     with pytest.raises(Conflict, match="cost records"):
         store.do(remove)
     assert store.get() == task
+    assert store.group.write(lambda tx: changes.stays(tx, task)) is not None
+    other = store.put("8")
+    assert store.group.write(lambda tx: changes.stays(tx, other)) is None
