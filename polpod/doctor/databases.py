@@ -1,4 +1,4 @@
-"""Both databases, quickly: `polpoctl store check` looks at every row."""
+"""The task store and runs.db, quickly: `polpoctl store check` looks at every row."""
 
 from __future__ import annotations
 
@@ -9,25 +9,33 @@ from contextlib import closing
 
 from polpod import remedies
 from polpod.doctor.checkup import Diagnosis, Patient, ok, problem, warning
-from polpod.errors import Damaged, DiskFull, SchemaTooNew, StoreError, Unavailable
+from polpod.errors import Damaged, DiskFull, SchemaTooNew, StartError, StoreError, Unavailable
+from polpod.storage import locate
 from polpod.store import migrate
 from polpod.store.backup import RUNS_NAME, TASKS_NAME
 from polpod.store.check import refuse_half
 from polpod.store.databases import RUNS, TASKS
+from polpod.store.group import open_store
 from polpod.store.sqlite import JOURNAL_SIZE_LIMIT, open_reader, translate, translated
+from polpod.store.tables import Tasks
 
 
 def databases(patient: Patient) -> Iterator[Diagnosis]:
     """SQLite's quick_check, the schema, and a WAL that somebody keeps from being emptied (F53, F56, F59)."""
     root = patient.paths.root
+    in_sqlite = patient.config.settings.storage == "sqlite"
+    if not in_sqlite:
+        yield _elsewhere(patient)
     there = [name for name in (TASKS_NAME, RUNS_NAME) if os.path.exists(os.path.join(patient.paths.path, name))]
     if not there:
         yield warning("databases", "none yet", remedies.command(root, "start"))
         return
     for name, schema in ((TASKS_NAME, TASKS.schema), (RUNS_NAME, RUNS.schema)):
+        if name == TASKS_NAME and not in_sqlite:
+            continue
         path = os.path.join(patient.paths.path, name)
         try:
-            said = _quick_check(path, schema)
+            said = _quick_check(path, schema, with_half=in_sqlite)
         except SchemaTooNew as error:
             yield problem(name, str(error), f"install that polpod, or {remedies.restore(root)}")
         except DiskFull as error:
@@ -45,9 +53,26 @@ def databases(patient: Patient) -> Iterator[Diagnosis]:
             )
 
 
-def _quick_check(path: str, schema: migrate.Schema) -> str:
+def _elsewhere(patient: Patient) -> Diagnosis:
+    """The task store of another backend, which who has it keeps for himself."""
+    storage = patient.config.settings.storage
+    if patient.holder is not None:
+        return ok("tasks", f"in {storage}, which the daemon has")
+    try:
+        location = locate(patient.config, patient.paths, os.environ)
+        with closing(open_store(location, TASKS)) as store:
+            number = store.write(lambda tx: tx[Tasks].count())
+            return ok("tasks", f"{number} in {store.session.where}")
+    except (StartError, StoreError, Unavailable, DiskFull) as error:
+        return problem(
+            "tasks", f"{storage}: {error}", "see databaseUrl in polpo.json" if storage == "postgres" else None
+        )
+
+
+def _quick_check(path: str, schema: migrate.Schema, *, with_half: bool) -> str:
     """Raises Damaged, SchemaTooNew, StoreError."""
-    refuse_half(os.path.dirname(path))
+    if with_half:
+        refuse_half(os.path.dirname(path))
     if not os.path.exists(path) or os.path.getsize(path) == 0:
         raise Damaged(f"{path}: empty, or not there, and the other database is")
     with closing(open_reader(path)) as db:

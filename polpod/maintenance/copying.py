@@ -40,7 +40,7 @@ def copy(paths: StateDirectory, to: str, as_json: bool) -> int:
         if (of := old.write(copies.unfinished)) is not None:
             raise StartError(f"{old.session.where} is itself not yet a whole copy of {of}")
         with closing(open_store(target, TASKS)) as new:
-            rows = copies.copy(old, new, _told)
+            rows = copies.copy(old, old.session.where, new, _told)
             where = new.session.where
     if as_json:
         print(json.dumps({"from": storage, "to": to, "rows": rows}))

@@ -21,19 +21,23 @@ from pathlib import Path
 import msgspec
 
 from polpod import remedies
-from polpod.config import load
-from polpod.errors import Conflict, NotFound, StartError
+from polpod.config import load, write
+from polpod.errors import Conflict, NotFound, StartError, StoreError, Unavailable
 from polpod.lock import holder, lock, require_own
 from polpod.maintenance import survivors
 from polpod.paths import STATE, StateDirectory
-from polpod.store import replace
+from polpod.storage import locate
+from polpod.store import queries, replace
 from polpod.store.backup import CONFIG_NAME, RUNS_NAME, TASKS_NAME, open_pair, told, write_backup
 from polpod.store.check import Checked, damaged, lost_half
 from polpod.store.check import check as check_databases
 from polpod.store.databases import RUNS, TASKS
+from polpod.store.export import export
 from polpod.store.findings import Finding
+from polpod.store.group import open_store
+from polpod.store.location import Sqlite
 from polpod.store.migrate import check as check_version
-from polpod.store.restore import adapt_runs, adapt_tasks, counters, live_runs, occupying
+from polpod.store.restore import Counters, adapt_runs, adapt_tasks, counters, live_runs, occupying
 from polpod.store.salvage import Saved, add_unknown_runs, salvage_runs, salvage_tasks, tasks_at_work
 from polpod.store.sqlite import open_reader
 
@@ -44,7 +48,7 @@ _NAMES = (RUNS_NAME, TASKS_NAME)
 def backup(paths: StateDirectory, target: str, as_json: bool) -> int:
     """Copy the databases of a state directory that has no daemon.  Raises StartError (75: it has one), RequestError."""
     require(paths)
-    with locked(paths), closing(open_pair(paths.path)) as pair:
+    with locked(paths), as_files(paths) as directory, closing(open_pair(directory)) as pair:
         pair.pin()
         size = write_backup(pair, target)
     _say({"path": target, "bytes": size}, f"{target}: {size} bytes, without a daemon", as_json)
@@ -56,7 +60,9 @@ def check(paths: StateDirectory, as_json: bool) -> int:
     require(paths)
     if os.geteuid() != 0:
         require_own(paths.path)
-    checked = check_databases(paths.path, served=holder(paths) is not None)
+    served = holder(paths) is not None
+    with as_files(paths) as directory:
+        checked = check_databases(directory, served=served)
     if as_json:
         print(json.dumps(checked.as_json()))
     else:
@@ -88,11 +94,10 @@ def restore(paths: StateDirectory, directory: str, as_json: bool) -> int:
             for line in _sentences(checked.findings):
                 print(f"polpod: {line.replace(prepared, directory)}", file=sys.stderr)
             raise StartError(f"{directory}: not restored, since it is not in order itself; nothing was changed")
-        if os.path.exists(os.path.join(prepared, CONFIG_NAME)):
-            load(os.path.join(prepared, CONFIG_NAME))
+        _keep_in_sqlite(os.path.join(prepared, CONFIG_NAME))
         were_live = live_runs(os.path.join(prepared, RUNS_NAME))
         living = {i: facts for i, nonce in were_live.items() if (facts := survivors.living(paths, i, nonce))}
-        given = [c for c in (counters(paths.tasks_db),) if c is not None]
+        given = _given(paths)
         last_run = max([paths.last_run(), *(run_id for _, _, run_id in given)])
         known = survivors.known_runs(os.path.join(prepared, RUNS_NAME))
         accepted = occupying(os.path.join(prepared, TASKS_NAME))
@@ -112,11 +117,13 @@ def salvage(paths: StateDirectory, as_json: bool) -> int:
     """Save what can be read of each damaged database; 0 if what comes out is in order.  Raises StartError, StoreError."""
     require(paths)
     with locked(paths):
-        bad = [name for name in _NAMES if damaged(os.path.join(paths.path, name))]
-        if not bad and (half := lost_half(paths.path)) is not None:
+        names = _NAMES if _in_sqlite(paths) else (RUNS_NAME,)
+        bad = [name for name in names if damaged(os.path.join(paths.path, name))]
+        if not bad and _in_sqlite(paths) and (half := lost_half(paths.path)) is not None:
             bad = [half]
         if not bad:
-            checked = check_databases(paths.path)
+            with as_files(paths) as directory:
+                checked = check_databases(directory)
             _say(
                 {"salvaged": [], "ok": checked.good},
                 "\n".join(["nothing to salvage", *_told(checked, paths)]),
@@ -127,13 +134,23 @@ def salvage(paths: StateDirectory, as_json: bool) -> int:
             saved = [one for name in bad for one in _salvaged(paths, name, prepared)]
             if RUNS_NAME in bad:
                 saved_tasks = os.path.join(prepared, TASKS_NAME)
-                state = saved_tasks if os.path.exists(saved_tasks) else paths.tasks_db
-                add_unknown_runs(state, os.path.join(prepared, RUNS_NAME), paths.log)
+                with as_files(paths) as directory:
+                    state = saved_tasks if os.path.exists(saved_tasks) else os.path.join(directory, TASKS_NAME)
+                    add_unknown_runs(state, os.path.join(prepared, RUNS_NAME), paths.log)
             aside = replace.commit(paths.path, prepared)
-        checked = check_databases(paths.path)
+        with as_files(paths) as directory:
+            checked = check_databases(directory)
     value = {"salvaged": msgspec.to_builtins(saved), "aside": aside, "check": checked.as_json()}
     _say(value, "\n".join([*_saved(saved, aside), *_told(checked, paths)]), as_json)
     return 0 if checked.good else 1
+
+
+def _keep_in_sqlite(config: str) -> None:
+    """A backup is SQLite's, whatever backend it was made of: the polpo.json that goes with it says so.  Raises StartError."""
+    if os.path.exists(config) and load(config)[0].settings.storage != "sqlite":
+        document = json.loads(Path(config).read_bytes())
+        document["settings"]["storage"] = "sqlite"
+        write(config, json.dumps(document, indent=2) + "\n")
 
 
 def _salvaged(paths: StateDirectory, name: str, prepared: str) -> list[Saved]:
@@ -157,6 +174,40 @@ def _copy(source: str, target: str) -> None:
         if os.path.exists(os.path.join(source, name)):
             shutil.copyfile(os.path.join(source, name), os.path.join(target, name))
             os.chmod(os.path.join(target, name), 0o600)
+
+
+def _given(paths: StateDirectory) -> list[Counters]:
+    """What the task store that is there has given, if it can say."""
+    location = locate(load(paths.config)[0], paths, os.environ)
+    if isinstance(location, Sqlite):
+        given = counters(paths.tasks_db)
+        return [] if given is None else [given]
+    try:
+        with closing(open_store(location, TASKS)) as store:
+            return [store.write(queries.counters)]
+    except (StoreError, Unavailable):
+        return []
+
+
+def _in_sqlite(paths: StateDirectory) -> bool:
+    return load(paths.config)[0].settings.storage == "sqlite"
+
+
+@contextmanager
+def as_files(paths: StateDirectory) -> Iterator[str]:
+    """A directory in which both databases are SQLite's files: the state directory itself, or, where the task store is in
+    another backend, one with a copy of it.
+
+    Raises StartError, StoreError, Unavailable (a daemon has the files), DiskFull.
+    """
+    location = locate(load(paths.config)[0], paths, os.environ)
+    if isinstance(location, Sqlite):
+        yield paths.path
+        return
+    with tempfile.TemporaryDirectory(prefix=replace.SCRATCH, dir=paths.path) as scratch:
+        with closing(open_store(location, TASKS)) as store:
+            export(store, store.session.where, paths.path, scratch)
+        yield scratch
 
 
 def require(paths: StateDirectory) -> None:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 """At most thirty years, so that an instant plus any of them is an instant."""
@@ -77,6 +77,12 @@ class TaskResult(Struct, frozen=True, kw_only=True):
     signal: int | None = None
     duration: float | None = None
     error: str | None = None
+    stdout: str | None = None
+    """What the job wrote, where whoever recorded the result says so; polpod's own runs have a log."""
+    stderr: str | None = None
+    assessment: dict[str, object] | None = None
+    assessment_history: tuple[dict[str, object], ...] = ()
+    """Earlier ones, the oldest first."""
 
 
 class Task(Struct, frozen=True, kw_only=True):
@@ -86,6 +92,8 @@ class Task(Struct, frozen=True, kw_only=True):
     """Order of submission; ties of `priority` are broken by it."""
     owner: str = "polpod"
     """Who may change the row: the scheduler sees its own only (DESIGN §8)."""
+    document: dict[str, object] | UnsetType = UNSET
+    """What another owner stored, whole."""
     title: str = ""
     description: str = ""
     spec_id: str | None = None
@@ -113,10 +121,14 @@ class Task(Struct, frozen=True, kw_only=True):
     """The last run whose outcome was applied: what makes applying idempotent."""
     started_boot: str | None = None
     """Boot in which the newest run was launched."""
+    session_id: str | None = None
+    """The agent's session of the newest run."""
     cancelled_by: str | None = None
     """Who asked for its end: it is not tried again by itself, however its run ends (F48)."""
     result: TaskResult | None = None
     outcomes: tuple[dict[str, object], ...] = ()
+    original_description: str | None = None
+    """As it was before it was rewritten for the first time."""
 
     # counters
     attempts: Count = 0
@@ -125,6 +137,11 @@ class Task(Struct, frozen=True, kw_only=True):
     recoveries: Count = 0
     launch_failures: Count = 0
     """How often in a row its run never started."""
+    fix_attempts: Count = 0
+    question_rounds: Count = 0
+    resolution_attempts: Count = 0
+    revision_count: Count = 0
+    """How often a person asked for another version of its result."""
 
     # policy
     max_retries: Count | None = None
@@ -144,6 +161,10 @@ class Task(Struct, frozen=True, kw_only=True):
     side_effects: bool = False
     needs_approval: bool = False
     expectations: tuple[dict[str, object], ...] = ()
+    metrics: tuple[dict[str, object], ...] = ()
+    expected_outcomes: tuple[dict[str, object], ...] = ()
+    retry_policy: dict[str, object] | None = None
+    notifications: dict[str, object] | None = None
     not_before: Instant | None = None
     deadline: Instant | None = None
 
@@ -158,6 +179,11 @@ class Task(Struct, frozen=True, kw_only=True):
     @property
     def finished(self) -> bool:
         return self.status in FINISHED
+
+    @property
+    def may_have_live_run(self) -> bool:
+        """Whether its newest run may go on: its outcome was not applied yet."""
+        return self.status in OCCUPYING and self.run_id is not None and self.run_id != self.applied_run
 
 
 class Dependency(Struct, frozen=True, kw_only=True):

@@ -14,9 +14,9 @@ from datetime import datetime
 from typing import Literal
 
 import msgspec
-from msgspec import Struct
 
 from polpod.errors import InvalidTransition
+from polpod.model.changes import Change
 from polpod.model.events import Event
 from polpod.model.tasks import FINISHED, Task, TaskStatus, changed
 
@@ -36,16 +36,6 @@ EDGES: Mapping[TaskStatus, tuple[TaskStatus, ...]] = {
 
 RequeueReason = Literal["never_started", "lost", "shutdown"]
 REQUEUED_FROM = frozenset({S.ASSIGNED, S.IN_PROGRESS, S.REVIEW})
-
-
-class Change(Struct, frozen=True):
-    """A task as it shall be stored, and the events that go with it, in order."""
-
-    task: Task
-    events: tuple[Event, ...]
-
-    def and_then(self, later: Change) -> Change:
-        return Change(later.task, self.events + later.events)
 
 
 def event(task: Task, kind: str, now: datetime, **body: object) -> Event:

@@ -19,7 +19,7 @@ from polpod.model.tasks import Task, TaskStatus
 from polpod.rules.waiting import DEAD_ENDS, Ending, blocked, ending
 from polpod.services import views
 from polpod.services.journal import Watch
-from polpod.services.selection import require
+from polpod.store.changes import require
 from polpod.store.gate import Gate
 from polpod.store.records import Tx
 from polpod.store.tables import Tasks

@@ -22,13 +22,13 @@ from polpod.rules.judge import Facts, Life, Verdict, judge
 from polpod.rules.outcome import outcome
 from polpod.runner import contract, directory
 from polpod.runner.containment import Cgroup
-from polpod.services import changes
 from polpod.services.facts import facts_of
 from polpod.services.inbox import Inbox
 from polpod.services.insist import insist
 from polpod.services.instance import Instance, now
 from polpod.services.killer import Killer
 from polpod.services.witness import Witness
+from polpod.store import changes
 from polpod.store.records import Tx
 from polpod.store.runs import RunTx
 from polpod.store.tables import Tasks

@@ -13,13 +13,13 @@ import trio
 from polpod.model.runs import Run, RunStatus
 from polpod.rules.health import LOOKS, Action, Vitals, check, deadline, looked
 from polpod.runner import contract
-from polpod.services import changes
 from polpod.services.bell import Bell
 from polpod.services.facts import claim_deadline
 from polpod.services.inbox import Inbox
 from polpod.services.insist import insist
 from polpod.services.instance import Instance, now
 from polpod.services.killer import containments
+from polpod.store import changes
 
 HEARTBEAT_EVERY = 30.0
 

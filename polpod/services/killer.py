@@ -20,13 +20,13 @@ from polpod.model.runs import Reason, Run, RunStatus
 from polpod.rules.witness import Ending
 from polpod.runner import contract, identity
 from polpod.runner.containment import Cgroup, Session, terminate
-from polpod.services import changes
 from polpod.services.facts import runner_pidfd
 from polpod.services.inbox import Inbox
 from polpod.services.insist import insist, insist_read
 from polpod.services.instance import Instance, now
 from polpod.services.watcher import Watcher
 from polpod.services.witness import Witness
+from polpod.store import changes
 from polpod.store.runs import RunTx
 from polpod.store.tables import Tasks
 

@@ -29,7 +29,6 @@ from polpod.rules import retry
 from polpod.rules.outcome import launch
 from polpod.rules.pick import pick
 from polpod.runner import contract
-from polpod.services import changes
 from polpod.services.health import Health
 from polpod.services.inbox import Inbox
 from polpod.services.insist import insist
@@ -37,7 +36,7 @@ from polpod.services.instance import Instance, now
 from polpod.services.rundir import prepare
 from polpod.services.watcher import Watcher
 from polpod.services.zygote import Forked, NotForked, ZygoteDied
-from polpod.store import queries
+from polpod.store import changes, queries
 from polpod.store.records import Tx
 from polpod.store.runs import NewRun, Place, RunTx
 from polpod.store.tables import Tasks

@@ -13,16 +13,16 @@ from msgspec import UNSET, Struct, UnsetType, structs
 
 from polpod.config import Config
 from polpod.errors import Conflict, InvalidTransition, RequestError
+from polpod.model.changes import Change
 from polpod.model.submissions import Edit
-from polpod.model.tasks import Dependency, Task, TaskStatus, changed
-from polpod.rules.tasks import Change, event, walk
-from polpod.services import changes
+from polpod.model.tasks import Task, TaskStatus, changed
+from polpod.rules.tasks import event, walk
 from polpod.services.instance import now
-from polpod.services.selection import require
 from polpod.services.submission import open_queue, refuse_large_task, title_of, utc
-from polpod.store import queries
+from polpod.store import changes
+from polpod.store.changes import require
 from polpod.store.records import Tx
-from polpod.store.tables import Dependencies, Specs, Tasks
+from polpod.store.tables import Specs
 
 
 class Done(Struct, frozen=True, omit_defaults=True):
@@ -63,19 +63,8 @@ def retry(tx: Tx, task: Task, at: datetime, by: str) -> Done:
 def remove(tx: Tx, task: Task, at: datetime, by: str) -> Done:
     """Forget a task that does not run and that nothing waits for; its id is never used again."""
     _refuse_live(task)
-    refuse_needed(tx, task)
-    tx[Dependencies].delete_where(Dependencies.task_id.eq(task.id))
-    tx[Dependencies].delete_where(Dependencies.on_id.eq(task.id))
-    tx[Tasks].delete(task.id)
-    queries.let_go_of_spec(tx, task.spec_id)
-    changes.note(tx, at, "task:removed", f"task/{task.id}", status=task.status, by=by)
+    changes.remove(tx, [task], at, by)
     return Done(task.id, "removed")
-
-
-def refuse_needed(tx: Tx, task: Task) -> None:
-    """Raises Conflict for a task that another one waits for."""
-    if task.status is not TaskStatus.DONE and (waiting := queries.dependents_of(tx, task.id)):
-        raise Conflict(f"task {task.id} is what task {waiting[0].task_id} waits for: remove that first")
 
 
 def hold(tx: Tx, task: Task, at: datetime, by: str) -> Done:
@@ -121,7 +110,7 @@ def edit(tx: Tx, wanted: Edit, config: Config, by: str) -> Task:
     if wanted.queue is not UNSET:
         open_queue(tx, wanted.queue, config)
     if wanted.depends_on is not UNSET:
-        values |= _rewire(tx, task, tuple(dict.fromkeys(wanted.depends_on or ())))
+        values |= changes.rewire(tx, task, tuple(dict.fromkeys(wanted.depends_on or ())))
     edited = changed(task, at, **values)
     names = sorted(values.keys() - {"unmet"})
     changes.apply(tx, Change(edited, (event(task, "task:updated", at, fields=names, by=by),)))
@@ -145,31 +134,6 @@ def _held(tx: Tx, task: Task, at: datetime, on: bool) -> Done:
         held = changed(task, at, hold=on)
         changes.apply(tx, Change(held, (event(task, "task:updated", at, fields=["hold"], hold=on),)))
     return Done(task.id, task.status)
-
-
-def _rewire(tx: Tx, task: Task, depends_on: tuple[str, ...]) -> dict[str, object]:
-    unmet = 0
-    tx[Dependencies].delete_where(Dependencies.task_id.eq(task.id))
-    for on_id in depends_on:
-        other = require(tx, on_id)
-        if on_id == task.id or _reaches(tx, other, task.id):
-            raise Conflict(f"task {task.id} cannot depend on {on_id}, which waits for it")
-        met = other.status is TaskStatus.DONE
-        unmet += not met
-        tx[Dependencies].add(Dependency(task_id=task.id, on_id=on_id, met=met))
-    return {"depends_on": depends_on, "unmet": unmet}
-
-
-def _reaches(tx: Tx, start: Task, goal: str) -> bool:
-    seen, open_ids = {start.id}, list(start.depends_on)
-    while open_ids:
-        task_id = open_ids.pop()
-        if task_id == goal:
-            return True
-        task = tx[Tasks].get(task_id) if task_id not in seen else None
-        seen.add(task_id)
-        open_ids += task.depends_on if task else ()
-    return False
 
 
 def _refuse_live(task: Task) -> None:

@@ -24,7 +24,7 @@ from functools import partial
 import trio
 from msgspec import Struct
 
-from polpod.errors import Conflict, PolpodError
+from polpod.errors import PolpodError
 from polpod.model.events import Event
 from polpod.model.runs import Run
 from polpod.model.tasks import Task
@@ -33,7 +33,7 @@ from polpod.rules.retention import Fate, fate_of, last_event_to_go, task_may_go
 from polpod.runner import contract
 from polpod.services import operations
 from polpod.services.instance import Instance, now
-from polpod.store import quarantine, queries
+from polpod.store import changes, quarantine, queries
 from polpod.store.records import Tx
 from polpod.store.runs import RunTx
 from polpod.store.tables import Events, Tasks
@@ -215,15 +215,8 @@ class _Pass:
 
 def _due(tx: Tx, ids: Sequence[str], before: datetime | None) -> list[Task]:
     found = [task for task in map(tx[Tasks].get, ids) if task is not None and task_may_go(task)]
-    return [t for t in found if not _needed(tx, t) and (before is None or (t.finished_at or now()) <= before)]
-
-
-def _needed(tx: Tx, task: Task) -> bool:
-    try:
-        operations.refuse_needed(tx, task)
-    except Conflict:
-        return True
-    return False
+    unneeded = (task for task in found if changes.needed_by(tx, task) is None)
+    return [task for task in unneeded if before is None or (task.finished_at or now()) <= before]
 
 
 def _remove(tx: Tx, tasks: list[Task]) -> list[Task]:

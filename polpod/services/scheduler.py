@@ -13,11 +13,10 @@ from polpod.model.tasks import Spec, Task, changed
 from polpod.rules import retry
 from polpod.rules.outcome import inexecutable
 from polpod.rules.pick import free_in_queue, pick
-from polpod.services import changes
 from polpod.services.insist import insist, insist_read
 from polpod.services.instance import Instance, now
 from polpod.services.launcher import Launcher
-from polpod.store import queries
+from polpod.store import changes, queries
 from polpod.store.records import Tx
 from polpod.store.tables import Specs, Tasks
 
@@ -97,7 +96,7 @@ def select(instance: Instance, tx: Tx, launcher: Launcher, clock: float) -> list
 def _fail_without_spec(tx: Tx, ids: list[str]) -> None:
     """What they execute was set aside (F10): they would be first in their queue for ever."""
     for task in filter(None, map(tx[Tasks].get, ids)):
-        if Tasks.ready_queue.get(task) is not None and (task.spec_id is None or tx[Specs].get(task.spec_id) is None):
+        if Tasks.ready_queue.get(task) is not None and tx[Specs].get(task.spec_id or "") is None:
             changes.apply(tx, inexecutable(task, now(), f"there is no readable record of it (spec {task.spec_id})"))
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from itertools import islice
 
-from polpod.errors import InvalidRequest, NotFound
+from polpod.errors import InvalidRequest
 from polpod.model.submissions import Selector
 from polpod.model.tasks import Task, TaskStatus
-from polpod.store import quarantine, queries
+from polpod.store import queries
 from polpod.store.records import Tx
-from polpod.store.tables import Tasks
+from polpod.store.tables import OWNER, Tasks
 
 LIMIT = 100_000
 """Tasks that one command may be about."""
@@ -58,31 +58,11 @@ def _matches(task: Task, selector: Selector, named: tuple[TaskStatus, ...] | Non
     )
 
 
-def require(tx: Tx, task_id: str) -> Task:
-    """The task.  Raises NotFound."""
-    task = tx[Tasks].get(task_id)
-    if task is None:
-        raise absent(tx, task_id)
-    return task
-
-
-def absent(tx: Tx, *task_ids: str) -> NotFound:
-    """Why there are no tasks of these ids: nobody made them, or their rows were set aside (F10)."""
-    kept = {i: row for i in task_ids if (row := quarantine.of_task(tx, i)) is not None}
-    why = [
-        f"task {i} is quarantined: its record cannot be read ({row.problem}); it is kept in the table quarantine"
-        for i, row in kept.items()
-    ]
-    if unknown := ", ".join(i for i in task_ids if i not in kept):
-        why.insert(0, f"there is no task {unknown}")
-    return NotFound("; ".join(why))
-
-
 def _named(tx: Tx, ids: tuple[str, ...], missing: list[str]) -> list[Task]:
     found: dict[str, Task] = {}
     numbers: set[int] = set()
     for name in dict.fromkeys(ids):
-        task = tx[Tasks].get(name)
+        task = queries.own(tx, name)
         if task is not None:
             found[task.id] = task
         elif span := _RANGE.fullmatch(name):
@@ -93,5 +73,5 @@ def _named(tx: Tx, ids: tuple[str, ...], missing: list[str]) -> list[Task]:
             missing.append(name)
     spans = map(str, numbers)
     while some := tuple(islice(spans, AT_ONCE)):
-        found |= {task.id: task for task in tx[Tasks].find(Tasks.id.is_in(some))}
+        found |= {task.id: task for task in tx[Tasks].find(Tasks.id.is_in(some), Tasks.owner.eq(OWNER))}
     return list(found.values())

@@ -11,17 +11,16 @@ import msgspec
 from msgspec import Struct, structs
 
 from polpod.config import Config
-from polpod.errors import Conflict, InvalidRequest, NotFound, PermissionDenied, TooLarge
+from polpod.errors import Conflict, InvalidRequest, PermissionDenied, TooLarge
 from polpod.model.agents import Agent, Queue
+from polpod.model.changes import Change
 from polpod.model.submissions import Edit, Submission
-from polpod.model.tasks import Backoff, Dependency, Spec, Task, TaskStatus
-from polpod.rules.tasks import Change, event, walk
-from polpod.services import changes
+from polpod.model.tasks import Backoff, Spec, Task, TaskStatus
+from polpod.rules.tasks import event, walk
 from polpod.services.instance import now
-from polpod.services.selection import require
-from polpod.store import quarantine, queries
+from polpod.store import changes, quarantine, queries
 from polpod.store.records import Tx
-from polpod.store.tables import Dependencies, Queues, stored_spec
+from polpod.store.tables import Queues, stored_spec
 
 AGENT_MAX_DURATION = timedelta(minutes=30).total_seconds()
 AGENT_STALE_THRESHOLD = timedelta(minutes=5).total_seconds()
@@ -123,7 +122,7 @@ def store(tx: Tx, submission: Submission, spec: Spec, config: Config, uid: int) 
         if (kept := quarantine.by_idempotency_key(tx, uid, submission.idempotency_key)) is not None:
             raise Conflict(f"idempotency key {submission.idempotency_key!r} is {kept.subject}, which is quarantined")
     depends_on = tuple(dict.fromkeys(submission.depends_on))
-    met = {on_id: _is_done(tx, on_id) for on_id in depends_on}
+    met = changes.dependencies(tx, depends_on)
     not_before, deadline = utc(submission.not_before, "$.not_before"), utc(submission.deadline, "$.deadline")
 
     submission = structs.replace(submission, not_before=not_before, deadline=deadline)
@@ -134,9 +133,7 @@ def store(tx: Tx, submission: Submission, spec: Spec, config: Config, uid: int) 
     change = Change(task, (created,))
     if submission.needs_approval:
         change = change.and_then(walk(task, at, TaskStatus.AWAITING_APPROVAL, why="needs_approval"))
-    changes.apply(tx, change)
-    for on_id, done in met.items():
-        tx[Dependencies].add(Dependency(task_id=task.id, on_id=on_id, met=done))
+    changes.add(tx, change, met)
     return Submitted(task.id, created=True)
 
 
@@ -210,13 +207,6 @@ def _agent(submission: Submission, config: Config) -> Agent | None:
         if agent.name == submission.agent:
             return agent
     raise InvalidRequest(f"no agent {submission.agent} in polpo.json", "$.agent")
-
-
-def _is_done(tx: Tx, on_id: str) -> bool:
-    try:
-        return require(tx, on_id).status is TaskStatus.DONE
-    except NotFound as exc:
-        raise NotFound(f"depends_on: {exc}") from exc
 
 
 def title_of(spec: Spec) -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from polpod.errors import Conflict, StoreError
 from polpod.store.group import GroupCommit
@@ -26,10 +26,28 @@ from polpod.store.tables import Setting, Settings
 
 PAGE = 1000
 
+X = TypeVar("X")
+
 Store = GroupCommit[Tx]
 Key = tuple[Scalar, ...]
 
 _MARK = "copy.unfinished"
+
+
+class Readable(Protocol):
+    """A source: a store, or `Within` an open transaction of one."""
+
+    def write(self, body: Callable[[Tx], X]) -> X: ...
+
+
+class Within:
+    """A store as one of its transactions sees it."""
+
+    def __init__(self, tx: Tx) -> None:
+        self._tx = tx
+
+    def write(self, body: Callable[[Tx], X]) -> X:
+        return body(self._tx)
 
 
 def unfinished(tx: Tx) -> str | None:
@@ -38,12 +56,13 @@ def unfinished(tx: Tx) -> str | None:
     return None if mark is None else mark.value
 
 
-def copy(source: Store, target: Store, told: Callable[[str, int], None]) -> dict[str, int]:
-    """Make the target hold what the source does; the number of rows by table.  `told` hears of each table that is done.
+def copy(source: Readable, of: str, target: Store, told: Callable[[str, int], None]) -> dict[str, int]:
+    """Make the target hold what the source does; the number of rows by table.  `of` names the source;
+    `told` hears of each table that is done.
 
     Raises Conflict: the target is somebody's; StoreError: a record does not decode, or the source changed meanwhile.
     """
-    target.write(lambda tx: _mark(tx, source.session.where))
+    target.write(lambda tx: _mark(tx, of))
     for table in reversed(TABLES):
         for batch in _batches(key for key, row in _differences(table, source, target) if row is None):
             target.write(lambda tx: _delete(tx, table, batch))
@@ -83,7 +102,7 @@ def _batches(items: Iterator[Any]) -> Iterator[list[Any]]:
         yield batch
 
 
-def _differences(table: AnyTable, source: Store, target: Store) -> Iterator[tuple[Key, Row | None]]:
+def _differences(table: AnyTable, source: Readable, target: Store) -> Iterator[tuple[Key, Row | None]]:
     """What the target has to get (None: to lose), in the order of the keys; its mark aside."""
     mine, theirs = _rows(table, source, as_stored=False), _rows(table, target, as_stored=True)
     wanted, there = next(mine, None), next(theirs, None)
@@ -102,7 +121,7 @@ def _differences(table: AnyTable, source: Store, target: Store) -> Iterator[tupl
             wanted, there = next(mine, None), next(theirs, None)
 
 
-def _rows(table: AnyTable, store: Store, *, as_stored: bool) -> Iterator[Row]:
+def _rows(table: AnyTable, store: Readable, *, as_stored: bool) -> Iterator[Row]:
     """All rows by key, a page a transaction; else than `as_stored`, with their columns as they have to be."""
     first = table.key[0]
     order = tuple(column.asc() for column in table.key)

@@ -7,7 +7,8 @@ from typing import assert_never
 from msgspec import Struct
 
 from polpod.errors import StoreError
-from polpod.store import sqlite_session
+from polpod.store import memory, sqlite_session
+from polpod.store.files import opening
 from polpod.store.migrate import Schema
 from polpod.store.session import Sessions
 
@@ -43,9 +44,9 @@ def open_sessions(location: Location, schema: Schema) -> Sessions:
         case Sqlite(path):
             return sqlite_session.open_sessions(path, schema)
         case Memory():
-            raise NotImplementedError
+            return memory.open_sessions(schema)
         case Files(path):
-            raise NotImplementedError
+            return opening.open_sessions(path, schema)
         case Postgres(url):
             try:
                 from polpod.store import postgres_session  # psycopg takes 50 ms, and may not be there

@@ -19,18 +19,21 @@ from msgspec import Struct
 
 from polpod.durable import sync
 from polpod.errors import SchemaTooNew, StoreError
+from polpod.store.table import AnyTable
 
 _SCRIPTS = Path(__file__).parent / "migrations"
 
 
 class Schema(Struct, frozen=True):
-    """How a database came to be: its scripts, oldest first."""
+    """How a database came to be: its scripts, oldest first; and what is in it."""
 
     name: str
     scripts: tuple[str, ...]
     """For SQLite."""
     for_postgres: tuple[str, ...] = ()
     """The same steps (store/postgres_schema.py)."""
+    tables: tuple[AnyTable, ...] = ()
+    """Its records, for a backend that has to know what they mean."""
 
 
 def released_scripts(database: Literal["sqlite", "postgres"]) -> tuple[str, ...]:

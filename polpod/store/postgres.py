@@ -38,7 +38,7 @@ from polpod.errors import (
     Unavailable,
 )
 from polpod.store import sql
-from polpod.store.table import AnyTable, Query, Row, Where
+from polpod.store.table import AnyTable, Query, Row, Scalar, Where
 
 RV = TypeVar("RV")
 
@@ -241,6 +241,10 @@ class PostgresRows:
     def insert(self, table: AnyTable, row: Row, *, replace: bool) -> None:
         self.changed = True
         self._execute(sql.insert(sql.POSTGRES, table, row, replace=replace))
+
+    def get(self, table: AnyTable, key: tuple[Scalar, ...]) -> str | None:
+        row = self._execute((sql.get(sql.POSTGRES, table), list(key))).fetchone()
+        return None if row is None else row[0]
 
     def select(self, table: AnyTable, query: Query) -> list[str]:
         return [doc for (doc,) in self._execute(sql.select(sql.POSTGRES, table, query)).fetchall()]

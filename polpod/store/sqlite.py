@@ -17,7 +17,7 @@ from typing import Any
 from polpod.errors import AlreadyExists, BrokenReference, Damaged, DiskFull, PolpodError, StoreError, Unavailable
 from polpod.store import sql
 from polpod.store.migrate import Schema, check, migrate
-from polpod.store.table import AnyTable, Query, Row, Where
+from polpod.store.table import AnyTable, Query, Row, Scalar, Where
 
 BUSY_TIMEOUT = 5.0
 """Seconds that a statement waits for another process's lock."""
@@ -26,6 +26,9 @@ JOURNAL_SIZE_LIMIT = 64 * 2**20
 """Bytes that a WAL keeps on disk once it starts anew."""
 
 _STATEMENTS = 256
+
+Pragma = tuple[str, str | int]
+FOREIGN_KEYS: Pragma = ("foreign_keys", 1)
 
 _BEGIN_PART: sql.Statement = ("SAVEPOINT part", [])
 _UNDO_PART: sql.Statement = ("ROLLBACK TO part", [])
@@ -81,10 +84,10 @@ def open_writer(
     Raises SchemaTooNew, StoreError (damaged, another program's, not openable), DiskFull, Unavailable.
     """
     with translated(path):
-        db = _connect(path, "rwc", timeout, factory)
+        db = connect(path, "rwc", timeout, factory)
         try:
             check(db, path, schema)
-            _set(db, timeout)
+            set_pragmas(db, *_of_a_file(timeout))
             migrate(db, path, schema)
         except BaseException:
             db.close()
@@ -95,16 +98,17 @@ def open_writer(
 def open_reader(path: str, *, timeout: float = BUSY_TIMEOUT) -> Connection:
     """Open a database that has a writer, for reading alone.  `timeout`: seconds.  Raises StoreError, Unavailable."""
     with translated(path):
-        db = _connect(path, "ro", timeout, Connection)
+        db = connect(path, "ro", timeout, Connection)
         try:
-            _set(db, timeout)
+            set_pragmas(db, *_of_a_file(timeout))
         except BaseException:
             db.close()
             raise
     return db
 
 
-def _connect(path: str, mode: str, timeout: float, factory: type[Connection]) -> Connection:
+def connect(path: str, mode: str, timeout: float, factory: type[Connection]) -> Connection:
+    """`mode` as of a URI of SQLite's; with "memory", the path is but a name.  Raises sqlite3.Error."""
     name = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     db = sqlite3.connect(
         f"file:{name}?mode={mode}",
@@ -119,19 +123,24 @@ def _connect(path: str, mode: str, timeout: float, factory: type[Connection]) ->
     return db
 
 
-def _set(db: Connection, timeout: float) -> None:
-    for pragma, wanted in (
-        ("journal_mode", "wal"),
-        ("synchronous", 2),
-        ("busy_timeout", int(timeout * 1000)),
-        ("foreign_keys", 1),
-        ("journal_size_limit", JOURNAL_SIZE_LIMIT),
-        ("wal_autocheckpoint", 0),
-    ):
+def set_pragmas(db: Connection, *pragmas: Pragma) -> None:
+    """Rule 1."""
+    for pragma, wanted in pragmas:
         db.execute(f"PRAGMA {pragma} = {wanted}").fetchall()
         (value,) = db.execute(f"PRAGMA {pragma}").fetchone()
         if value != wanted:
             raise StoreError(f"{db.path}: SQLite keeps {pragma} = {value}, not {wanted}")
+
+
+def _of_a_file(timeout: float) -> Sequence[Pragma]:
+    return (
+        ("journal_mode", "wal"),
+        ("synchronous", 2),
+        ("busy_timeout", int(timeout * 1000)),
+        FOREIGN_KEYS,
+        ("journal_size_limit", JOURNAL_SIZE_LIMIT),
+        ("wal_autocheckpoint", 0),
+    )
 
 
 class SqliteRows:
@@ -142,6 +151,13 @@ class SqliteRows:
 
     def insert(self, table: AnyTable, row: Row, *, replace: bool) -> None:
         self._execute(sql.insert(sql.SQLITE, table, row, replace=replace))
+
+    def get(self, table: AnyTable, key: tuple[Scalar, ...]) -> bytes | None:
+        try:
+            row = self._db.execute(sql.get(sql.SQLITE, table), key).fetchone()
+        except sqlite3.Error as error:  # spelt out, since `translated` would take as long as the rest
+            raise translate(error, self._db.path) from error
+        return None if row is None else row[0]
 
     def select(self, table: AnyTable, query: Query) -> list[bytes]:
         return [doc for (doc,) in self._found(sql.select(sql.SQLITE, table, query))]

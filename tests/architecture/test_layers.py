@@ -37,6 +37,11 @@ LAYERS: dict[str, set[str]] = {
     "polpod.model": {"polpod.model", "msgspec"},
     "polpod.rules": {"polpod.rules", "polpod.model", "polpod.errors", "msgspec"},
     "polpod.store": {"polpod.durable", "polpod.store", "polpod.model", "polpod.errors", "polpod.crash", "msgspec"},
+    "polpod.contracts": {
+        *("polpod.contracts", "polpod.store", "polpod.model", "polpod.rules", "polpod.errors", "polpod.durable"),
+        *("anyio", "msgspec"),
+    },
+    "polpod.persistence": {"polpod.contracts", "polpod.model"},
     "polpod.store.gate": {"polpod.store", "polpod.model", "polpod.errors", "polpod.crash", "anyio"},
     **{
         f"polpod.store.{module}": {"polpod.store", "polpod.model", "polpod.errors", "msgspec", "psycopg"}
@@ -45,9 +50,18 @@ LAYERS: dict[str, set[str]] = {
     "polpod.store.agreement": {"polpod.store", "polpod.model", "polpod.errors", "polpod.runner.contract", "msgspec"},
     "polpod.store.restore": {"polpod.store", "polpod.model", "polpod.errors", "polpod.runner.contract", "msgspec"},
     "polpod.store.runs": {"polpod.store", "polpod.model", "polpod.errors", "polpod.runner.contract", "msgspec"},
+    "polpod.contracts.elkar": {
+        *("polpod.contracts.elkar", "polpod.rules", "polpod.model", "polpod.wire", "polpod.paths", "polpod.errors"),
+        *("anyio", "msgspec", "elkar", "pydantic"),
+    },
+    "polpod.contrib": {"polpod.contracts"},
     "polpod.runner": {"polpod.runner", "polpod.paths", "polpod.crash"},
     "polpod.config": {"polpod.durable", "polpod.model", "polpod.errors", "msgspec"},
     "polpod.storage": {"polpod.config", "polpod.paths", "polpod.errors", "polpod.store"},
+    "polpod.taskstore": {
+        *("polpod.contracts", "polpod.store", "polpod.config", "polpod.storage", "polpod.paths", "polpod.lock"),
+        *("polpod.filesystem", "polpod.errors", "anyio"),
+    },
     "polpod.systemd": {"polpod.errors", "sdnotify"},
     "polpod.lock": {"polpod.paths", "polpod.errors"},
     "polpod.remedies": {"polpod.errors"},
@@ -69,6 +83,7 @@ LAYERS: dict[str, set[str]] = {
         *(
             "polpod.remedies",
             "polpod.filesystem",
+            "polpod.storage",
             "polpod.wire",
             "polpod.runner.directory",
             "polpod.runner.containment",

@@ -57,7 +57,7 @@ def _all(store: Store) -> dict[AnyTable, list[Row]]:
 def test_everything_arrives(stores: tuple[Store, Store]) -> None:
     source, target = stores
     told: list[tuple[str, int]] = []
-    rows = copy(source, target, lambda *what: told.append(what))
+    rows = copy(source, source.session.where, target, lambda *what: told.append(what))
     assert _all(target) == _all(source)
     assert rows["tasks"] == NUMBER
     assert dict(told) | {"settings": 1} == rows
@@ -72,13 +72,13 @@ def test_a_copy_that_was_cut_off_is_marked_and_the_next_one_ends_it(stores: tupl
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        copy(source, target, cut)
+        copy(source, source.session.where, target, cut)
     assert target.write(unfinished) == source.session.where
     assert target.write(lambda tx: tx[Tasks].count()) == NUMBER
     # Meanwhile the daemon went on with the source.
     source.write(lambda tx: tx[Tasks].delete("t9"))
     source.write(lambda tx: tx[Tasks].save(a_task(id="t8", seq=8, title="changed")))
-    copy(source, target, lambda *what: None)
+    copy(source, source.session.where, target, lambda *what: None)
     assert _all(target) == _all(source)
 
 
@@ -86,7 +86,7 @@ def test_a_target_that_is_somebodys_is_left_alone(stores: tuple[Store, Store]) -
     source, target = stores
     target.write(lambda tx: tx[Tasks].add(a_task(id="mine")))
     with pytest.raises(Conflict, match="1 tasks are there already"):
-        copy(source, target, lambda *what: None)
+        copy(source, source.session.where, target, lambda *what: None)
     assert target.write(lambda tx: [t.id for t in tx[Tasks].find()]) == ["mine"]
 
 
@@ -95,5 +95,5 @@ def test_a_record_that_does_not_decode_is_named(stores: tuple[Store, Store]) -> 
     row = Tasks.row(a_task(id="t5", seq=5))
     source.write(lambda tx: tx.rows.insert(Tasks, Row(row.columns, b'{"id": 5}'), replace=True))
     with pytest.raises(StoreError, match=r"task \('t5',\) does not decode"):
-        copy(source, target, lambda *what: None)
+        copy(source, source.session.where, target, lambda *what: None)
     assert target.write(unfinished) is not None

@@ -12,11 +12,13 @@ import trio
 from kit.samples import LATER, NOW, a_task
 
 from polpod.errors import NotFound
+from polpod.model.changes import Change
 from polpod.model.tasks import Dependency, Task, TaskStatus
-from polpod.rules.tasks import Change, event, unsafe_set_status
-from polpod.services import changes, operations
+from polpod.rules.tasks import event, unsafe_set_status
+from polpod.services import operations
 from polpod.services.awaited import Awaited
 from polpod.services.journal import Journal, Watch
+from polpod.store import changes
 from polpod.store.databases import TASKS
 from polpod.store.gate import Gate, open_gate
 from polpod.store.location import Sqlite

@@ -12,14 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit.samples import LATER, NOW, a_run, a_task, task_store
 
+from polpod.model.changes import Change
 from polpod.model.events import Event
 from polpod.model.tasks import Task, TaskStatus
 from polpod.rules.outcome import MEANING, launch, outcome
-from polpod.rules.tasks import EDGES, Change, event, unsafe_set_status, walk
-from polpod.services import changes, operations
+from polpod.rules.tasks import EDGES, event, unsafe_set_status, walk
+from polpod.services import operations
 from polpod.services.bell import Bell
 from polpod.services.journal import EVERYTHING, Journal
-from polpod.store import queries
+from polpod.store import changes, queries
 from polpod.store.group import GroupCommit, Ticket
 from polpod.store.records import Tx
 from polpod.store.tables import Tasks

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kit.samples import BOOT, LATER, NOW, a_run, a_task
 
+from polpod.model.changes import Change
 from polpod.model.runs import Reason, Run, RunStatus
 from polpod.model.tasks import OCCUPYING, Backoff, Task, TaskStatus
 from polpod.rules.outcome import MEANING, inexecutable, launch, no_row, outcome
 from polpod.rules.retry import LAUNCH_FAILURES_UNTIL_PARKED
-from polpod.rules.tasks import Change
 from polpod.runner import contract
 
 S = TaskStatus
@@ -442,3 +442,12 @@ def test_what_nothing_can_carry_out_fails_without_an_attempt() -> None:
         ("task:transition", S.AWAITING_APPROVAL),
         ("task:transition", S.FAILED),
     ]
+
+
+@pytest.mark.parametrize("status", [S.ASSIGNED, S.IN_PROGRESS])
+@pytest.mark.parametrize("run", [None, 5])
+def test_what_was_never_a_run_of_ours_keeps_the_last_that_was(status: S, run: int | None) -> None:
+    """A library's user walked it so far: the daemon that finds it has no run to judge, and makes up none."""
+    change = no_row(in_progress(status=status, run_id=run, applied_run=run, started_boot=None), BOOT, LATER)
+    assert (change.task.run_id, change.task.applied_run) == (run, run)
+    assert (change.task.status, change.task.retries, change.task.recoveries) == (S.PENDING, 0, 1)

@@ -8,8 +8,9 @@ import pytest
 from kit.samples import LATER, NOW, a_task
 
 from polpod.errors import InvalidTransition
+from polpod.model.changes import Change
 from polpod.model.tasks import FINISHED, Task, TaskStatus
-from polpod.rules.tasks import EDGES, Change, RequeueReason, event, requeue, unsafe_set_status, walk
+from polpod.rules.tasks import EDGES, RequeueReason, event, requeue, unsafe_set_status, walk
 
 S = TaskStatus
 

@@ -23,7 +23,7 @@ from polpod.model.events import Event
 from polpod.store.databases import RUNS, TASKS
 from polpod.store.gate import ROUNDS, Gate, open_gate
 from polpod.store.group import GroupCommit
-from polpod.store.location import Sqlite
+from polpod.store.location import Location, Memory, Sqlite
 from polpod.store.records import Tx
 from polpod.store.sqlite import Connection, open_reader, open_writer
 from polpod.store.sqlite_session import SqliteSession, SqliteWriter
@@ -35,19 +35,49 @@ BOUND = 20.0
 Test = Callable[[Gate[Tx]], Awaitable[None]]
 
 
-@pytest.fixture(params=["trio", "asyncio"])
-def run(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Test], None]:
+Runner = Callable[[Test], None]
+
+LOCATIONS: dict[str, Callable[[Path], Location]] = {
+    "sqlite": lambda path: Sqlite(str(path / "state.db")),
+    "memory": lambda path: Memory(),
+}
+ONE_SESSION = ("memory",)
+"""Those whose writer is their only reader."""
+
+
+def runner(backend: str, location: Location) -> Runner:
     """Runs an async function on a gate, within BOUND seconds."""
 
     async def main(test: Test) -> None:
         with anyio.fail_after(BOUND):
-            gate = await open_gate(Sqlite(str(tmp_path / "state.db")), TASKS)
+            gate = await open_gate(location, TASKS)
             try:
                 await test(gate)
             finally:
                 await gate.close()
 
-    return lambda test: anyio.run(main, test, backend=request.param)
+    return lambda test: anyio.run(main, test, backend=backend)
+
+
+@pytest.fixture(params=["trio", "asyncio"])
+def backend(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(params=LOCATIONS)
+def run(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> Runner:
+    return runner(backend, LOCATIONS[request.param](tmp_path))
+
+
+@pytest.fixture
+def run_sqlite(backend: str, tmp_path: Path) -> Runner:
+    return runner(backend, LOCATIONS["sqlite"](tmp_path))
+
+
+@pytest.fixture(params=ONE_SESSION)
+def run_one_session(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> Runner:
+    return runner(backend, LOCATIONS[request.param](tmp_path))
 
 
 def put(name: str) -> Callable[[Tx], str]:
@@ -112,7 +142,7 @@ async def names(gate: Gate[Tx]) -> set[str]:
     return {setting.name for setting in await gate.read(lambda tx: tx[Settings].find())}
 
 
-def test_everybody_is_answered(run: Callable[[Test], None]) -> None:
+def test_everybody_is_answered(run: Runner) -> None:
     async def test(gate: Gate[Tx]) -> None:
         wanted = [str(number) for number in range(300)]
         first = Held("first")
@@ -128,7 +158,7 @@ def test_everybody_is_answered(run: Callable[[Test], None]) -> None:
     run(test)
 
 
-def test_a_caller_gets_what_its_body_raised(run: Callable[[Test], None]) -> None:
+def test_a_caller_gets_what_its_body_raised(run: Runner) -> None:
     async def test(gate: Gate[Tx]) -> None:
         await gate.write(put("a"))
         with pytest.raises(AlreadyExists):
@@ -138,7 +168,7 @@ def test_a_caller_gets_what_its_body_raised(run: Callable[[Test], None]) -> None
     run(test)
 
 
-def test_each_of_several_bodies_has_its_own_answer(run: Callable[[Test], None]) -> None:
+def test_each_of_several_bodies_has_its_own_answer(run: Runner) -> None:
     async def test(gate: Gate[Tx]) -> None:
         def refused(tx: Tx) -> str:
             put("half")(tx)
@@ -156,7 +186,7 @@ def test_each_of_several_bodies_has_its_own_answer(run: Callable[[Test], None]) 
     run(test)
 
 
-def test_an_error_that_is_no_refusal_undoes_all_of_several_bodies_and_nothing_else(run: Callable[[Test], None]) -> None:
+def test_an_error_that_is_no_refusal_undoes_all_of_several_bodies_and_nothing_else(run: Runner) -> None:
     async def test(gate: Gate[Tx]) -> None:
         first, errors = Held("first"), []
 
@@ -179,7 +209,7 @@ def test_an_error_that_is_no_refusal_undoes_all_of_several_bodies_and_nothing_el
     run(test)
 
 
-def test_subscribers_hear_of_a_group_before_its_writers_do(run: Callable[[Test], None]) -> None:
+def test_subscribers_hear_of_a_group_before_its_writers_do(run: Runner) -> None:
     async def test(gate: Gate[Tx]) -> None:
         heard: list[list[str]] = []
         gate.subscribe(lambda events: heard.append([event.subject for event in events]))
@@ -205,7 +235,7 @@ def test_subscribers_hear_of_a_group_before_its_writers_do(run: Callable[[Test],
     run(test)
 
 
-def test_a_body_that_was_not_taken_is_withdrawn(run: Callable[[Test], None]) -> None:
+def test_a_body_that_was_not_taken_is_withdrawn(run: Runner) -> None:
     async def test(gate: Gate[Tx]) -> None:
         first = Held("first")
         async with calling(gate, first, put("a"), put("b")) as (_, a, _b):
@@ -217,7 +247,7 @@ def test_a_body_that_was_not_taken_is_withdrawn(run: Callable[[Test], None]) -> 
     run(test)
 
 
-def test_a_body_that_was_taken_finishes(run: Callable[[Test], None]) -> None:
+def test_a_body_that_was_taken_finishes(run: Runner) -> None:
     async def test(gate: Gate[Tx]) -> None:
         first, leader = Held("first"), Held("leader")
         async with calling(gate, first, leader, put("a")) as (_, _l, a):
@@ -233,7 +263,7 @@ def test_a_body_that_was_taken_finishes(run: Callable[[Test], None]) -> None:
     run(test)
 
 
-def test_a_cancelled_leader_finishes_its_group(run: Callable[[Test], None]) -> None:
+def test_a_cancelled_leader_finishes_its_group(run: Runner) -> None:
     async def test(gate: Gate[Tx]) -> None:
         first = Held("first")
         async with calling(gate, first, put("a"), put("b")) as (leader, a, b):
@@ -246,7 +276,7 @@ def test_a_cancelled_leader_finishes_its_group(run: Callable[[Test], None]) -> N
     run(test)
 
 
-def test_the_lead_is_not_lost_with_who_is_next(run: Callable[[Test], None]) -> None:
+def test_the_lead_is_not_lost_with_who_is_next(run: Runner) -> None:
     """Cancelled in the turn of the loop in which the lead would be handed to it."""
 
     async def test(gate: Gate[Tx]) -> None:
@@ -260,7 +290,7 @@ def test_the_lead_is_not_lost_with_who_is_next(run: Callable[[Test], None]) -> N
     run(test)
 
 
-def test_the_lead_is_not_lost_with_who_just_got_it(run: Callable[[Test], None]) -> None:
+def test_the_lead_is_not_lost_with_who_just_got_it(run: Runner) -> None:
     """Cancelled after the lead was handed to it, and before it runs: trio lets it lead, asyncio cancels it."""
 
     async def test(gate: Gate[Tx]) -> None:
@@ -283,7 +313,7 @@ def test_the_lead_is_not_lost_with_who_just_got_it(run: Callable[[Test], None]) 
     run(test)
 
 
-def test_several_bodies_are_withdrawn_together(run: Callable[[Test], None]) -> None:
+def test_several_bodies_are_withdrawn_together(run: Runner) -> None:
     async def test(gate: Gate[Tx]) -> None:
         first = Held("first")
         scope = anyio.CancelScope()
@@ -304,7 +334,7 @@ def test_several_bodies_are_withdrawn_together(run: Callable[[Test], None]) -> N
     run(test)
 
 
-def test_a_cancelled_caller_does_not_begin(run: Callable[[Test], None]) -> None:
+def test_a_cancelled_caller_does_not_begin(run: Runner) -> None:
     async def test(gate: Gate[Tx]) -> None:
         with anyio.CancelScope() as scope:
             scope.cancel()
@@ -314,7 +344,7 @@ def test_a_cancelled_caller_does_not_begin(run: Callable[[Test], None]) -> None:
     run(test)
 
 
-def test_reads_see_what_is_committed_and_wait_for_nobody(run: Callable[[Test], None]) -> None:
+def test_reads_see_what_is_committed_and_wait_for_nobody(run_sqlite: Runner) -> None:
     async def test(gate: Gate[Tx]) -> None:
         await gate.write(put("a"))
 
@@ -337,10 +367,41 @@ def test_reads_see_what_is_committed_and_wait_for_nobody(run: Callable[[Test], N
             for _ in range(20):
                 tasks.start_soon(names, gate)
 
-    run(test)
+    run_sqlite(test)
 
 
-def test_a_closed_gate_refuses(run: Callable[[Test], None], tmp_path: Path) -> None:
+def test_with_one_session_reads_and_writes_take_turns(run_one_session: Runner) -> None:
+    async def test(gate: Gate[Tx]) -> None:
+        await gate.write(put("a"))
+        held, found = Held("b"), []
+
+        async def look() -> None:
+            found.append(await names(gate))
+
+        async with calling(gate, held), anyio.create_task_group() as tasks:
+            tasks.start_soon(look)
+            await anyio.wait_all_tasks_blocked()
+            assert found == []
+            held.go.set()
+        assert found == [{"a", "b"}]
+        with pytest.raises(StoreError, match="readonly"):
+            await gate.read(put("c"))
+        with pytest.raises(ZeroDivisionError):
+            await gate.read(lambda tx: 1 // 0)
+        assert await gate.write(put("c")) == "c", "who reads leaves nothing behind"
+        async with anyio.create_task_group() as tasks:
+            for number in range(20):
+                tasks.start_soon(gate.write, put(str(number)))
+                tasks.start_soon(names, gate)
+        await gate.close()
+        for late in (gate.write(put("d")), names(gate)):
+            with pytest.raises(StoreError, match="closed"):
+                await late
+
+    run_one_session(test)
+
+
+def test_a_closed_gate_refuses(run_sqlite: Runner, tmp_path: Path) -> None:
     async def test(gate: Gate[Tx]) -> None:
         await gate.write(put("a"))
         await gate.close()
@@ -350,7 +411,7 @@ def test_a_closed_gate_refuses(run: Callable[[Test], None], tmp_path: Path) -> N
         with pytest.raises(StoreError, match="closed"):
             await names(gate)
 
-    run(test)
+    run_sqlite(test)
 
 
 # Records that do not decode (F10).
@@ -364,7 +425,7 @@ def spoil(path: Path, **names: str) -> None:
 
 
 def test_a_body_that_meets_bad_rows_runs_again_without_them(
-    run: Callable[[Test], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    run_sqlite: Runner, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def test(gate: Gate[Tx]) -> None:
         path = tmp_path / "state.db"
@@ -392,10 +453,10 @@ def test_a_body_that_meets_bad_rows_runs_again_without_them(
         assert heard == [f"setting/{name}" for name in "abcd"] + ["g"]
         assert [record.getMessage().split()[1] for record in caplog.records] == heard[:-1]
 
-    run(test)
+    run_sqlite(test)
 
 
-def test_those_who_meet_a_bad_row_at_once_set_it_aside_once(run: Callable[[Test], None], tmp_path: Path) -> None:
+def test_those_who_meet_a_bad_row_at_once_set_it_aside_once(run_sqlite: Runner, tmp_path: Path) -> None:
     async def test(gate: Gate[Tx]) -> None:
         await gate.write(put("a"))
         await gate.write(put("b"))
@@ -411,10 +472,10 @@ def test_those_who_meet_a_bad_row_at_once_set_it_aside_once(run: Callable[[Test]
         assert found == [{"b"}] * 9
         assert await gate.read(lambda tx: tx[Quarantine].count()) == 1
 
-    run(test)
+    run_sqlite(test)
 
 
-def test_running_again_has_an_end(run: Callable[[Test], None]) -> None:
+def test_running_again_has_an_end(run: Runner) -> None:
     async def test(gate: Gate[Tx]) -> None:
         times: list[int] = []
 

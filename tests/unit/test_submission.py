@@ -16,13 +16,12 @@ from kit.samples import a_task, task_store
 from polpod.config import Config, QueueSettings, Settings
 from polpod.errors import Conflict, InvalidRequest, NotFound
 from polpod.model.agents import Agent, Queue
+from polpod.model.changes import Change
 from polpod.model.submissions import Submission
 from polpod.model.tasks import Dependency, Spec, Task, TaskStatus
-from polpod.rules.tasks import Change
-from polpod.services import changes
 from polpod.services.rpc.refusal import invalid
 from polpod.services.submission import Submitted, enterable, specify, store
-from polpod.store import queries
+from polpod.store import changes, queries
 from polpod.store.group import GroupCommit
 from polpod.store.records import Tx
 from polpod.store.table import AnyTable

@@ -17,8 +17,8 @@ from polpod.services.instance import Instance
 from polpod.services.journal import EVERYTHING
 from polpod.services.logs import Slice, read_log
 from polpod.services.rpc.method import Call, Method, Right
-from polpod.services.selection import require
 from polpod.store import queries
+from polpod.store.changes import require
 from polpod.store.records import Tx
 
 LONG_POLL = 30.0

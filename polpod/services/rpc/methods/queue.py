@@ -9,10 +9,9 @@ from msgspec import Meta, Struct
 
 from polpod.model.agents import Queue
 from polpod.model.submissions import Name
-from polpod.services import changes
 from polpod.services.instance import Instance, now
 from polpod.services.rpc.method import Call, Method, Nothing, Right
-from polpod.store import queries
+from polpod.store import changes, queries
 from polpod.store.records import Tx
 from polpod.store.tables import Queues
 

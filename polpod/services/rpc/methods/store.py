@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from contextlib import ExitStack, closing
 from typing import Annotated
 
 import trio
@@ -13,7 +15,11 @@ from polpod.services import retention
 from polpod.services.instance import Instance
 from polpod.services.retention import Pruned
 from polpod.services.rpc.method import Call, Method, Right
-from polpod.store.backup import check_target, open_pair, write_backup
+from polpod.store.backup import Pair, check_target, open_pair, write_backup
+from polpod.store.copy import Within
+from polpod.store.export import export
+from polpod.store.records import Tx
+from polpod.store.replace import SCRATCH
 
 LONGEST = 30.0
 """Seconds of one call of `store.prune`: a client asks again where there is more."""
@@ -47,14 +53,28 @@ async def backup(call: Call, params: Backup) -> dict[str, object]:
         return write_backup(pair, target, leave=_reserve(instance, target), go_on=go_on)
 
     await trio.to_thread.run_sync(check_target, target)
-    pair = await trio.to_thread.run_sync(open_pair, instance.paths.path)
-    try:
-        # A body is alone with the task store: between the two snapshots no task can change.
-        await instance.tasks.write(lambda tx: pair.pin(), durable=False)
+    with ExitStack() as until_copied:
+        pair = await _pinned(instance, until_copied)
         size = await trio.to_thread.run_sync(write)
-    finally:
-        pair.close()
     return {"path": target, "bytes": size}
+
+
+async def _pinned(instance: Instance, until_copied: ExitStack) -> Pair:
+    """Both databases as of one moment: a body is alone with the task store, so meanwhile no task can change."""
+    if instance.config.settings.storage == "sqlite":
+        pair = until_copied.enter_context(closing(await trio.to_thread.run_sync(open_pair, instance.paths.path)))
+        await instance.tasks.write(lambda tx: pair.pin(), durable=False)
+        return pair
+    scratch = until_copied.enter_context(tempfile.TemporaryDirectory(prefix=SCRATCH, dir=instance.paths.path))
+
+    def copied(tx: Tx) -> Pair:
+        into = tempfile.mkdtemp(dir=scratch)
+        export(Within(tx), instance.tasks.where, instance.paths.path, into)
+        pair = open_pair(into)
+        pair.pin()
+        return pair
+
+    return until_copied.enter_context(closing(await instance.tasks.write(copied, durable=False)))
 
 
 def _reserve(instance: Instance, target: str) -> int:

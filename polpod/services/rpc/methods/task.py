@@ -12,18 +12,19 @@ from msgspec import Meta, Struct
 
 from polpod import crash
 from polpod.config import Config
-from polpod.errors import DiskFull, PermissionDenied, RequestError
+from polpod.errors import PermissionDenied, RequestError
 from polpod.model.submissions import Edit, Id, Selector, Submission
 from polpod.model.tasks import FINISHED, Spec, Task, TaskStatus
 from polpod.rules.waiting import Why, why
 from polpod.services import limits, operations, views
-from polpod.services.instance import Instance, now
+from polpod.services.instance import now
 from polpod.services.operations import Done, Operation
 from polpod.services.rpc.method import Call, Caller, Method, Right
 from polpod.services.rpc.refusal import invalid, refusal
-from polpod.services.selection import absent, require, select, statuses
+from polpod.services.selection import select, statuses
 from polpod.services.submission import Submitted, enterable, specify, store
 from polpod.store import queries
+from polpod.store.changes import absent, require
 from polpod.store.records import Tx
 
 RECENT = timedelta(hours=1)
@@ -62,7 +63,7 @@ class ById(Struct, frozen=True, forbid_unknown_fields=True):
 async def submit(call: Call, params: Submission) -> Submitted:
     instance = call.desk.instance
     spec = await _checked(call, params, {})
-    _refuse_when_full(instance)
+    instance.refuse_when_full()
     submitted = await instance.tasks.write(lambda tx: store(tx, params, spec, instance.config, call.caller.uid))
     crash.point("submit.committed")
     return submitted
@@ -70,7 +71,7 @@ async def submit(call: Call, params: Submission) -> Submitted:
 
 async def submit_many(call: Call, params: SubmitMany) -> dict[str, object]:
     instance = call.desk.instance
-    _refuse_when_full(instance)
+    instance.refuse_when_full()
     checked: list[tuple[Submission, Spec] | RequestError] = []
     entered: dict[str, RequestError | None] = {}
     for given in params.tasks:
@@ -232,11 +233,6 @@ def _stored(tx: Tx, entry: tuple[Submission, Spec] | RequestError, config: Confi
     if isinstance(entry, RequestError):
         raise entry
     return store(tx, *entry, config, uid)
-
-
-def _refuse_when_full(instance: Instance) -> None:
-    if instance.disk_is_full():
-        raise DiskFull(f"less than {instance.config.settings.reserve >> 20} MiB free on {instance.paths.path}")
 
 
 def _require_own(caller: Caller, task: Task) -> None:

@@ -1,0 +1,10 @@
+"""Memories: a text that agents share, and one of each agent's own."""
+
+from __future__ import annotations
+
+from polpod.model.polpo.checked import Checked
+
+
+class Memory(Checked, frozen=True, kw_only=True):
+    scope: str
+    content: str = ""

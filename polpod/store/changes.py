@@ -1,0 +1,150 @@
+"""How tasks come, change and go, as rows: each with its events, its dependencies, and what it unblocks.
+
+Rules:
+
+1. Everything here happens in the transaction of the caller: a task never comes or changes without its events
+   (invariant 8), nor without what it means for those that wait for it.
+2. A dependency is met if and only if the task that it names is done, or was and is gone.
+3. What may happen is decided elsewhere (rules/): these are the rows of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+
+from polpod.errors import Conflict, NotFound
+from polpod.model.changes import Change
+from polpod.model.events import Event
+from polpod.model.tasks import Dependency, Task, TaskStatus, changed
+from polpod.store import quarantine, queries
+from polpod.store.records import Tx
+from polpod.store.tables import Dependencies, Events, Tasks
+
+
+def require(tx: Tx, task_id: str) -> Task:
+    """The task, one of polpod's own.  Raises NotFound."""
+    task = queries.own(tx, task_id)
+    if task is None:
+        raise absent(tx, task_id)
+    return task
+
+
+def absent(tx: Tx, *task_ids: str) -> NotFound:
+    """Why there are no tasks of these ids: nobody made them, or their rows were set aside (F10)."""
+    kept = {i: row for i in task_ids if (row := quarantine.of_task(tx, i)) is not None}
+    why = [
+        f"task {i} is quarantined: its record cannot be read ({row.problem}); it is kept in the table quarantine"
+        for i, row in kept.items()
+    ]
+    if unknown := ", ".join(i for i in task_ids if i not in kept):
+        why.insert(0, f"there is no task {unknown}")
+    return NotFound("; ".join(why))
+
+
+def dependencies(tx: Tx, on_ids: Sequence[str]) -> Mapping[str, bool]:
+    """Each of the tasks that a new one shall wait for, and whether it is done.  Raises NotFound."""
+    met = {}
+    for on_id in on_ids:
+        try:
+            met[on_id] = require(tx, on_id).status is TaskStatus.DONE
+        except NotFound as exc:
+            raise NotFound(f"depends_on: {exc}") from exc
+    return met
+
+
+def add(tx: Tx, change: Change, met: Mapping[str, bool]) -> None:
+    """Store a new task that waits for these others; its `unmet` must say how many are not done."""
+    apply(tx, change)
+    depend(tx, change.task.id, met)
+
+
+def depend(tx: Tx, task_id: str, met: Mapping[str, bool]) -> None:
+    """Let a task that waits for nobody wait for these others."""
+    for on_id, done in met.items():
+        tx[Dependencies].add(Dependency(task_id=task_id, on_id=on_id, met=done))
+
+
+def apply(tx: Tx, change: Change) -> None:
+    """Store the change; a task that became done is met as a dependency by all that wait for it."""
+    tx[Tasks].save(change.task)
+    for event in change.events:
+        tx.append(Events, event)
+    if change.task.status is TaskStatus.DONE:
+        _meet(tx, change.task.id, change.task.updated_at, met=True)
+
+
+def undo_done(tx: Tx, task_id: str, at: datetime) -> None:
+    """A task that was done is so no more: all that depend on it wait again."""
+    _meet(tx, task_id, at, met=False)
+
+
+def note(tx: Tx, at: datetime, kind: str, subject: str, **body: object) -> None:
+    """An event that goes with no change of a task."""
+    tx.append(Events, Event(at=at, kind=kind, subject=subject, body=body))
+
+
+def rewire(tx: Tx, task: Task, on_ids: Sequence[str]) -> dict[str, object]:
+    """Let the task wait for these others and for no more; the values that it has then.
+
+    Raises NotFound; Conflict where one of them waits for it.
+    """
+    tx[Dependencies].delete_where(Dependencies.task_id.eq(task.id))
+    unmet = 0
+    for on_id in on_ids:
+        other = require(tx, on_id)
+        if on_id == task.id or _reaches(tx, other, task.id):
+            raise Conflict(f"task {task.id} cannot depend on {on_id}, which waits for it")
+        met = other.status is TaskStatus.DONE
+        unmet += not met
+        tx[Dependencies].add(Dependency(task_id=task.id, on_id=on_id, met=met))
+    return {"depends_on": tuple(on_ids), "unmet": unmet}
+
+
+def remove(tx: Tx, tasks: Sequence[Task], at: datetime, by: str) -> None:
+    """Forget tasks that do not run; their ids are never used again.
+
+    Raises Conflict, with nothing removed, where one that is not done is what a task that stays waits for.
+    """
+    going = {task.id for task in tasks}
+    for task in tasks:
+        if (waiting := needed_by(tx, task, going)) is not None:
+            raise Conflict(f"task {task.id} is what task {waiting} waits for: remove that first")
+        if queries.is_recorded(tx, task.id):
+            raise Conflict(f"task {task.id} is what cost records or task metrics are about")
+    for task in tasks:
+        tx[Dependencies].delete_where(Dependencies.task_id.eq(task.id))
+        tx[Dependencies].delete_where(Dependencies.on_id.eq(task.id))
+    for task in tasks:
+        tx[Tasks].delete(task.id)
+        queries.let_go_of_spec(tx, task.spec_id)
+        note(tx, at, "task:removed", f"task/{task.id}", status=task.status, by=by)
+
+
+def needed_by(tx: Tx, task: Task, going: Collection[str] = ()) -> str | None:
+    """A task that waits for this one and is not `going`, too: then this one has to stay."""
+    if task.status is TaskStatus.DONE:
+        return None
+    return next((d.task_id for d in queries.dependents_of(tx, task.id) if d.task_id not in going), None)
+
+
+def _reaches(tx: Tx, start: Task, goal: str) -> bool:
+    seen, open_ids = {start.id}, list(start.depends_on)
+    while open_ids:
+        task_id = open_ids.pop()
+        if task_id == goal:
+            return True
+        task = tx[Tasks].get(task_id) if task_id not in seen else None
+        seen.add(task_id)
+        open_ids += task.depends_on if task else ()
+    return False
+
+
+def _meet(tx: Tx, task_id: str, at: datetime, *, met: bool) -> None:
+    for waiting in queries.dependents_of(tx, task_id):
+        if waiting.met is met:
+            continue
+        tx[Dependencies].save(Dependency(task_id=waiting.task_id, on_id=task_id, met=met))
+        dependent = tx[Tasks].get(waiting.task_id)
+        if dependent is not None:
+            tx[Tasks].save(changed(dependent, at, unmet=dependent.unmet + (-1 if met else 1)))
