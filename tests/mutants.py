@@ -73,7 +73,7 @@ MUTANTS = (
     Mutant("a2a", 'polpod/model/a2a.py', 'known.astimezone(UTC) if', 'known if', A2A_MODEL),
     Mutant("a2a", 'polpod/model/a2a.py', 'if depth > DEEPEST:', 'if depth > 2 * DEEPEST:', A2A_MODEL),
     Mutant("a2a", 'polpod/contracts/elkar/line.py', '            if not answered:\n', '            if False:\n', A2A_LINE),
-    Mutant("a2a", 'polpod/contracts/elkar/line.py', 'params | {"once": {"client": self._client, "number": self._changes}}', 'params | {"once": {"client": uuid4().hex, "number": self._changes}}', A2A_LINE),
+    Mutant("a2a", 'polpod/contracts/elkar/line.py', 'params | {"once": {"client": self._client, "number": self._changes}}', 'params', A2A_LINE),
     Mutant("a2a", 'polpod/contracts/elkar/line.py', 'self._changes += 1', 'self._changes = 1', A2A_LINE),
     Mutant("a2a", 'polpod/contracts/elkar/line.py', 'if exc.word != UNAVAILABLE:', 'if True:', A2A_LINE),
     Mutant("a2a", 'polpod/contracts/elkar/line.py', 'if not self._reached:', 'if True:', A2A_LINE),

@@ -65,10 +65,11 @@ _DEFAULTS: dict[str, str | int | None] = {
 
 _SETTINGS = (
     "SET statement_timeout = {}; SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;"
-    " SET idle_in_transaction_session_timeout = 0; SET plan_cache_mode = auto;"
+    " SET idle_in_transaction_session_timeout = 0; SET max_parallel_workers_per_gather = 0; SET jit = off;"
     " SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
 )
-"""So that the server, too, notices a host that is gone, with what it holds; and rule 4."""
+"""So that the server, too, notices a host that is gone, with what it holds; that no plan is made for a big report; and
+rule 4."""
 
 _MEANINGS: dict[str, type[PolpodError]] = {
     "23503": BrokenReference,

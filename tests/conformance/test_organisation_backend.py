@@ -14,6 +14,9 @@ from store_makers import CONFIGS, LASTING
 
 from polpod import persistence as p
 from polpod.contracts.persistence.protocols import TaskRepository
+from polpod.errors import StartError
+from polpod.lock import lock
+from polpod.paths import StateDirectory
 from polpod.store.schema import TABLES
 
 pytestmark = pytest.mark.anyio
@@ -197,6 +200,31 @@ async def test_settings_of_the_backend_itself(backend: p.PersistenceBackend) -> 
     await backend.set_setting("schema", "2")
     assert await backend.get_setting("schema") == "2"
     assert [row[:3] for row in await backend.settings.get_all()] == [("_system", "schema", "2")]
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> StateDirectory:
+    made = StateDirectory(str(tmp_path))
+    Path(made.path).mkdir()
+    return made
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "file"])
+async def test_the_store_of_a_state_directory_is_a_daemons_or_ours(backend: str, paths: StateDirectory) -> None:
+    """DESIGN §3: while one has it, the other is refused, and says so."""
+    ours = p.create_backend(
+        p.PersistenceConfig(backend=backend, sqlite={"path": paths.tasks_db}, file={"path": paths.path})
+    )
+    daemon = lock(paths)
+    with pytest.raises(p.PersistenceConnectionError, match="has this state directory"):
+        await ours.connect()
+    daemon.close()
+    await ours.connect()
+    await ours.tasks.save(a_task())
+    with pytest.raises(StartError, match="as a library"):
+        lock(paths)
+    await ours.disconnect()
+    lock(paths).close()
 
 
 # Schema.
