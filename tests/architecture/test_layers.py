@@ -41,6 +41,10 @@ LAYERS: dict[str, set[str]] = {
         *("polpod.contracts", "polpod.store", "polpod.model", "polpod.rules", "polpod.errors", "polpod.durable"),
         *("anyio", "msgspec"),
     },
+    "polpod.contracts.persistence": {
+        *("polpod.contracts", "polpod.store", "polpod.model", "polpod.rules", "polpod.errors", "polpod.durable"),
+        *("polpod.paths", "polpod.lock", "anyio", "msgspec"),
+    },
     "polpod.persistence": {"polpod.contracts", "polpod.model"},
     "polpod.store.gate": {"polpod.store", "polpod.model", "polpod.errors", "polpod.crash", "anyio"},
     **{
