@@ -25,6 +25,7 @@ COMMANDS = {
     "resume": "let a paused queue start tasks again",
     "queue": "list the queues, or set the slots of one",
     "edit": "change tasks that do not run",
+    "report": "say, from inside a run, how far it is, or that it goes on",
     "events": "print what happened",
     "doctor": "find and explain what is wrong with polpod, its directory and this host",
     "backup": "copy the databases, beside a polpod that runs",

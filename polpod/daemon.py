@@ -233,7 +233,7 @@ def assemble(instance: Instance, forks: Forks, reloading: Reload, nursery: trio.
     ):
         nursery.start_soon(service)
     nursery.start_soon(_stop_when_in_doubt, instance)
-    return Desk(instance, inbox, killer, reloading)
+    return Desk(instance, inbox, killer, health, reloading)
 
 
 async def _serve(

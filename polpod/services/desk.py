@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from polpod.services.health import Health
 from polpod.services.inbox import Inbox
 from polpod.services.instance import Instance
 from polpod.services.killer import Killer
@@ -15,4 +16,5 @@ class Desk:
     instance: Instance
     inbox: Inbox
     killer: Killer
+    health: Health
     reload: Reload

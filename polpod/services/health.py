@@ -48,6 +48,11 @@ class Health:
         self._vitals.pop(run_id, None)
         self._signs.pop(run_id, None)
 
+    def active(self, run_id: int) -> None:
+        """The job said that it goes on: a sign of activity as its log is."""
+        if (vitals := self._vitals.get(run_id)) is not None:
+            self._vitals[run_id] = msgspec.structs.replace(vitals, active=time.monotonic(), warned=False)
+
     async def serve(self) -> None:
         while True:
             until = self._heap[0][0] - time.monotonic() if self._heap else HEARTBEAT_EVERY

@@ -22,6 +22,7 @@ import trio
 
 from polpod.errors import Damaged, PermissionDenied, RequestError, Unavailable
 from polpod.services.rpc.method import Call, Caller, Method
+from polpod.services.rpc.own import WRONG_TOKENS
 from polpod.services.rpc.refusal import invalid, refusal, shortened
 from polpod.services.rpc.table import METHODS
 from polpod.wire import jsonrpc
@@ -93,6 +94,11 @@ class Connection:
         self._writing.shield, self._writing.deadline = True, trio.current_time() + LAST_WORDS
 
     @property
+    def run_id(self) -> int | None:
+        """The run whose rights it has."""
+        return self._call.caller.run_id
+
+    @property
     def unread(self) -> bytes:
         """What whoever goes on here has to read before anything else, once `serve` and all long polls have ended."""
         return b"".join(frame + b"\n" for frame in self._unanswered.values()) + self._decoder.rest
@@ -116,6 +122,8 @@ class Connection:
                     self._unanswered[next(self._numbers)] = frame
                     continue
                 await self._receive(frame)
+                if self._call.wrong_tokens >= WRONG_TOKENS:
+                    return False
                 answered += 1
                 if answered % PER_TURN == 0:
                     await trio.lowlevel.checkpoint()
@@ -242,7 +250,7 @@ async def _carry_out(call: Call, request: jsonrpc.Call) -> Any:
     except msgspec.ValidationError as exc:
         raise invalid(exc) from exc
     if method.writes:
-        if call.desk.instance.stopping.is_set():
+        if call.desk.instance.stopping.is_set() and call.caller.run_id is None:  # a run may say what it leaves
             raise Unavailable("polpod is stopping")
         await call.desk.instance.recovered.wait()
     return msgspec.to_builtins(await method.answer(call, params))

@@ -44,12 +44,14 @@ class Caller:
         return f"uid {self.uid}" if self.run_id is None else f"run {self.run_id}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
-    """One call: who calls, and whom the daemon asks to answer."""
+    """What the calls of one connection share: who calls, and whom the daemon asks to answer."""
 
     desk: Desk
     caller: Caller
+    """As the kernel says; a run, once the connection said whose token it has (`run.identify`)."""
+    wrong_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
