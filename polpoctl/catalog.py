@@ -24,6 +24,7 @@ COMMANDS = {
     "pause": "let nothing more start from a queue",
     "resume": "let a paused queue start tasks again",
     "queue": "list the queues, or set the slots of one",
+    "a2a": "list, show or forget the tasks that agents send each other (A2A)",
     "edit": "change tasks that do not run",
     "report": "say, from inside a run, how far it is, or that it goes on",
     "events": "print what happened",

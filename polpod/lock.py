@@ -1,4 +1,7 @@
-"""The state directory belongs to one process at a time: a daemon, or what repairs its files without one."""
+"""The state directory belongs to one process at a time: a daemon, or what repairs its files without one.
+
+Programs that use the store as a library share it among themselves (`lock_shared`), and with no daemon.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,10 @@ class Held:
         if not there:
             raise StoreError(f"{self.path}: another directory was put in its place")
 
+    def take(self, how: int) -> bool:
+        """Whether the lock could be had, `fcntl.LOCK_EX` or `LOCK_SH`."""
+        return _locked(self.directory, how) and _locked(self.lock, how)
+
     def close(self) -> None:
         os.close(self.lock)
         os.close(self.directory)
@@ -48,21 +55,43 @@ def lock(paths: StateDirectory) -> Held:
 
     Raises StartError: it is another user's, or (75) another process has it.
     """
+    held = _opened(paths)
+    if not held.take(fcntl.LOCK_EX):
+        who = f"another polpod (pid {_signed(held.lock) or 'unknown'}) has this state directory"
+        if held.take(fcntl.LOCK_SH):
+            who = "a program that uses the store as a library has this state directory"
+        held.close()
+        raise StartError(f"{paths.path}: {who}", OTHER_DAEMON)
+    text = f"{os.getpid()}\n".encode()
+    with suppress(OSError):  # for people to read; a full disk has room only for what is written in place (F49)
+        os.pwrite(held.lock, text, 0)
+        os.ftruncate(held.lock, len(text))
+    return held
+
+
+def lock_shared(paths: StateDirectory) -> Held:
+    """Keep daemons from the state directory, for as long as this process uses its store as a library.
+
+    Raises StartError: it is another user's, or (75) a daemon has it.
+    """
+    held = _opened(paths)
+    if not held.take(fcntl.LOCK_SH):
+        pid = _signed(held.lock) or "unknown"
+        held.close()
+        raise StartError(
+            f"{paths.path}: polpod (pid {pid}) has this state directory: ask it over its socket, or stop it",
+            OTHER_DAEMON,
+        )
+    return held
+
+
+def _opened(paths: StateDirectory) -> Held:
     try:
         require_own(paths.path)
         directory = os.open(paths.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         fd = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as exc:
         raise StartError(f"{exc.filename}: {exc.strerror}") from exc
-    if not (_locked(directory) and _locked(fd)):
-        pid = _signed(fd) or "unknown"
-        os.close(fd)
-        os.close(directory)
-        raise StartError(f"{paths.path}: another polpod (pid {pid}) has this state directory", OTHER_DAEMON)
-    text = f"{os.getpid()}\n".encode()
-    with suppress(OSError):  # for people to read; a full disk has room only for what is written in place (F49)
-        os.pwrite(fd, text, 0)
-        os.ftruncate(fd, len(text))
     return Held(paths.path, directory, fd)
 
 
@@ -87,11 +116,11 @@ def _signed(fd: int) -> str:
     return os.pread(fd, 20, 0).decode(errors="replace").strip()
 
 
-def _locked(fd: int) -> bool:
+def _locked(fd: int, how: int) -> bool:
     # A runner without a daemon asks now and then, for a moment, whether there is one: that is no other daemon.
     for _ in range(10):
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, how | fcntl.LOCK_NB)
         except BlockingIOError:
             time.sleep(0.02)
         else:

@@ -1,1 +1,1 @@
-"""The interfaces that other programs know, on top of the store."""
+"""What others' programs expect of a store, on top of this one: each contract is a package or a module here."""

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 """At most thirty years, so that an instant plus any of them is an instant."""
@@ -103,6 +103,8 @@ class Task(Struct, frozen=True, kw_only=True):
     """Order of submission; ties of `priority` are broken by it."""
     owner: str = "polpod"
     """Who may change the row: the scheduler sees its own only (DESIGN §8)."""
+    document: dict[str, object] | UnsetType = UNSET
+    """What another owner stored, whole."""
     title: str = ""
     description: str = ""
     spec_id: str | None = None

@@ -150,7 +150,11 @@ def _applied(meaning: Meaning, task: Task, run: Run, now: datetime, roll: float)
     failures = change.task.launch_failures if meaning is _never_started else 0
     # A power cut may have taken back the launch of this run, and left the task in progress with an older one.
     applied = msgspec.structs.replace(
-        change.task, run_id=run.id, attempts=run.attempt, applied_run=run.id, launch_failures=failures
+        change.task,
+        run_id=run.id or task.run_id,
+        attempts=run.attempt,
+        applied_run=run.id or task.applied_run,
+        launch_failures=failures,
     )
     return Change(applied, (ended, *change.events))
 

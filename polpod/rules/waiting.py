@@ -72,6 +72,8 @@ def state(task: Task, around: Surroundings) -> State:
     if task.unmet:
         dead_end = around.quarantined or any(d.status in DEAD_ENDS for d in around.dependencies)
         return State.BLOCKED if dead_end else State.WAITING
+    if task.spec_id is None:
+        return State.WAITING
     return State.DELAYED if task.not_before is not None else State.READY
 
 
@@ -127,6 +129,8 @@ def why(
     match at:
         case State.HELD:
             return Why((f"Task {t} is on hold.",), (f"polpoctl release {t}",))
+        case State.WAITING if not task.unmet:
+            return _nothing_to_execute(task)
         case State.BLOCKED | State.WAITING:
             return _unmet(task, around.dependencies, around.quarantined)
         case State.DELAYED:
@@ -176,6 +180,15 @@ def _unmet(task: Task, dependencies: Sequence[Task], quarantined: Sequence[str])
     names = ", ".join(f"{d.id} ({d.status})" for d in dependencies[:10])
     more = f" and {len(dependencies) - 10} more" if len(dependencies) > 10 else ""
     return Why((f"Task {task.id} waits for task {names}{more} to be done.",))
+
+
+def _nothing_to_execute(task: Task) -> Why:
+    """It was stored by a program that uses the store as a library, and carries out its tasks by itself."""
+    who = f"agent {task.assigned_to}" if task.assigned_to else "somebody"
+    return Why(
+        (f"Task {task.id} says nothing to execute: it waits for {who} outside polpod to take it.",),
+        (f"polpoctl cancel {task.id}",),
+    )
 
 
 def _queued(task: Task, capacity: Capacity, busy: Busy, ahead: int, paused: str | None) -> Why:

@@ -12,7 +12,7 @@ from functools import cached_property
 import trio
 
 from polpod.config import Config
-from polpod.errors import StoreError
+from polpod.errors import DiskFull, StoreError
 from polpod.model.agents import Queue
 from polpod.paths import StateDirectory
 from polpod.rules.pick import Capacity
@@ -107,3 +107,8 @@ class Instance:
     def disk_is_full(self) -> bool:
         """Whether free space is below the reserve: then nothing starts and nothing is accepted (F49)."""
         return self.free_space() < self.config.settings.reserve
+
+    def refuse_when_full(self) -> None:
+        """Raises DiskFull where `disk_is_full`."""
+        if self.disk_is_full():
+            raise DiskFull(f"less than {self.config.settings.reserve >> 20} MiB free on {self.paths.path}")

@@ -15,7 +15,7 @@ import trio
 
 from polpod import crash
 from polpod.model.runs import Run
-from polpod.model.tasks import TaskStatus
+from polpod.model.tasks import OCCUPYING, TaskStatus
 from polpod.paths import numbers_of_runs
 from polpod.rules.judge import Facts, Life, Verdict, judge
 from polpod.rules.outcome import no_row
@@ -144,13 +144,16 @@ def _wanted(tx: Tx, run: Run) -> bool:
 
 
 async def _settle_stranded(instance: Instance, collector: Collector) -> None:
-    """Tasks in progress without a live run: their run's outcome is applied, or without a row what that means (DESIGN §7)."""
+    """Tasks in progress without a live run: their run's outcome is applied, or without a row what that means (DESIGN §7).
+
+    A library's user may have walked a task on its way without any run of polpod's, or with one that was applied already.
+    """
     stranded = await insist_read(instance.tasks, queries.occupying)
     rows, bad = await instance.runs.read(lambda tx: _rows(tx, [t.run_id for t in stranded if t.run_id is not None]))
     over = [run_id for run_id, run in rows.items() if not run.live]
     instance.recovery.total += len(over)
     await _collect(instance, collector, over)
-    if gone := [t.id for t in stranded if t.run_id not in rows.keys() | bad]:
+    if gone := [t.id for t in stranded if not t.may_have_live_run or t.run_id not in rows.keys() | bad]:
         await insist(instance.tasks, lambda tx: _without_row(tx, gone, instance.boot_id))
     if unknown := [t.id for t in stranded if t.run_id in bad]:
         await insist(instance.tasks, lambda tx: _unknown(tx, unknown))
@@ -173,7 +176,7 @@ def _without_row(tx: Tx, ids: list[str], boot_id: str) -> None:
     at = now()
     for task_id in ids:
         task = tx[Tasks].get(task_id)
-        if task is not None and task.status is TaskStatus.IN_PROGRESS:
+        if task is not None and task.status in OCCUPYING:
             changes.apply(tx, no_row(task, boot_id, at))
 
 

@@ -96,7 +96,7 @@ def select(instance: Instance, tx: Tx, launcher: Launcher, clock: float) -> list
 def _fail_without_spec(tx: Tx, ids: list[str]) -> None:
     """What they execute was set aside (F10): they would be first in their queue for ever."""
     for task in filter(None, map(tx[Tasks].get, ids)):
-        if Tasks.ready_queue.get(task) is not None and (task.spec_id is None or tx[Specs].get(task.spec_id) is None):
+        if Tasks.ready_queue.get(task) is not None and tx[Specs].get(task.spec_id or "") is None:
             changes.apply(tx, inexecutable(task, now(), f"there is no readable record of it (spec {task.spec_id})"))
 
 

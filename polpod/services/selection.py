@@ -10,7 +10,7 @@ from polpod.model.submissions import Selector
 from polpod.model.tasks import Task, TaskStatus
 from polpod.store import queries
 from polpod.store.records import Tx
-from polpod.store.tables import Tasks
+from polpod.store.tables import OWNER, Tasks
 
 LIMIT = 100_000
 """Tasks that one command may be about."""
@@ -62,7 +62,7 @@ def _named(tx: Tx, ids: tuple[str, ...], missing: list[str]) -> list[Task]:
     found: dict[str, Task] = {}
     numbers: set[int] = set()
     for name in dict.fromkeys(ids):
-        task = tx[Tasks].get(name)
+        task = queries.own(tx, name)
         if task is not None:
             found[task.id] = task
         elif span := _RANGE.fullmatch(name):
@@ -73,5 +73,5 @@ def _named(tx: Tx, ids: tuple[str, ...], missing: list[str]) -> list[Task]:
             missing.append(name)
     spans = map(str, numbers)
     while some := tuple(islice(spans, AT_ONCE)):
-        found |= {task.id: task for task in tx[Tasks].find(Tasks.id.is_in(some))}
+        found |= {task.id: task for task in tx[Tasks].find(Tasks.id.is_in(some), Tasks.owner.eq(OWNER))}
     return list(found.values())

@@ -16,6 +16,8 @@ def line(instance: Instance, disk: str | None = None, others: Sequence[str] = ()
 
 
 def _held_up(instance: Instance) -> str | None:
+    if instance.tasks.trouble is not None:
+        return f"the task store cannot be reached: {instance.tasks.trouble}"
     if instance.launcher_paused is None or instance.stopping.is_set():
         return None
     return f"nothing starts: {instance.launcher_paused}"

@@ -23,8 +23,8 @@ from polpod.store.tables import Dependencies, Events, Tasks
 
 
 def require(tx: Tx, task_id: str) -> Task:
-    """The task.  Raises NotFound."""
-    task = tx[Tasks].get(task_id)
+    """The task, one of polpod's own.  Raises NotFound."""
+    task = queries.own(tx, task_id)
     if task is None:
         raise absent(tx, task_id)
     return task
@@ -56,8 +56,13 @@ def dependencies(tx: Tx, on_ids: Sequence[str]) -> Mapping[str, bool]:
 def add(tx: Tx, change: Change, met: Mapping[str, bool]) -> None:
     """Store a new task that waits for these others; its `unmet` must say how many are not done."""
     apply(tx, change)
+    depend(tx, change.task.id, met)
+
+
+def depend(tx: Tx, task_id: str, met: Mapping[str, bool]) -> None:
+    """Let a task that waits for nobody wait for these others."""
     for on_id, done in met.items():
-        tx[Dependencies].add(Dependency(task_id=change.task.id, on_id=on_id, met=done))
+        tx[Dependencies].add(Dependency(task_id=task_id, on_id=on_id, met=done))
 
 
 def apply(tx: Tx, change: Change) -> None:
@@ -105,6 +110,8 @@ def remove(tx: Tx, tasks: Sequence[Task], at: datetime, by: str) -> None:
     for task in tasks:
         if (waiting := needed_by(tx, task, going)) is not None:
             raise Conflict(f"task {task.id} is what task {waiting} waits for: remove that first")
+        if queries.is_recorded(tx, task.id):
+            raise Conflict(f"task {task.id} is what cost records or task metrics are about")
     for task in tasks:
         tx[Dependencies].delete_where(Dependencies.task_id.eq(task.id))
         tx[Dependencies].delete_where(Dependencies.on_id.eq(task.id))

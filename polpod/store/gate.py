@@ -7,7 +7,8 @@ Rules:
    and hands the lead to the first that still waits.  The lead is never given up otherwise.
 3. A body that was not taken yet is withdrawn when its caller is cancelled; one that was taken finishes first.
 4. Subscribers hear of a commit before its writers are answered, in the thread of the event loop.
-5. After a commit in doubt nobody is answered any more: `broken` says so, and the process has to stop and recover.
+5. After a commit in doubt nobody is answered any more: `broken` says so, and the process has to stop and recover.  Where
+   the kind of store says so, CommitInDoubt is the answer: to whom a library is, it is not for us to stop.
 6. What its writer does can be seen without asking it, for the watchdog: `waited_for`, `rounds` and `thread`.
 7. A body that meets records that do not decode is carried out again once they are set aside, by a body of its own: one
    bad row costs nobody an answer (F10).
@@ -24,7 +25,7 @@ from typing import Generic, NoReturn, TypeVar, cast
 import anyio
 import anyio.to_thread
 
-from polpod.errors import CommitInDoubt, RequestError, StoreError, Undecodable
+from polpod.errors import CommitInDoubt, RequestError, StoreError, Unavailable, Undecodable
 from polpod.model.events import Event
 from polpod.store.group import Group, GroupCommit, Kind, Ticket
 from polpod.store.location import Location, open_sessions
@@ -73,6 +74,8 @@ class Gate(Generic[T]):
         """How often the writer has come round."""
         self.thread: int | None = None
         """Where the writer is at work now, by the kernel's id."""
+        self.trouble: str | None = None
+        """Why the store could not be reached when it was last asked."""
         self._kind = kind
         self._writer = writer
         self._writing = anyio.CapacityLimiter(1)
@@ -154,9 +157,15 @@ class Gate(Generic[T]):
         """Rule 7.  It ends at the latest with what the last attempt raises."""
         for _ in range(ROUNDS):
             try:
-                return await attempt()
+                result = await attempt()
             except Undecodable as bad:
                 await self._set_aside(bad)
+            except Unavailable as error:
+                self.trouble = str(error)
+                raise
+            else:
+                self.trouble = None
+                return result
         return await attempt()
 
     async def _set_aside(self, bad: Undecodable) -> None:
@@ -180,7 +189,9 @@ class Gate(Generic[T]):
             raise
         if self._leader is mine:
             await self._lead()
-        if self.broken.is_set():
+        if (doubt := self.broken.error) is not None:
+            if self._kind.doubt_is_told:
+                raise doubt
             await anyio.sleep_forever()
         return ticket.answer()
 

@@ -41,12 +41,14 @@ class Kind(Struct, Generic[T], frozen=True):
 
     `end` is called once a body has returned: it raises if the body must not succeed, else gives its journal events.
     `set_aside` moves records that do not decode to where they are kept, and tells of each; None: none are ever met.
+    `doubt_is_told`: who waits for a commit in doubt gets CommitInDoubt; else nobody is answered, since the process stops.
     """
 
     schema: Schema
     begin: Callable[[Any], T]
     end: Callable[[T], tuple[Event, ...]]
     set_aside: Callable[[T, Undecodable], list[str]] | None = None
+    doubt_is_told: bool = False
 
 
 class Ticket(Generic[T, X]):

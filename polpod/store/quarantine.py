@@ -70,6 +70,7 @@ def _move(tx: Tx, table: AnyTable, row: Row, problem: str) -> Quarantined:
             if ref.table is table:
                 for gone in tx[other].stored(ref.column.eq(key[0])):
                     _keep(tx, other, gone, f"it went with {kept.subject}", at)
+                tx[other].delete_where(ref.column.eq(key[0]))
     tx[table].delete_where(*table.with_key(key))
     body = {"problem": problem, "quarantine": kept.seq}
     if table is Tasks:

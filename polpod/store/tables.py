@@ -62,7 +62,7 @@ def _status(task: Task) -> TaskStatus | None:
 
 def _ready_queue(task: Task) -> str | None:
     ready = _status(task) is TaskStatus.PENDING and task.unmet == 0 and not task.hold and task.not_before is None
-    return task.queue if ready else None
+    return task.queue if ready and task.spec_id is not None else None
 
 
 def _wake_at(task: Task) -> datetime | None:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 METHODS = (
+    "a2a.get",
+    "a2a.list",
+    "a2a.remove",
+    "a2a.update",
+    "a2a.upsert",
     "agent.list",
     "daemon.health",
     "daemon.reload",

@@ -14,6 +14,7 @@ from kit.starting import polpod
 from kit.waiting import until
 
 from polpod.paths import StateDirectory
+from polpod.store.databases import TASKS
 
 PAGE = 4096
 
@@ -242,9 +243,14 @@ def test_a_database_whose_wal_was_removed_before_its_first_checkpoint_is_lost_an
 
 
 def test_a_backup_of_an_older_schema_is_checked_and_restored(used: Host) -> None:
-    script = ("DROP INDEX quarantine_subject_seq", "DROP INDEX quarantine_idempotency_key", "DROP TABLE quarantine")
-    with closing(sqlite3.connect(used.paths.tasks_db, isolation_level=None)) as db:
-        for statement in (*script, "PRAGMA user_version = 1"):
+    with (
+        closing(sqlite3.connect(":memory:")) as first,
+        closing(sqlite3.connect(used.paths.tasks_db, isolation_level=None)) as db,
+    ):
+        first.executescript(TASKS.schema.scripts[0])
+        later = _tables(db) - _tables(first)
+        assert "quarantine" in later
+        for statement in (*(f'DROP TABLE "{table}"' for table in later), "PRAGMA user_version = 1"):
             db.execute(statement)
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     done = used.maintain("check")
@@ -255,6 +261,10 @@ def test_a_backup_of_an_older_schema_is_checked_and_restored(used: Host) -> None
         assert restored.returncode == 0, restored.stderr
         other.start()
         assert len(other.call("task.list", all=True)["tasks"]) == 3
+
+
+def _tables(db: sqlite3.Connection) -> set[str]:
+    return {name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
 
 
 def test_without_a_state_directory_there_is_nothing_to_check(tmp_path: Path) -> None:

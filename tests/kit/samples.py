@@ -23,7 +23,7 @@ BOOT = "8f5a8a86-0000-4000-8000-000000000001"
 
 def a_task(**values: Any) -> Task:
     """Task 7, pending and ready unless `values` say otherwise."""
-    fixed: dict[str, Any] = {"id": "7", "seq": 7, "created_at": NOW, "updated_at": NOW}
+    fixed: dict[str, Any] = {"id": "7", "seq": 7, "spec_id": "s", "created_at": NOW, "updated_at": NOW}
     return Task(**fixed | values)
 
 

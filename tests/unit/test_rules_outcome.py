@@ -442,3 +442,12 @@ def test_what_nothing_can_carry_out_fails_without_an_attempt() -> None:
         ("task:transition", S.AWAITING_APPROVAL),
         ("task:transition", S.FAILED),
     ]
+
+
+@pytest.mark.parametrize("status", [S.ASSIGNED, S.IN_PROGRESS])
+@pytest.mark.parametrize("run", [None, 5])
+def test_what_was_never_a_run_of_ours_keeps_the_last_that_was(status: S, run: int | None) -> None:
+    """A library's user walked it so far: the daemon that finds it has no run to judge, and makes up none."""
+    change = no_row(in_progress(status=status, run_id=run, applied_run=run, started_boot=None), BOOT, LATER)
+    assert (change.task.run_id, change.task.applied_run) == (run, run)
+    assert (change.task.status, change.task.retries, change.task.recoveries) == (S.PENDING, 0, 1)

@@ -251,6 +251,15 @@ def test_a_failed_task_says_how_it_ended(ended: TaskResult, how: str, attempts: 
     assert because == Why((f"Task 7 failed: {how}.{tried}",), ("polpoctl logs 7", "polpoctl retry 7"))
 
 
+@pytest.mark.parametrize(("agent", "who"), [(None, "somebody"), ("fixer", "agent fixer")])
+def test_what_says_nothing_to_execute_waits_and_says_so(agent: str | None, who: str) -> None:
+    task = a_task(spec_id=None, assigned_to=agent)
+    assert state(task, Surroundings()) is State.WAITING
+    said = f"Task 7 says nothing to execute: it waits for {who} outside polpod to take it."
+    assert explained(task) == Why((said,), ("polpoctl cancel 7",))
+    assert "waits for task 3" in explained(a_task(spec_id=None, unmet=1), Surroundings((WAITS_FOR,))).sentences[0]
+
+
 def test_a_task_may_fail_without_a_run() -> None:
     assert explained(a_task(status=S.FAILED)).sentences == ("Task 7 failed before it ran.",)
 

@@ -14,7 +14,13 @@ from polpod.services.statusline import line
 
 
 def instance(
-    *, recovered: bool = True, stopping: bool = False, keep: bool = False, paused: str | None = None, **tasks: int
+    *,
+    recovered: bool = True,
+    stopping: bool = False,
+    keep: bool = False,
+    paused: str | None = None,
+    trouble: str | None = None,
+    **tasks: int,
 ) -> Instance:
     events = [trio.Event(), trio.Event()]
     for event, happened in zip(events, (recovered, stopping), strict=True):
@@ -25,6 +31,7 @@ def instance(
         "Instance",
         SimpleNamespace(
             journal=SimpleNamespace(tasks=Counter(tasks)),
+            tasks=SimpleNamespace(trouble=trouble),
             recovery=Progress(40, 1000),
             recovered=events[0],
             stopping=events[1],
@@ -47,6 +54,7 @@ def instance(
         (instance(stopping=True, in_progress=2, keep=True), "stopping: leaving 2 runs"),
         (instance(stopping=True, recovered=False, pending=3), "stopping"),
         (instance(pending=1, paused="no zygote"), "1 queued; nothing starts: no zygote"),
+        (instance(stopping=True, trouble="gone"), "stopping; the task store cannot be reached: gone"),
     ],
 )
 def test_it_says_what_goes_on(given: Instance, expected: str) -> None:

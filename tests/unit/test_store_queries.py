@@ -53,7 +53,8 @@ def store(db: Watched) -> GroupCommit[Tx]:
 
 
 def task(seq: int, status: TaskStatus = TaskStatus.PENDING, **values: Any) -> Task:
-    return Task(**{"id": str(seq), "seq": seq, "status": status, "created_at": NOW, "updated_at": NOW, **values})
+    fixed = {"id": str(seq), "seq": seq, "spec_id": "s", "status": status, "created_at": NOW, "updated_at": NOW}
+    return Task(**{**fixed, **values})
 
 
 def fill(store: GroupCommit[Tx], *tasks: Task) -> None:
@@ -81,6 +82,7 @@ def test_what_is_ready_is_ready_in_order(store: GroupCommit[Tx]) -> None:
         task(6, TaskStatus.AWAITING_APPROVAL),
         task(7, owner="synthorg"),
         task(8, queue="other"),
+        task(11, spec_id=None),
     )
     assert ids(store.write(lambda tx: queries.ready(tx, "default", 10))) == ["2", "9", "10", "1"]
     assert ids(store.write(lambda tx: queries.ready(tx, "default", 2))) == ["2", "9"]

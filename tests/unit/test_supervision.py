@@ -49,7 +49,7 @@ class Heard:
 
 
 def a_desk(*, shutdown_timeout: float = 20.0, on_shutdown: str = "stop") -> Desk:
-    gate = SimpleNamespace(rounds=0, thread=None, waited_for=False, path="state.db")
+    gate = SimpleNamespace(rounds=0, thread=None, waited_for=False, where="state.db", trouble=None)
     settings = SimpleNamespace(shutdown_timeout=shutdown_timeout * 1000, on_shutdown=on_shutdown, reserve=0)
     instance = SimpleNamespace(
         tasks=gate,

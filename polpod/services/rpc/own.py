@@ -19,7 +19,6 @@ from polpod.services.rpc.method import Call, Caller, Right
 from polpod.services.rpc.peers import of_run
 from polpod.store.changes import require
 
-
 WRONG_TOKENS = 3
 """After so many that are none, a connection is told nothing any more, and ends."""
 

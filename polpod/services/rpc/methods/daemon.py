@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
+from typing import Any
 
 from polpod import __version__
 from polpod.errors import DiskFull, Unavailable
@@ -23,7 +25,10 @@ def _state(instance: Instance) -> str:
 
 async def status(call: Call, params: Nothing) -> dict[str, object]:
     instance = call.desk.instance
-    queues, quarantined = await instance.tasks.read(lambda tx: (overview(instance, tx), tx[Quarantine].count()))
+    queues: list[dict[str, Any]] = []
+    quarantined = 0
+    with suppress(Unavailable):  # then the store's own trouble is what there is to say
+        queues, quarantined = await instance.tasks.read(lambda tx: (overview(instance, tx), tx[Quarantine].count()))
     live = await instance.runs.read(lambda tx: tx.live())
     runs = dict(instance.ended)
     for run in live:
@@ -37,6 +42,7 @@ async def status(call: Call, params: Nothing) -> dict[str, object]:
         "root": instance.paths.root,
         "socket": instance.socket,
         "storage": instance.config.settings.storage,
+        "store": {"where": instance.tasks.where, "trouble": instance.tasks.trouble},
         "containment": "session" if instance.base is None else "cgroup",
         "limits": limits.available(instance),
         "tasks": {str(k): n for k, n in sorted(instance.journal.tasks.items()) if n},
@@ -51,7 +57,10 @@ async def status(call: Call, params: Nothing) -> dict[str, object]:
 
 async def health(call: Call, params: Nothing) -> dict[str, object]:
     instance = call.desk.instance
+    with suppress(Unavailable):
+        await instance.tasks.read(lambda tx: None)
     checks = {
+        "store": instance.tasks.trouble is None,
         "recovered": instance.recovered.is_set(),
         "accepting": not instance.stopping.is_set(),
         "disk": not instance.disk_is_full(),

@@ -12,12 +12,12 @@ from msgspec import Meta, Struct
 
 from polpod import crash
 from polpod.config import Config
-from polpod.errors import DiskFull, RequestError
+from polpod.errors import RequestError
 from polpod.model.submissions import Edit, Id, Selector, Submission
 from polpod.model.tasks import FINISHED, Spec, Task, TaskStatus
 from polpod.rules.waiting import Why, why
 from polpod.services import limits, operations, views
-from polpod.services.instance import Instance, now
+from polpod.services.instance import now
 from polpod.services.operations import Done, Operation
 from polpod.services.rpc.method import Call, Method, Right
 from polpod.services.rpc.own import require_own
@@ -64,7 +64,7 @@ class ById(Struct, frozen=True, forbid_unknown_fields=True):
 async def submit(call: Call, params: Submission) -> Submitted:
     instance = call.desk.instance
     spec = await _checked(call, params, {})
-    _refuse_when_full(instance)
+    instance.refuse_when_full()
     submitted = await instance.tasks.write(lambda tx: store(tx, params, spec, instance.config, call.caller.uid))
     crash.point("submit.committed")
     return submitted
@@ -72,7 +72,7 @@ async def submit(call: Call, params: Submission) -> Submitted:
 
 async def submit_many(call: Call, params: SubmitMany) -> dict[str, object]:
     instance = call.desk.instance
-    _refuse_when_full(instance)
+    instance.refuse_when_full()
     checked: list[tuple[Submission, Spec] | RequestError] = []
     entered: dict[str, RequestError | None] = {}
     for given in params.tasks:
@@ -234,11 +234,6 @@ def _stored(tx: Tx, entry: tuple[Submission, Spec] | RequestError, config: Confi
     if isinstance(entry, RequestError):
         raise entry
     return store(tx, *entry, config, uid)
-
-
-def _refuse_when_full(instance: Instance) -> None:
-    if instance.disk_is_full():
-        raise DiskFull(f"less than {instance.config.settings.reserve >> 20} MiB free on {instance.paths.path}")
 
 
 METHODS = (

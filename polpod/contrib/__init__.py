@@ -1,0 +1,1 @@
+"""Ready to be plugged into other packages, which polpod itself does not need."""

@@ -1,0 +1,1 @@
+"""What an organisation of agents stores: its work, its people, what they say and what it costs."""

@@ -1,0 +1,193 @@
+"""What all entities of an organisation share: at construction their fields are checked and brought to one form.
+
+Rules:
+
+1. A value becomes one of its field's type where it can be read as one: "1.5" is 1.5, "created" the status, a list a
+   tuple, ISO 8601 text an instant.  One that cannot raises ValueError, which names the field.
+2. Every backend can store what was constructed, and gives it back as it was: instants are UTC, numbers finite, integers
+   of 64 bits, text without NUL and lone surrogates; a dict is a copy, and what is in it is JSON.
+3. What must hold between fields is the table `rules` of the entity: functions that say what is wrong, or None.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from enum import Enum
+from functools import cache
+from typing import Annotated, Any, ClassVar, Self
+
+import msgspec
+from msgspec import Meta, Struct
+
+Rule = Callable[[Any], "str | None"]
+
+NotBlank = Annotated[str, Meta(pattern=r"\S")]
+"""Text that says something; it is kept as it is, spaces around it included."""
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Version = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+Amount = Annotated[float, Meta(ge=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+
+MAX_DEPTH = 64
+"""Of what is in a dict, as on the wire (DESIGN §9)."""
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+class Entity(Struct, frozen=True, kw_only=True):
+    """Raises ValueError at construction, from JSON too, if it breaks a rule."""
+
+    rules: ClassVar[tuple[Rule, ...]] = ()
+    hidden: ClassVar[frozenset[str]] = frozenset()
+    """Fields that `repr` leaves out."""
+
+    def __post_init__(self) -> None:
+        given = {name: getattr(self, name) for name in self.__struct_fields__}
+        read = msgspec.convert(given, _fields_of(type(self)), strict=False)
+        for name, value in given.items():
+            try:
+                plain = storable(getattr(read, name))
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+            if plain is not value:
+                msgspec.structs.force_setattr(self, name, plain)
+        for rule in self.rules:
+            if (problem := rule(self)) is not None:
+                raise ValueError(problem)
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [(name, getattr(self, name)) for name in self.__struct_fields__ if name not in self.hidden]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+    def to_json(self) -> bytes:
+        """The entity as a JSON object."""
+        return msgspec.json.encode(self)
+
+    @classmethod
+    def from_json(cls, text: bytes | str) -> Self:
+        """The entity from a JSON object; keys that it does not know are ignored.  Raises ValueError."""
+        return msgspec.json.decode(text, type=cls, strict=False)
+
+
+@cache
+def _fields_of(entity: type[Entity]) -> type[Struct]:
+    """A struct of the same fields without rules, since nothing is converted into what is being constructed."""
+    return msgspec.defstruct(entity.__name__, [(f.name, f.type) for f in msgspec.structs.fields(entity)])
+
+
+def storable(value: Any, depth: int = 0) -> Any:
+    """The value in the form in which it is stored (rule 2).  Raises ValueError."""
+    match value:
+        case Enum():
+            return value
+        case str():
+            if _UNSTORABLE.search(value):
+                raise ValueError("NUL and lone surrogates cannot be stored")
+        case float():
+            if not math.isfinite(value):
+                raise ValueError(f"not a finite number: {value}")
+        case int():
+            if not -(2**63) <= value < 2**63:
+                raise ValueError("not an integer of 64 bits")
+        case datetime():
+            return _utc(value)
+        case tuple():
+            return tuple(storable(part, depth) for part in value)
+        case dict():
+            return {_name(key): _json(part, depth + 1) for key, part in value.items()}
+    return value
+
+
+def _utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"no such instant in UTC: {value}") from None
+
+
+def _name(key: object) -> str:
+    if not isinstance(key, str):
+        raise ValueError(f"not a name: {key!r}")
+    return str(storable(key))
+
+
+def _json(value: object, depth: int) -> object:
+    if depth > MAX_DEPTH:
+        raise ValueError(f"nested deeper than {MAX_DEPTH}")
+    match value:
+        case Enum():
+            return _json(value.value, depth)
+        case list() | tuple():
+            return [_json(part, depth + 1) for part in value]
+        case None | bool() | int() | float() | str() | dict():
+            return storable(value, depth)
+    raise ValueError(f"not JSON: {type(value).__name__}")
+
+
+# What many entities ask of their fields.
+
+
+def distinct(field: str, of: Callable[[Any], object] = lambda part: part) -> Rule:
+    """No two parts of the field are the same, or have the same `of`."""
+
+    def rule(entity: Any) -> str | None:
+        twice = [name for name, number in Counter(map(of, getattr(entity, field))).items() if number > 1]
+        return f"{field}: {twice[0]!r} stands there more than once" if twice else None
+
+    return rule
+
+
+def without(field: str, other: str) -> Rule:
+    """The field does not hold what the other field says: it is a tuple without it, or another value."""
+
+    def rule(entity: Any) -> str | None:
+        value, refused = getattr(entity, field), getattr(entity, other)
+        holds = refused in value if isinstance(value, tuple) else value == refused
+        return f"{field}: names the {other} {refused!r} itself" if holds and refused is not None else None
+
+    return rule
+
+
+def iso(field: str) -> Rule:
+    """The field is None or text that `datetime.fromisoformat` reads; it is kept as it is, with or without a zone."""
+
+    def rule(entity: Any) -> str | None:
+        value = getattr(entity, field)
+        try:
+            if value is not None:
+                datetime.fromisoformat(value)
+        except ValueError:
+            return f"{field}: not an ISO 8601 date or time: {value!r}"
+        return None
+
+    return rule
+
+
+def json_text(field: str, kind: type = object) -> Rule:
+    """The field is JSON text of that kind of value."""
+
+    def rule(entity: Any) -> str | None:
+        try:
+            value = msgspec.json.decode(getattr(entity, field))
+        except (ValueError, RecursionError) as error:
+            return f"{field}: not JSON: {error}"
+        return None if isinstance(value, kind) else f"{field}: not a JSON {kind.__name__}"
+
+    return rule
+
+
+def set_iff(field: str, when: str, holds: Callable[[Any], bool]) -> Rule:
+    """The field is set if and only if that holds; `when` says it in words."""
+
+    def rule(entity: Any) -> str | None:
+        if (getattr(entity, field) is not None) is holds(entity):
+            return None
+        return f"{field}: must be set {when}, and otherwise not"
+
+    return rule

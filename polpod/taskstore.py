@@ -1,0 +1,165 @@
+"""polpod's stores as a library: open those of a directory, and use them from any thread, or from trio or asyncio.
+
+    from polpod.taskstore import open_task_store
+
+    with open_task_store("/srv/builds") as store:
+        task = store.add_task(title="tidy up", description="…")
+        store.transition(task.id, "assigned")
+
+Rules:
+
+1. A state directory is a daemon's, or that of programs that use this: while one has it, the other is refused, and says so.
+2. Programs share a store in SQLite or PostgreSQL among themselves; files belong to one program at a time.
+3. What the methods raise is in polpod/errors.py; durations are seconds, instants aware datetimes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+import anyio.to_thread
+
+from polpod import config
+from polpod.contracts.taskstore.awaited import (
+    AsyncApprovalStore,
+    AsyncCheckpointStore,
+    AsyncDelayStore,
+    AsyncLogStore,
+    AsyncMemoryStore,
+    AsyncNotificationStore,
+    AsyncRunStore,
+    AsyncSessionStore,
+    AsyncTaskStore,
+)
+from polpod.contracts.taskstore.blocking import (
+    ApprovalStore,
+    CheckpointStore,
+    DelayStore,
+    LogStore,
+    MemoryStore,
+    NotificationStore,
+    RunStore,
+    SessionStore,
+    TaskStore,
+)
+from polpod.errors import StartError
+from polpod.lock import Held, lock, lock_shared
+from polpod.paths import STATE, StateDirectory
+from polpod.storage import locate
+from polpod.store.blocking import BlockingStore
+from polpod.store.databases import TASKS
+from polpod.store.gate import Gate, open_gate
+from polpod.store.group import open_store
+from polpod.store.location import Files, Location, Sqlite
+from polpod.store.records import Tx
+
+__all__ = (
+    "ApprovalStore", "AsyncApprovalStore", "AsyncCheckpointStore", "AsyncDelayStore", "AsyncLogStore",
+    "AsyncMemoryStore", "AsyncNotificationStore", "AsyncRunStore", "AsyncSessionStore", "AsyncStores", "AsyncTaskStore",
+    "CheckpointStore", "DelayStore", "LogStore", "MemoryStore", "NotificationStore", "RunStore", "SessionStore", "Stores",
+    "TaskStore", "open_async_stores", "open_async_task_store", "open_stores", "open_task_store",
+)  # fmt: skip
+
+Place = str | os.PathLike[str]
+"""A directory that has a `.polpo`, or shall have one, or that `.polpo` itself."""
+
+
+class Stores:
+    """All stores of a state directory, over one connection; to be closed as one."""
+
+    def __init__(self, store: BlockingStore, after: Callable[[], None]) -> None:
+        self.tasks = TaskStore(store, after)
+        self.runs = RunStore(store)
+        self.sessions = SessionStore(store)
+        self.memory = MemoryStore(store)
+        self.logs = LogStore(store)
+        self.notifications = NotificationStore(store)
+        self.approvals = ApprovalStore(store)
+        self.checkpoints = CheckpointStore(store)
+        self.delays = DelayStore(store)
+
+    def close(self) -> None:
+        """Give the state directory back."""
+        self.tasks.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class AsyncStores:
+    """The same, to be awaited."""
+
+    def __init__(self, gate: Gate[Tx], after: Callable[[], None]) -> None:
+        self.tasks = AsyncTaskStore(gate, after)
+        self.runs = AsyncRunStore(gate)
+        self.sessions = AsyncSessionStore(gate)
+        self.memory = AsyncMemoryStore(gate)
+        self.logs = AsyncLogStore(gate)
+        self.notifications = AsyncNotificationStore(gate)
+        self.approvals = AsyncApprovalStore(gate)
+        self.checkpoints = AsyncCheckpointStore(gate)
+        self.delays = AsyncDelayStore(gate)
+
+    async def close(self) -> None:
+        """Give the state directory back."""
+        await self.tasks.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+def open_stores(place: Place) -> Stores:
+    """Open the stores that polpo.json of this directory names, made where they are not there yet.
+
+    Raises StartError: a daemon has the directory (exit_code 75), polpo.json is wrong, it is another user's; StoreError and
+    what derives from it (polpod/errors.py) where the store cannot be opened; DiskFull, Unavailable.
+    """
+    held, location = _take(place)
+    try:
+        return Stores(BlockingStore(open_store(location, TASKS), TASKS), held.close)
+    except BaseException:
+        held.close()
+        raise
+
+
+async def open_async_stores(place: Place) -> AsyncStores:
+    """As `open_stores`, to be awaited on trio or asyncio."""
+    held, location = await anyio.to_thread.run_sync(_take, place)
+    try:
+        return AsyncStores(await open_gate(location, TASKS), held.close)
+    except BaseException:
+        held.close()
+        raise
+
+
+def open_task_store(place: Place) -> TaskStore:
+    """As `open_stores`, of which it is one; closing it gives the state directory back."""
+    return open_stores(place).tasks
+
+
+async def open_async_task_store(place: Place) -> AsyncTaskStore:
+    """As `open_task_store`, to be awaited on trio or asyncio."""
+    return (await open_async_stores(place)).tasks
+
+
+def _take(place: Place) -> tuple[Held, Location]:
+    path = os.path.abspath(place)
+    paths = StateDirectory(os.path.dirname(path) if os.path.basename(path) == STATE else path)
+    settings, _ = config.load(paths.config)
+    location = locate(settings, paths, os.environ)
+    try:
+        os.makedirs(paths.path, mode=0o700, exist_ok=True)
+        if isinstance(location, Sqlite):
+            Path(location.path).touch(mode=0o600)  # as the daemon makes it, whatever the umask of this program (F84)
+    except OSError as exc:
+        raise StartError(f"{exc.filename}: {exc.strerror}") from exc
+    return lock(paths) if isinstance(location, Files) else lock_shared(paths), location

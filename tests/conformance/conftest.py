@@ -1,0 +1,32 @@
+"""Backends of an organisation's persistence, connected, on every store of the conformance suite."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from kit.organisation import CONFIGS
+from store_makers import MAKERS
+
+from polpod.persistence import PersistenceBackend, PersistenceConfig, create_backend
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The event loop; tests of what depends on it are parametrized with both."""
+    return "trio"
+
+
+@pytest.fixture(params=MAKERS)
+def config(request: pytest.FixtureRequest, tmp_path: Path) -> PersistenceConfig:
+    return CONFIGS[request.param](tmp_path)
+
+
+@pytest.fixture
+async def backend(config: PersistenceConfig, anyio_backend: str) -> AsyncIterator[PersistenceBackend]:
+    backend = create_backend(config)
+    await backend.connect()
+    await backend.migrate()
+    yield backend
+    await backend.disconnect()
