@@ -8,7 +8,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 SOURCES := polpod polpoctl tests bench docs
 TESTS := tests
 
-.PHONY: demo test test-powerloss test-systemd-vm check soak fuzz fmt bench docs man deb clean
+.PHONY: demo test test-mutants test-powerloss test-systemd-vm check soak fuzz fmt bench docs man deb clean
 .DEFAULT_GOAL := test
 
 demo: $(INSTALLED)
@@ -31,6 +31,10 @@ test-powerloss: $(INSTALLED)
 # The tests that need controllers of cgroup2, in a machine that has them; tests/systemd_vm.py says what VM names.
 test-systemd-vm: $(INSTALLED)
 	$(BIN)/python tests/systemd_vm.py --vm "$(VM)"
+
+# Defects planted in the stores, each of which the conformance suite has to find.
+test-mutants: $(INSTALLED)
+	$(BIN)/python tests/mutants.py
 
 # New interleavings of everything that can happen, for as long as told: `make soak SECONDS=3600 SEED=1`.
 SECONDS := 3600

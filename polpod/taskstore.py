@@ -45,6 +45,7 @@ from polpod.contracts.taskstore.blocking import (
     SessionStore,
     TaskStore,
 )
+from polpod.contracts.taskstore.faces import Store
 from polpod.errors import StartError
 from polpod.lock import Held, lock, lock_shared
 from polpod.paths import STATE, StateDirectory
@@ -70,7 +71,7 @@ Place = str | os.PathLike[str]
 class Stores:
     """All stores of a state directory, over one connection; to be closed as one."""
 
-    def __init__(self, store: BlockingStore, after: Callable[[], None]) -> None:
+    def __init__(self, store: Store, after: Callable[[], None]) -> None:
         self.tasks = TaskStore(store, after)
         self.runs = RunStore(store)
         self.sessions = SessionStore(store)

@@ -155,12 +155,24 @@ class Artifact(Sound, frozen=True, kw_only=True, rename="camel"):
     last_chunk: bool | None = None
 
 
+class Authentication(Struct, frozen=True, kw_only=True):
+    """What is the same in every place's."""
+
+    schemes: tuple[str, ...]
+    credentials: str | None = None
+
+
 class PushNotification(Sound, frozen=True, kw_only=True):
-    """Where a client wants to be told; `authentication` is whatever that place asks for."""
+    """Where a client wants to be told; `authentication` is an Authentication, with whatever else that place asks for."""
 
     url: str
     token: str | None = None
     authentication: Document | None = None
+
+    def __post_init__(self) -> None:
+        Sound.__post_init__(self)
+        if self.authentication is not None:
+            msgspec.convert(self.authentication, Authentication)
 
 
 class A2ATask(Sound, frozen=True, kw_only=True, rename="camel"):

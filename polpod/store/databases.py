@@ -11,6 +11,7 @@ from polpod.store.migrate import Schema, released_scripts
 from polpod.store.quarantine import set_aside
 from polpod.store.records import Tx
 from polpod.store.runs import SCRIPTS, RunTx
+from polpod.store.schema import TABLES
 from polpod.store.session import Session
 from polpod.store.sqlite_session import SqliteSession
 
@@ -32,5 +33,7 @@ def _end_of_runs(tx: RunTx) -> tuple[Event, ...]:
     return ()
 
 
-TASKS: Kind[Tx] = Kind(Schema("task store", released_scripts()), _begin, _end, set_aside)
+TASKS: Kind[Tx] = Kind(
+    Schema("task store", released_scripts("sqlite"), released_scripts("postgres"), TABLES), _begin, _end, set_aside
+)
 RUNS: Kind[RunTx] = Kind(Schema("run store", SCRIPTS), _begin_runs, _end_of_runs)

@@ -173,6 +173,8 @@ class GroupCommit(Generic[T]):
     def _begin(self, tickets: Sequence[Ticket[T, object]]) -> bool:
         try:
             self.session.begin(durable=any(ticket.durable for ticket in tickets))
+        except CommitInDoubt:
+            raise
         except PolpodError as error:
             self._fail(tickets, error)
             return False

@@ -6,7 +6,9 @@ from typing import assert_never
 
 from msgspec import Struct
 
+from polpod.errors import StoreError
 from polpod.store import memory, sqlite_session
+from polpod.store.files import opening
 from polpod.store.migrate import Schema
 from polpod.store.session import Sessions
 
@@ -44,8 +46,12 @@ def open_sessions(location: Location, schema: Schema) -> Sessions:
         case Memory():
             return memory.open_sessions(schema)
         case Files(path):
-            raise NotImplementedError
+            return opening.open_sessions(path, schema)
         case Postgres(url):
-            raise NotImplementedError
+            try:
+                from polpod.store import postgres_session  # psycopg takes 50 ms, and may not be there
+            except ImportError as error:
+                raise StoreError(f"PostgreSQL needs psycopg: pip install 'polpod[postgres]' ({error})") from error
+            return postgres_session.open_sessions(url, schema)
         case _:
             assert_never(location)

@@ -13,25 +13,32 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from msgspec import Struct
 
 from polpod.durable import sync
 from polpod.errors import SchemaTooNew, StoreError
+from polpod.store.table import AnyTable
 
 _SCRIPTS = Path(__file__).parent / "migrations"
 
 
 class Schema(Struct, frozen=True):
-    """How a database came to be: its scripts, oldest first."""
+    """How a database came to be: its scripts, oldest first; and what is in it."""
 
     name: str
     scripts: tuple[str, ...]
+    """For SQLite."""
+    for_postgres: tuple[str, ...] = ()
+    """The same steps (store/postgres_schema.py)."""
+    tables: tuple[AnyTable, ...] = ()
+    """Its records, for a backend that has to know what they mean."""
 
 
-def released_scripts() -> tuple[str, ...]:
+def released_scripts(database: Literal["sqlite", "postgres"]) -> tuple[str, ...]:
     """The scripts of the task store: `migrations/0001_….sqlite.sql` and on.  Raises StoreError if one is missing."""
-    files = sorted(_SCRIPTS.glob("*.sqlite.sql"))
+    files = sorted(_SCRIPTS.glob(f"*.{database}.sql"))
     for number, file in enumerate(files, start=1):
         if not file.name.startswith(f"{number:04}_"):
             raise StoreError(f"{file}: expected migration number {number:04}")

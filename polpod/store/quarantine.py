@@ -37,7 +37,7 @@ def set_aside(tx: Tx, bad: Undecodable) -> list[str]:
     for key in bad.keys:
         for row in tx[table].stored(*table.with_key(key)):
             if (problem := table.problem(row.doc)) is not None:
-                kept = _move(tx, table, row, problem)
+                kept = move(tx, table, row, problem)
                 told.append(
                     f"{kept.subject} does not decode: {problem}; it is kept in the table quarantine ({kept.seq})"
                 )
@@ -61,21 +61,12 @@ def by_idempotency_key(tx: Tx, created_by: int, key: str) -> Quarantined | None:
     return next((row for row in found if row.columns[Tasks.created_by.name] == created_by), None)
 
 
-def _move(tx: Tx, table: AnyTable, row: Row, problem: str) -> Quarantined:
-    at = datetime.now(UTC)
+def move(tx: Tx, table: AnyTable, row: Row, problem: str) -> Quarantined:
+    """Keep this row, with what refers to it, and put in its place what has to be there; whether it is still there or not."""
     key = table.key_of(row)
-    kept = _keep(tx, table, row, problem, at)
-    for other in _BY_NAME.values():
-        for ref in other.refs:
-            if ref.table is table:
-                for gone in tx[other].stored(ref.column.eq(key[0])):
-                    _keep(tx, other, gone, f"it went with {kept.subject}", at)
-                tx[other].delete_where(ref.column.eq(key[0]))
+    kept, note = _kept_and_noted(tx, table, row, problem)
+    _take_along(tx, table, key, kept)
     tx[table].delete_where(*table.with_key(key))
-    body = {"problem": problem, "quarantine": kept.seq}
-    if table is Tasks:
-        body["status"] = row.columns[Tasks.status.name]
-    note = Event(at=at, kind=f"{table.noun}:quarantined", subject=kept.subject, body=body)
     if table is Events:
         note = msgspec.structs.replace(note, seq=key[0])
         tx[Events].add(note)
@@ -85,6 +76,32 @@ def _move(tx: Tx, table: AnyTable, row: Row, problem: str) -> Quarantined:
     if (stand_in := _stand_in(tx, table, key)) is not None:
         tx[table].add(stand_in)
     return kept
+
+
+def keep_nameless(tx: Tx, table: AnyTable, row: Row, problem: str) -> Quarantined:
+    """Keep what may have been a row of this table, whose key nobody knows; in `row`, something stands for it."""
+    kept, note = _kept_and_noted(tx, table, row, problem)
+    tx.append(Events, note)
+    return kept
+
+
+def _kept_and_noted(tx: Tx, table: AnyTable, row: Row, problem: str) -> tuple[Quarantined, Event]:
+    at = datetime.now(UTC)
+    kept = _keep(tx, table, row, problem, at)
+    body = {"problem": problem, "quarantine": kept.seq}
+    if table is Tasks:
+        body["status"] = row.columns[Tasks.status.name]
+    return kept, Event(at=at, kind=f"{table.noun}:quarantined", subject=kept.subject, body=body)
+
+
+def _take_along(tx: Tx, table: AnyTable, key: tuple[Any, ...], of: Quarantined) -> None:
+    for other in TABLES:
+        for ref in other.refs:
+            if ref.table is table:
+                for row in tx[other].stored(ref.column.eq(key[0])):
+                    kept = _keep(tx, other, row, f"it went with {of.subject}", of.at)
+                    _take_along(tx, other, other.key_of(row), kept)
+                    tx[other].delete_where(*other.with_key(other.key_of(row)))
 
 
 def _keep(tx: Tx, table: AnyTable, row: Row, problem: str, at: datetime) -> Quarantined:
@@ -97,7 +114,7 @@ def _keep(tx: Tx, table: AnyTable, row: Row, problem: str, at: datetime) -> Quar
 def _stand_in(tx: Tx, table: AnyTable, key: tuple[Any, ...]) -> Queue | Dependency | None:
     if table is Queues:
         return Queue(name=key[0], paused=True)
-    if table is Dependencies:
+    if table is Dependencies and tx[Tasks].count(Tasks.id.eq(key[0])):
         met = tx[Tasks].count(Tasks.id.eq(key[1]), Tasks.status.eq(TaskStatus.DONE))
         return Dependency(task_id=key[0], on_id=key[1], met=bool(met))
     return None

@@ -30,7 +30,8 @@ class Session(Protocol):
     def begin(self, *, durable: bool) -> None:
         """Begin to write, alone.  `durable`: what is committed has to survive a power cut.
 
-        Raises DiskFull, Unavailable, StoreError; then nothing has begun.
+        Raises DiskFull, Unavailable, StoreError; then nothing has begun.  CommitInDoubt: what this process knows of the
+        store is of the past.
         """
 
     def begin_reading(self) -> None:

@@ -150,25 +150,25 @@ class SqliteRows:
         self._db = db
 
     def insert(self, table: AnyTable, row: Row, *, replace: bool) -> None:
-        self._execute(sql.insert(table, row, replace=replace))
+        self._execute(sql.insert(sql.SQLITE, table, row, replace=replace))
 
     def select(self, table: AnyTable, query: Query) -> list[bytes]:
-        return [doc for (doc,) in self._found(sql.select(table, query))]
+        return [doc for (doc,) in self._found(sql.select(sql.SQLITE, table, query))]
 
     def select_whole(self, table: AnyTable, query: Query) -> list[Row]:
-        found = self._found(sql.select_whole(table, query))
+        found = self._found(sql.select_whole(sql.SQLITE, table, query))
         return [Row(dict(zip(table.columns, values, strict=True)), doc) for *values, doc in found]
 
     def count(self, table: AnyTable, where: Sequence[Where[Any]]) -> int:
-        (number,) = self._execute(sql.count(table, where)).fetchone()
+        (number,) = self._execute(sql.count(sql.SQLITE, table, where)).fetchone()
         return int(number)
 
     def total(self, table: AnyTable, column: str, where: Sequence[Where[Any]]) -> float:
-        (number,) = self._execute(sql.total(table, column, where)).fetchone()
+        (number,) = self._execute(sql.total(sql.SQLITE, table, column, where)).fetchone()
         return float(number)
 
     def delete(self, table: AnyTable, where: Sequence[Where[Any]]) -> int:
-        return self._execute(sql.delete(table, where)).rowcount
+        return self._execute(sql.delete(sql.SQLITE, table, where)).rowcount
 
     def begin_part(self) -> None:
         self._execute(_BEGIN_PART)

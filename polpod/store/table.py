@@ -4,7 +4,8 @@ Rules:
 
 1. A stored row is `doc`, the entity encoded whole, beside columns computed from it.  `doc` is the truth; a column is
    there for a query that exists, and `Table.row` is the only place that computes one.
-2. `scalar` makes every stored value, in rows and in filters alike, so that both compare.
+2. `scalar` makes every stored value, in rows and in filters alike, so that both compare; what one of the databases
+   could not hold is refused for all of them.
 3. NULL equals nothing and is less than every value, whatever the database.
 4. Every order is total: where it names no unique column, the key follows it.
 
@@ -13,6 +14,7 @@ Nothing here performs I/O or knows SQL.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from enum import Enum
@@ -35,15 +37,35 @@ Scalar = str | int | float | None
 Kind = Literal["text", "integer", "real"]
 Comparison = Literal["=", "<>", "<", "<=", ">", ">="]
 
-_STORED_AS_IS = frozenset({str, int, float, type(None)})
+
+def _wrong_text(value: str) -> str | None:
+    return f"a NUL character in {value[:100]!r}" if "\0" in value else None
+
+
+def _wrong_integer(value: int) -> str | None:
+    return None if -(2**63) <= value < 2**63 else f"an integer beyond 64 bits: {value:#x}"
+
+
+def _wrong_real(value: float) -> str | None:
+    return None if math.isfinite(value) else f"not a finite number: {value}"
+
+
+_WRONG: dict[type, Callable[[Any], str | None]] = {str: _wrong_text, int: _wrong_integer, float: _wrong_real}
+"""Of what is stored as it is: why one of the databases could not hold it."""
 
 
 def scalar(value: Any) -> Scalar:
     """The stored form of a value.  Instants become UTC text of fixed width, so that text order is time order.
 
-    Raises ValueError for a naive datetime, TypeError for what no column holds.
+    Raises ValueError for a naive datetime, a NUL character, an integer beyond 64 bits, NaN and infinity; TypeError for
+    what no column holds.
     """
-    if type(value) in _STORED_AS_IS:
+    if value is None:
+        return None
+    kind = type(value)
+    if kind in _WRONG:
+        if (problem := _WRONG[kind](value)) is not None:
+            raise ValueError(problem)
         plain: Scalar = value
         return plain
     match value:
@@ -220,11 +242,7 @@ class Table(Generic[E, K]):
 
     @classmethod
     def row(cls, entity: E) -> Row:
-        columns = {}
-        for name, get in cls._getters:
-            value = get(entity)
-            columns[name] = value if type(value) in _STORED_AS_IS else scalar(value)
-        return Row(columns, _encode(entity))
+        return Row({name: scalar(get(entity)) for name, get in cls._getters}, _encode(entity))
 
     @classmethod
     def entity_of(cls, doc: bytes | str) -> E:

@@ -43,20 +43,21 @@ LAYERS: dict[str, set[str]] = {
     },
     "polpod.persistence": {"polpod.contracts", "polpod.model"},
     "polpod.store.gate": {"polpod.store", "polpod.model", "polpod.errors", "polpod.crash", "anyio"},
+    **{
+        f"polpod.store.{module}": {"polpod.store", "polpod.model", "polpod.errors", "msgspec", "psycopg"}
+        for module in ("postgres", "postgres_schema", "postgres_session")
+    },
     "polpod.store.agreement": {"polpod.store", "polpod.model", "polpod.errors", "polpod.runner.contract", "msgspec"},
     "polpod.store.restore": {"polpod.store", "polpod.model", "polpod.errors", "polpod.runner.contract", "msgspec"},
     "polpod.store.runs": {"polpod.store", "polpod.model", "polpod.errors", "polpod.runner.contract", "msgspec"},
     "polpod.contracts.elkar": {
         *("polpod.contracts.elkar", "polpod.rules", "polpod.model", "polpod.wire", "polpod.paths", "polpod.errors"),
-        *("anyio", "msgspec", "elkar"),
+        *("anyio", "msgspec", "elkar", "pydantic"),
     },
     "polpod.contrib": {"polpod.contracts"},
     "polpod.runner": {"polpod.runner", "polpod.paths", "polpod.crash"},
     "polpod.config": {"polpod.durable", "polpod.model", "polpod.errors", "msgspec"},
     "polpod.storage": {"polpod.config", "polpod.paths", "polpod.errors", "polpod.store"},
-    "polpod.contracts": {
-        *("polpod.contracts", "polpod.store", "polpod.model", "polpod.rules", "polpod.errors", "msgspec"),
-    },
     "polpod.taskstore": {
         *("polpod.contracts", "polpod.store", "polpod.config", "polpod.storage", "polpod.paths", "polpod.lock"),
         *("polpod.errors", "anyio"),

@@ -10,12 +10,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from kit.postgres import Server, server
 from msgspec import Struct
 
 from polpod.store import sql
 from polpod.store.databases import TASKS
 from polpod.store.group import GroupCommit, Kind, open_store
-from polpod.store.location import Memory
+from polpod.store.location import Files, Memory, Postgres
 from polpod.store.migrate import Schema
 from polpod.store.records import Tx
 from polpod.store.sqlite import open_writer
@@ -34,8 +35,8 @@ Maker = Callable[[Path, Sequence[AnyTable]], Store]
 
 
 def _kind(tables: Sequence[AnyTable]) -> Kind[Tx]:
-    script = "".join(f"{statement};\n" for table in tables for statement in sql.create(table))
-    return Kind(Schema("test store", (script,)), TASKS.begin, TASKS.end)
+    scripts = ["".join(f"{s};\n" for table in tables for s in sql.create(table, d)) for d in (sql.SQLITE, sql.POSTGRES)]
+    return Kind(Schema("test store", (scripts[0],), (scripts[1],), tuple(tables)), TASKS.begin, TASKS.end)
 
 
 def make_sqlite(directory: Path, tables: Sequence[AnyTable]) -> Store:
@@ -47,7 +48,38 @@ def make_memory(directory: Path, tables: Sequence[AnyTable]) -> Store:
     return open_store(Memory(), _kind(tables))
 
 
-LASTING: dict[str, Maker] = {"sqlite": make_sqlite}
+_templates: dict[str, str] = {}
+_databases: dict[tuple[str, Path], str] = {}
+
+
+def make_postgres(directory: Path, tables: Sequence[AnyTable]) -> Store:
+    """A database for each directory."""
+    pg = server()
+    kind = _kind(tables)
+    (script,) = kind.schema.for_postgres
+    if script not in _templates:
+        _templates[script] = pg.fresh(keep=True)
+        open_store(Postgres(pg.url(_templates[script])), kind).close()
+    if (script, directory) not in _databases:
+        _databases[script, directory] = _left_over(pg, script, tables) or pg.fresh(_templates[script])
+    return open_store(Postgres(pg.url(_databases[script, directory])), kind)
+
+
+def _left_over(pg: Server, script: str, tables: Sequence[AnyTable]) -> str | None:
+    """A database whose directory is gone, emptied: far sooner had than a new one."""
+    gone = next((key for key in _databases if key[0] == script and not key[1].exists()), None)
+    if gone is None:
+        return None
+    name = _databases.pop(gone)
+    pg.execute(name, "; ".join(f'DELETE FROM "{table.name}"' for table in reversed(tables)))
+    return name
+
+
+def make_files(directory: Path, tables: Sequence[AnyTable]) -> Store:
+    return open_store(Files(str(directory)), _kind(tables))
+
+
+LASTING: dict[str, Maker] = {"sqlite": make_sqlite, "file": make_files, "postgres": make_postgres}
 MAKERS: dict[str, Maker] = {**LASTING, "memory": make_memory}
 
 

@@ -198,7 +198,8 @@ class Box:
         return self.path("/sys/fs/cgroup/cgroup.controllers").read_text().split()
 
     def journal(self) -> str:
-        """The journal of all boots; empty while the machine is down."""
+        """The journal of all boots, with all that was said until now; empty while the machine is down."""
+        self.run("journalctl", "--sync")
         return self.run("journalctl", "--no-pager", "--output=short-monotonic").stdout
 
     def console(self) -> str:

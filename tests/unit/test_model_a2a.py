@@ -54,6 +54,8 @@ UNSOUND: list[tuple[str, Callable[[], object]]] = [
     ("length >= 1", lambda: A2ATask(id="", status=status(TaskState.WORKING))),
     ("length <= 500", lambda: SendParams(id="x" * 501, message=message("hi"))),
     (">= 1", lambda: Once(client="c", number=0)),
+    ("schemes", lambda: PushNotification(url="u", authentication={})),
+    ("schemes", lambda: PushNotification(url="u", authentication={"schemes": ["a", 1]})),
     ("either bytes or a uri", lambda: FileContent(name="a")),
     ("either bytes or a uri", lambda: FileContent(bytes="aGk=", uri="file:///a")),
     ("either bytes or a uri", lambda: FileContent(bytes="", uri="")),

@@ -41,7 +41,7 @@ _OWN_NAMES = {"assign_to": "assigned_to"}
 _KINDS = {name: kind for name, kind in types_of(NewTask).items() if name != "status"} | {
     "retries": types_of(Task)["retries"]
 }
-_DEFAULTS = said.defaults_of(Task)
+_DEFAULTS = said.defaults_of(NewTask) | {"retries": 0}
 
 
 def add_task(tx: Tx, task: Mapping[str, object] | None = None, /, **fields: object) -> Task:

@@ -1,0 +1,190 @@
+"""Reading the files of a store into its database in memory, when it is opened.
+
+Rules:
+
+1. What a person wrote there is taken as it is: a file is decoded as its table's entity, its columns are computed anew.
+2. A file whose name is not that of the record in it, or which holds none, is set aside with what it says, as a row that
+   does not decode is (store/quarantine.py), and so is a record that refers to one that is not there.
+3. Nothing is changed here, neither file nor directory.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from polpod.errors import AlreadyExists
+from polpod.store.files.layout import SEGMENT, Key, Place, first_of, is_journal, is_record, place_named, place_of
+from polpod.store.records import Rows
+from polpod.store.sqlite import Connection, translated
+from polpod.store.table import NOT_DECODED, AnyTable, Query, Row, Scalar
+
+LARGEST = 32 * 2**20
+"""Bytes of a file that is believed to be one record."""
+LARGEST_SEGMENT = 2**30
+
+_NOTHING = b"null"
+"""The document of a row that only keeps the place of one that is to be set aside."""
+
+
+class Bad(Struct, frozen=True):
+    """What is to be set aside."""
+
+    table: AnyTable
+    file: str
+    """Its name in the table's directory."""
+    row: Row
+    """As far as it can be told: the columns that are its key, and others that it has by name."""
+    problem: str
+    known: bool = True
+    """Whether `row` has the key by which others know it."""
+
+
+class Refused(Exception):
+    """Why a file cannot be read."""
+
+
+def load(directory: str, tables: Sequence[AnyTable], rows: Rows) -> list[Bad]:
+    """Insert all that is there; what is bad, of which the database has the key.  Raises OSError, StoreError."""
+    return [bad for table in tables for bad in _load(os.path.join(directory, table.name), table, rows)]
+
+
+def dangling(db: Connection, tables: Sequence[AnyTable], rows: Rows) -> list[Bad]:
+    """The records that refer to one that is not there."""
+    by_name = {table.name: table for table in tables}
+    with translated(db.path):
+        found = {(name, row_id): parent for name, row_id, parent, _ in db.execute("PRAGMA foreign_key_check")}
+        bad = []
+        for (name, row_id), parent in found.items():
+            table = by_name[name]
+            columns = ", ".join(f'"{column.name}"' for column in table.key)
+            key: Key = db.execute(f'SELECT {columns} FROM "{name}" WHERE rowid = ?', (row_id,)).fetchone()
+            (row,) = rows.select_whole(table, Query(table.with_key(key)))
+            problem = f"it refers to one of {parent} that is not there"
+            bad.append(Bad(table, place_of(table, key).name, row, problem))
+    return bad
+
+
+def _load(directory: str, table: AnyTable, rows: Rows) -> Iterator[Bad]:
+    try:
+        names = sorted(name for name in os.listdir(directory) if is_record(table, name))
+    except FileNotFoundError:
+        return
+    load_file = _load_segment if is_journal(table) else _load_record
+    largest = LARGEST_SEGMENT if is_journal(table) else LARGEST
+    for name in names:
+        place = place_named(table, name)
+        try:
+            data = _read(os.path.join(directory, name), largest)
+        except Refused as refused:
+            yield _bad(table, name, None if is_journal(table) else place, b"", str(refused), rows)
+        else:
+            yield from load_file(table, name, place, data, rows)
+
+
+def _read(path: str, largest: int) -> bytes:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as exc:
+        raise Refused(f"it cannot be read: {exc.strerror}") from exc
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise Refused("it is no file")
+        if found.st_size > largest:
+            raise Refused(f"it is larger than {largest >> 20} MiB")
+        data = b""
+        while part := os.read(fd, found.st_size - len(data) + 1):
+            data += part
+        return data
+    except OSError as exc:
+        raise Refused(f"it cannot be read: {exc.strerror}") from exc
+    finally:
+        os.close(fd)
+
+
+def _load_record(table: AnyTable, name: str, place: Place | None, data: bytes, rows: Rows) -> Iterator[Bad]:
+    try:
+        row = table.row(table.entity_of(data))
+    except NOT_DECODED as error:
+        yield _bad(table, name, place, data, str(error), rows)
+        return
+    named = Place(table, table.key_of(row)).name
+    problem = None if named == name else f"it holds the record of {named}"
+    if problem is None:
+        problem = _insert(table, row, rows)
+    if problem is not None:
+        yield _bad(table, name, place, data, problem, rows)
+
+
+def _load_segment(table: AnyTable, name: str, place: Place | None, data: bytes, rows: Rows) -> Iterator[Bad]:
+    if place is None:
+        yield _bad(table, name, None, data, "no file of the journal has this name", rows)
+        return
+    lines = [line for line in data.split(b"\n") if line]
+    decoded = [_entry(table, line) for line in lines]
+    first = first_of(place)
+    taken = {row.columns["seq"] for row in decoded if isinstance(row, Row)}
+    last = first - 1
+    for line, row in zip(lines, decoded, strict=True):
+        if isinstance(row, Row):
+            (seq,) = table.key_of(row)
+            assert isinstance(seq, int)
+            within = first <= seq < first + SEGMENT
+            problem = _insert(table, row, rows) if within else f"its number is {seq}"
+            if problem is None:
+                last = seq
+                continue
+            yield _bad(table, name, None, line, problem, rows)
+            continue
+        # The number that the entry had is taken from where it stands, if no other has it.
+        mine = last + 1
+        free = mine not in taken and mine < first + SEGMENT
+        yield _bad(table, name, Place(table, (mine,)) if free else None, line, row, rows)
+        if free:
+            taken.add(mine)
+            last = mine
+
+
+def _entry(table: AnyTable, line: bytes) -> Row | str:
+    """Or why it is none."""
+    try:
+        return table.row(table.entity_of(line))
+    except NOT_DECODED as error:
+        return str(error)
+
+
+def _insert(table: AnyTable, row: Row, rows: Rows) -> str | None:
+    """Why it cannot be there."""
+    try:
+        rows.insert(table, row, replace=False)
+    except AlreadyExists as error:
+        return str(error)
+    return None
+
+
+def _bad(table: AnyTable, name: str, place: Place | None, data: bytes, problem: str, rows: Rows) -> Bad:
+    columns: dict[str, Scalar] = dict.fromkeys(table.columns) | _columns_in(table, data)
+    if place is None:
+        stem, _ = os.path.splitext(name)
+        columns |= dict.fromkeys((column.name for column in table.key), "") | {table.key[0].name: stem}
+        return Bad(table, name, Row(columns, data), problem, known=False)
+    key = dict(zip((column.name for column in table.key), place.key, strict=True))
+    rows.insert(table, Row(dict.fromkeys(table.columns) | key, _NOTHING), replace=False)
+    return Bad(table, name, Row(columns | key, data), problem)
+
+
+def _columns_in(table: AnyTable, data: bytes) -> dict[str, Any]:
+    """The values that stand in the document under the name of a column."""
+    try:
+        found = msgspec.json.decode(data)
+    except NOT_DECODED:
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    return {name: found[name] for name in table.columns if type(found.get(name)) in (str, int, float)}
