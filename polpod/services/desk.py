@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from polpod.services.artifacts import Uploads
+from polpod.services.audit import Audit
 from polpod.services.health import Health
 from polpod.services.inbox import Inbox
 from polpod.services.instance import Instance
@@ -18,3 +20,5 @@ class Desk:
     killer: Killer
     health: Health
     reload: Reload
+    audit: Audit
+    uploads: Uploads

@@ -121,7 +121,9 @@ METHODS = (
     Method(
         "run.identify", Identify, dict, identify, "Have the rights of this run from now on, and no others.", Right.RUN
     ),
-    Method("run.progress", Progress, dict, progress, "A run says how far it is.", Right.RUN, writes=True),
-    Method("run.activity", Activity, dict, activity, "A run says that it goes on.", Right.RUN, writes=True),
+    Method("run.progress", Progress, dict, progress, "A run says how far it is.", Right.RUN, writes=True, telling=True),
+    Method(
+        "run.activity", Activity, dict, activity, "A run says that it goes on.", Right.RUN, writes=True, telling=True
+    ),
     Method("run.report", Report, dict, report, "A runner says how its run ended.", Right.RUN),
 )
