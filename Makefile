@@ -8,7 +8,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 SOURCES := polpod polpoctl tests bench docs
 TESTS := tests
 
-.PHONY: demo test test-mutants test-powerloss test-systemd-vm check soak fuzz fmt bench docs man deb clean
+.PHONY: demo test test-mutants test-elkar test-powerloss test-systemd-vm check soak fuzz fmt bench docs man deb clean
 .DEFAULT_GOAL := test
 
 demo: $(INSTALLED)
@@ -35,6 +35,11 @@ test-systemd-vm: $(INSTALLED)
 # Defects planted in the stores, each of which the conformance suite has to find.
 test-mutants: $(INSTALLED)
 	$(BIN)/python tests/mutants.py
+
+# Elkar itself on the stores that are made for it: PYTHON names a Python 3.12 or later, which the package needs.
+ELKAR := build/elkar
+test-elkar: $(ELKAR)/installed
+	$(ELKAR)/bin/pytest tests/elkar
 
 # New interleavings of everything that can happen, for as long as told: `make soak SECONDS=3600 SEED=1`.
 SECONDS := 3600
@@ -82,4 +87,20 @@ $(INSTALLED): requirements-dev.lock pyproject.toml
 	"$$python" -m venv --clear $(VENV)
 	$(PIP) install --no-deps --use-pep517 -r requirements-dev.lock
 	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# An environment of its own, as the package brings seventy others.
+$(ELKAR)/installed: requirements-dev.lock pyproject.toml
+	@for python in $${PYTHON:-python3.14 python3.13 python3.12 python3}; do \
+	    "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && break; \
+	    python=; \
+	done; \
+	if test -z "$$python"; then \
+	    echo "elkar needs Python 3.12 or later with venv; make test-elkar PYTHON=…" >&2; \
+	    exit 1; \
+	fi; \
+	echo "making $(ELKAR) with $$($$python --version)"; \
+	"$$python" -m venv --clear $(ELKAR)
+	$(ELKAR)/bin/pip --disable-pip-version-check --quiet install -c requirements-dev.lock \
+	    elkar==0.1.23 pytest pytest-timeout hypothesis --editable .
 	@touch $@

@@ -47,11 +47,14 @@ from polpod.contracts.taskstore.blocking import (
 )
 from polpod.contracts.taskstore.faces import Store
 from polpod.errors import StartError
+from polpod.filesystem import refuse_unfit
 from polpod.lock import Held, lock, lock_shared
 from polpod.paths import STATE, StateDirectory
 from polpod.storage import locate
+from polpod.store import copy, replace
 from polpod.store.blocking import BlockingStore
-from polpod.store.databases import TASKS
+from polpod.store.check import refuse_half
+from polpod.store.databases import RUNS, TASKS
 from polpod.store.gate import Gate, open_gate
 from polpod.store.group import open_store
 from polpod.store.location import Files, Location, Sqlite
@@ -126,20 +129,24 @@ def open_stores(place: Place) -> Stores:
     """
     held, location = _take(place)
     try:
-        return Stores(BlockingStore(open_store(location, TASKS), TASKS), held.close)
+        store = BlockingStore(open_store(location, TASKS), TASKS)
+        _refuse_unfinished(store.read(copy.unfinished))
     except BaseException:
         held.close()
         raise
+    return Stores(store, held.close)
 
 
 async def open_async_stores(place: Place) -> AsyncStores:
     """As `open_stores`, to be awaited on trio or asyncio."""
     held, location = await anyio.to_thread.run_sync(_take, place)
     try:
-        return AsyncStores(await open_gate(location, TASKS), held.close)
+        gate = await open_gate(location, TASKS)
+        _refuse_unfinished(await gate.read(copy.unfinished))
     except BaseException:
         held.close()
         raise
+    return AsyncStores(gate, held.close)
 
 
 def open_task_store(place: Place) -> TaskStore:
@@ -159,8 +166,32 @@ def _take(place: Place) -> tuple[Held, Location]:
     location = locate(settings, paths, os.environ)
     try:
         os.makedirs(paths.path, mode=0o700, exist_ok=True)
-        if isinstance(location, Sqlite):
-            Path(location.path).touch(mode=0o600)  # as the daemon makes it, whatever the umask of this program (F84)
     except OSError as exc:
         raise StartError(f"{exc.filename}: {exc.strerror}") from exc
-    return lock(paths) if isinstance(location, Files) else lock_shared(paths), location
+    refuse_unfit(paths.path)
+    held = lock(paths) if isinstance(location, Files) else lock_shared(paths)
+    try:
+        if isinstance(location, Sqlite):
+            _prepare(paths)
+    except BaseException:
+        held.close()
+        raise
+    return held, location
+
+
+def _prepare(paths: StateDirectory) -> None:
+    """Make both databases where there are none: a daemon refuses one that was used without the other (F53)."""
+    if replace.is_pending(paths.path):
+        raise StartError(f"{paths.path}: a restore was cut off: start polpod, which finishes it")
+    refuse_half(paths.path)
+    for database in (paths.runs_db, paths.tasks_db):
+        try:
+            Path(database).touch(mode=0o600)  # as a daemon makes it, whatever the umask of this program (F84)
+        except OSError as exc:
+            raise StartError(f"{exc.filename}: {exc.strerror}") from exc
+    open_store(Sqlite(paths.runs_db), RUNS).close()
+
+
+def _refuse_unfinished(source: str | None) -> None:
+    if source is not None:
+        raise StartError(f"this is not yet a whole copy of {source}: polpoctl store copy goes on with it")

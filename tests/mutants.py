@@ -33,6 +33,10 @@ class Mutant:
 
 STORE = "tests/conformance/test_store_conformance.py"
 COPY = "tests/conformance/test_store_copy.py"
+A2A = "tests/conformance/test_a2a_tasks.py -k sqlite"
+A2A_KEPT = "tests/conformance/test_a2a_kept.py -k sqlite"
+A2A_MODEL = "tests/unit/test_model_a2a.py"
+A2A_LINE = "tests/process/test_a2a_line.py"
 
 MUTANTS = (
     Mutant("rollback", "polpod/store/group.py", "self.session.rows.end_part(undo=True)", "self.session.rows.end_part(undo=False)", STORE),
@@ -42,6 +46,37 @@ MUTANTS = (
     Mutant("journal", "polpod/store/records.py", "if undo is None:", "if undo is None:", STORE),
     Mutant("copy", "polpod/store/copy.py", "for table in reversed(TABLES):", "for table in ():", COPY),
     Mutant("copy", "polpod/store/copy.py", "skip = of_value + (skip if value == last else 0)", "skip = of_value", COPY),
+    Mutant("a2a", 'polpod/rules/a2a.py', 'status=TaskStatus(state=TaskState.SUBMITTED, timestamp=now)', 'status=TaskStatus(state=TaskState.WORKING, timestamp=now)', A2A),
+    Mutant("a2a", 'polpod/rules/a2a.py', 'push_notification=params.push_notification,\n', 'push_notification=None,\n', A2A),
+    Mutant("a2a", 'polpod/rules/a2a.py', '(known.task.metadata or {}) | params.metadata', 'params.metadata', A2A),
+    Mutant("a2a", 'polpod/rules/a2a.py', 'params.push_notification or known.push_notification', 'params.push_notification', A2A),
+    Mutant("a2a", 'polpod/rules/a2a.py', 'if known.caller_id != caller_id:', 'if None not in (caller_id, known.caller_id) and known.caller_id != caller_id:', A2A),
+    Mutant("a2a", 'polpod/rules/a2a.py', 'if known is None or caller_id not in (None, known.caller_id):', 'if known is None or caller_id != known.caller_id:', A2A),
+    Mutant("a2a", 'polpod/rules/a2a.py', 'history=history[len(history) - history_length :]', 'history=history[-history_length:]', A2A),
+    Mutant("a2a", 'polpod/rules/a2a.py', 'if changes.caller_id is not None and known.caller_id not in (None, changes.caller_id):', 'if False:', A2A),
+    Mutant("a2a", 'polpod/rules/a2a.py', 'return new if message is None or message in new else (message, *new)', 'return new if message is None else (message, *new)', A2A),
+    Mutant("a2a", 'polpod/rules/a2a.py', 'metadata=known.task.metadata if changes.metadata is None else changes.metadata', 'metadata=known.task.metadata if not changes.metadata else changes.metadata', A2A),
+    Mutant("a2a", 'polpod/rules/a2a.py', 'if begun.last_chunk:', 'if begun.last_chunk and more.last_chunk:', A2A),
+    Mutant("a2a", 'polpod/rules/a2a.py', 'return replace(begun, parts=', 'return replace(more, parts=', A2A),
+    Mutant("a2a", 'polpod/rules/a2a.py', 'caller_id=known.caller_id if changes.caller_id is None else changes.caller_id', 'caller_id=changes.caller_id', A2A),
+    Mutant("a2a", 'polpod/rules/a2a.py', 'changes.push_notification or known.push_notification', 'changes.push_notification', A2A),
+    Mutant("a2a", 'polpod/rules/a2a.py', '> LARGEST:', '> 2 * LARGEST:', A2A),
+    Mutant("a2a", 'polpod/services/a2a.py', 'kept.calls.get(once.client, 0) >= once.number', 'kept.calls.get(once.client, 0) > once.number', A2A_KEPT),
+    Mutant("a2a", 'polpod/services/a2a.py', 'if kept is not None and not _concerns(kept, by):', 'if False:', A2A_KEPT),
+    Mutant("a2a", 'polpod/services/a2a.py', 'return kept.created_by == by.uid', 'return True', A2A_KEPT),
+    Mutant("a2a", 'polpod/services/a2a.py', 'own = A2ATasks.created_run.is_set(), A2ATasks.created_run.eq(by.run_id)', 'own = (A2ATasks.created_run.is_set(),)', A2A_KEPT),
+    Mutant("a2a", 'polpod/services/a2a.py', '[-CLIENTS:]', '[:CLIENTS]', A2A_KEPT),
+    Mutant("a2a", 'polpod/services/a2a.py', 'if client != once.client]', 'if True]', A2A_KEPT),
+    Mutant("a2a", 'polpod/store/a2a.py', 'A2ATasks.seq.lt(before)', 'A2ATasks.seq.le(before)', A2A_KEPT),
+    Mutant("a2a", 'polpod/model/a2a.py', 'if not -MOST <= value <= MOST:', 'if abs(value) > MOST:', A2A_MODEL),
+    Mutant("a2a", 'polpod/model/a2a.py', 'value.encode()', 'pass', A2A_MODEL),
+    Mutant("a2a", 'polpod/model/a2a.py', 'known.astimezone(UTC) if', 'known if', A2A_MODEL),
+    Mutant("a2a", 'polpod/model/a2a.py', 'if depth > DEEPEST:', 'if depth > 2 * DEEPEST:', A2A_MODEL),
+    Mutant("a2a", 'polpod/contracts/elkar/line.py', '            if not answered:\n', '            if False:\n', A2A_LINE),
+    Mutant("a2a", 'polpod/contracts/elkar/line.py', 'params | {"once": {"client": self._client, "number": self._changes}}', 'params', A2A_LINE),
+    Mutant("a2a", 'polpod/contracts/elkar/line.py', 'self._changes += 1', 'self._changes = 1', A2A_LINE),
+    Mutant("a2a", 'polpod/contracts/elkar/line.py', 'if exc.word != UNAVAILABLE:', 'if True:', A2A_LINE),
+    Mutant("a2a", 'polpod/contracts/elkar/line.py', 'if not self._reached:', 'if True:', A2A_LINE),
 )  # fmt: skip
 
 

@@ -145,8 +145,7 @@ def _with_artifacts(task: A2ATask, updates: tuple[Artifact, ...]) -> tuple[Artif
 def _appended(begun: Artifact, more: Artifact) -> Artifact:
     if begun.last_chunk:
         raise Conflict(f"artifact {begun.index} is complete: its last chunk has come")
-    last_chunk = begun.last_chunk if more.last_chunk is None else more.last_chunk
-    return replace(begun, parts=(*begun.parts, *more.parts), last_chunk=last_chunk)
+    return replace(begun, parts=(*begun.parts, *more.parts), last_chunk=more.last_chunk)
 
 
 def _fitting(stored: StoredTask) -> StoredTask:

@@ -239,7 +239,7 @@ class _Pass:
 
 def _due(tx: Tx, ids: Sequence[str], before: datetime | None) -> list[Task]:
     found = [task for task in map(tx[Tasks].get, ids) if task is not None and task_may_go(task)]
-    unneeded = (task for task in found if changes.needed_by(tx, task) is None)
+    unneeded = (task for task in found if changes.stays(tx, task) is None)
     return [task for task in unneeded if before is None or (task.finished_at or now()) <= before]
 
 

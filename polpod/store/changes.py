@@ -105,12 +105,12 @@ def rewire(tx: Tx, task: Task, on_ids: Sequence[str]) -> dict[str, object]:
 def remove(tx: Tx, tasks: Sequence[Task], at: datetime, by: str) -> None:
     """Forget tasks that do not run; their ids are never used again.
 
-    Raises Conflict, with nothing removed, where one that is not done is what a task that stays waits for.
+    Raises Conflict, with nothing removed, where one of them has to stay.
     """
     going = {task.id for task in tasks}
     for task in tasks:
-        if (waiting := needed_by(tx, task, going)) is not None:
-            raise Conflict(f"task {task.id} is what task {waiting} waits for: remove that first")
+        if (reason := stays(tx, task, going)) is not None:
+            raise Conflict(reason)
     for task in tasks:
         tx[Dependencies].delete_where(Dependencies.task_id.eq(task.id))
         tx[Dependencies].delete_where(Dependencies.on_id.eq(task.id))
@@ -124,11 +124,13 @@ def remove(tx: Tx, tasks: Sequence[Task], at: datetime, by: str) -> None:
         note(tx, at, "task:removed", f"task/{task.id}", status=task.status, by=by)
 
 
-def needed_by(tx: Tx, task: Task, going: Collection[str] = ()) -> str | None:
-    """A task that waits for this one and is not `going`, too: then this one has to stay."""
-    if task.status is TaskStatus.DONE:
-        return None
-    return next((d.task_id for d in queries.dependents_of(tx, task.id) if d.task_id not in going), None)
+def stays(tx: Tx, task: Task, going: Collection[str] = ()) -> str | None:
+    """Why the task has to stay, if it has to: one that is not `going`, too, waits for it."""
+    waiting = () if task.status is TaskStatus.DONE else queries.dependents_of(tx, task.id)
+    for dependency in waiting:
+        if dependency.task_id not in going:
+            return f"task {task.id} is what task {dependency.task_id} waits for: remove that first"
+    return None
 
 
 def _reaches(tx: Tx, start: Task, goal: str) -> bool:

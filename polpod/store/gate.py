@@ -176,6 +176,7 @@ class Gate(Generic[T]):
             log.error("%s: %s", self.where, what)
 
     async def _settle(self, ticket: Ticket[T, X]) -> X:
+        self._tell_doubt()
         mine = cast("Ticket[T, object]", ticket)
         turn = self._turns[mine] = anyio.Event()
         self._writer.submit(mine)
@@ -189,11 +190,15 @@ class Gate(Generic[T]):
             raise
         if self._leader is mine:
             await self._lead()
-        if (doubt := self.broken.error) is not None:
-            if self._kind.doubt_is_told:
-                raise doubt
+        self._tell_doubt()
+        if self.broken.is_set():
             await anyio.sleep_forever()
         return ticket.answer()
+
+    def _tell_doubt(self) -> None:
+        """Rule 5."""
+        if self._kind.doubt_is_told and self.broken.error is not None:
+            raise self.broken.error
 
     async def _leave(self, ticket: Ticket[T, object], turn: anyio.Event) -> None:
         """Rule 3."""

@@ -38,7 +38,7 @@ from polpod.errors import (
     Unavailable,
 )
 from polpod.store import sql
-from polpod.store.table import AnyTable, Query, Row, Where
+from polpod.store.table import AnyTable, Query, Row, Scalar, Where
 
 RV = TypeVar("RV")
 
@@ -65,10 +65,11 @@ _DEFAULTS: dict[str, str | int | None] = {
 
 _SETTINGS = (
     "SET statement_timeout = {}; SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;"
-    " SET idle_in_transaction_session_timeout = 0; SET plan_cache_mode = auto;"
+    " SET idle_in_transaction_session_timeout = 0; SET max_parallel_workers_per_gather = 0; SET jit = off;"
     " SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
 )
-"""So that the server, too, notices a host that is gone, with what it holds; and rule 4."""
+"""So that the server, too, notices a host that is gone, with what it holds; that no plan is made for a big report; and
+rule 4."""
 
 _MEANINGS: dict[str, type[PolpodError]] = {
     "23503": BrokenReference,
@@ -240,6 +241,10 @@ class PostgresRows:
     def insert(self, table: AnyTable, row: Row, *, replace: bool) -> None:
         self.changed = True
         self._execute(sql.insert(sql.POSTGRES, table, row, replace=replace))
+
+    def get(self, table: AnyTable, key: tuple[Scalar, ...]) -> str | None:
+        row = self._execute((sql.get(sql.POSTGRES, table), list(key))).fetchone()
+        return None if row is None else row[0]
 
     def select(self, table: AnyTable, query: Query) -> list[str]:
         return [doc for (doc,) in self._execute(sql.select(sql.POSTGRES, table, query)).fetchall()]

@@ -42,7 +42,7 @@ from polpod.store.tables import Events
 READERS = 2
 
 HELD = 10.0
-"""Seconds for which the thread that writes may be held by a server that does not answer."""
+"""Seconds for which a server that does not answer may hold the thread that writes."""
 WRITER_PATIENCE = 5.0
 """Seconds for an answer."""
 READER_PATIENCE = 30.0
@@ -147,6 +147,7 @@ class PostgresWriter(PostgresSession):
     """The one that writes.  `db` has the lock."""
 
     patience = WRITER_PATIENCE
+    held = HELD
 
     def __init__(self, address: Address, name: str, db: Connection) -> None:
         super().__init__(address, db)
@@ -172,7 +173,7 @@ class PostgresWriter(PostgresSession):
             if not db.closed:  # the server says that it has not happened
                 raise _refused(error) from error
             self._doubtful = mark
-            self._settle(mark, begun + HELD - _ATTEMPT, error)
+            self._settle(mark, begun + self.held - _ATTEMPT, error)
             return
         while not cursor.description:
             cursor.nextset()

@@ -16,7 +16,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 import msgspec
 
 from polpod.errors import PolpodError, RequestError, StoreError, Undecodable
-from polpod.store.table import NOT_DECODED, AnyTable, Col, E, K, Order, Query, Row, Table, Where, total_order
+from polpod.store.table import NOT_DECODED, AnyTable, Col, E, K, Order, Query, Row, Scalar, Table, Where, total_order
 
 P = ParamSpec("P")
 X = TypeVar("X")
@@ -27,6 +27,7 @@ class Rows(Protocol):
     """One open transaction on one backend.  Its errors are those of polpod/errors.py."""
 
     def insert(self, table: AnyTable, row: Row, *, replace: bool) -> None: ...
+    def get(self, table: AnyTable, key: tuple[Scalar, ...]) -> bytes | str | None: ...
     def select(self, table: AnyTable, query: Query) -> Sequence[bytes | str]: ...
     def select_whole(self, table: AnyTable, query: Query) -> Sequence[Row]: ...
     def count(self, table: AnyTable, where: Sequence[Where[Any]]) -> int: ...
@@ -63,8 +64,7 @@ class Records(Generic[E, K]):
         return True
 
     def get(self, key: K) -> E | None:
-        found = self._tx.run(self._read, Query(self._table.with_key(key)))
-        return found[0] if found else None
+        return self._tx.run(self._read_one, key)
 
     def find(
         self, *where: Where[E], order_by: tuple[Order[E], ...] = (), limit: int | None = None, offset: int = 0
@@ -93,6 +93,13 @@ class Records(Generic[E, K]):
 
     def delete_where(self, *where: Where[E]) -> int:
         return self._tx.run(self._tx.rows.delete, self._table, where)
+
+    def _read_one(self, key: K) -> E | None:
+        doc = self._tx.rows.get(self._table, self._table.parts_of(key))
+        try:
+            return None if doc is None else self._table.entity_of(doc)
+        except NOT_DECODED as error:
+            raise self._undecodable(Query(self._table.with_key(key))) from error
 
     def _read(self, query: Query) -> list[E]:
         entity_of = self._table.entity_of

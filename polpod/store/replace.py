@@ -96,6 +96,11 @@ def finish(state: str) -> None:
         raise StoreError(f"{exc.filename}: {exc.strerror}") from exc
 
 
+def is_pending(state: str) -> bool:
+    """Whether `finish` has something to put in place."""
+    return any(Path(state).glob("incoming-*"))
+
+
 def _exchange(state: Path, incoming: Path, aside: Path) -> None:
     aside.mkdir(mode=0o700, exist_ok=True)
     sync(str(state))

@@ -210,6 +210,12 @@ def _select(dialect: Dialect, table: AnyTable, shape: Shape, order: tuple[Order[
 
 
 @cached
+def get(dialect: Dialect, table: AnyTable) -> str:
+    """The document with a key, whose parts are the statement's values."""
+    return _select(dialect, table, tuple((Cmp, column.name, "=") for column in table.key), (), False)
+
+
+@cached
 def _select_whole(dialect: Dialect, table: AnyTable, shape: Shape, order: tuple[Order[Any], ...], sliced: bool) -> str:
     return _read(dialect, f"{_quoted(table.columns)}, {dialect.doc}", table, shape, order, sliced)
 

@@ -17,7 +17,7 @@ from typing import Any
 from polpod.errors import AlreadyExists, BrokenReference, Damaged, DiskFull, PolpodError, StoreError, Unavailable
 from polpod.store import sql
 from polpod.store.migrate import Schema, check, migrate
-from polpod.store.table import AnyTable, Query, Row, Where
+from polpod.store.table import AnyTable, Query, Row, Scalar, Where
 
 BUSY_TIMEOUT = 5.0
 """Seconds that a statement waits for another process's lock."""
@@ -151,6 +151,13 @@ class SqliteRows:
 
     def insert(self, table: AnyTable, row: Row, *, replace: bool) -> None:
         self._execute(sql.insert(sql.SQLITE, table, row, replace=replace))
+
+    def get(self, table: AnyTable, key: tuple[Scalar, ...]) -> bytes | None:
+        try:
+            row = self._db.execute(sql.get(sql.SQLITE, table), key).fetchone()
+        except sqlite3.Error as error:  # spelt out, since `translated` would take as long as the rest
+            raise translate(error, self._db.path) from error
+        return None if row is None else row[0]
 
     def select(self, table: AnyTable, query: Query) -> list[bytes]:
         return [doc for (doc,) in self._found(sql.select(sql.SQLITE, table, query))]

@@ -264,12 +264,16 @@ class Table(Generic[E, K]):
         return tuple(row.columns[c.name] for c in cls.key)
 
     @classmethod
+    def parts_of(cls, key: K) -> tuple[Scalar, ...]:
+        """As they are stored, in the order of the key's columns."""
+        if not isinstance(key, tuple):
+            return (scalar(key),)
+        return tuple(map(scalar, key))
+
+    @classmethod
     def with_key(cls, key: K) -> tuple[Where[E], ...]:
         """The filter that holds for the row of that key and for no other."""
-        if not isinstance(key, tuple):
-            (column,) = cls.key
-            return (Cmp(column.name, "=", scalar(key)),)
-        return tuple(Cmp(c.name, "=", scalar(part)) for c, part in zip(cls.key, key, strict=True))
+        return tuple(Cmp(c.name, "=", part) for c, part in zip(cls.key, cls.parts_of(key), strict=True))
 
 
 AnyTable = type[Table[Any, Any]]

@@ -41,6 +41,10 @@ LAYERS: dict[str, set[str]] = {
         *("polpod.contracts", "polpod.store", "polpod.model", "polpod.rules", "polpod.errors", "polpod.durable"),
         *("anyio", "msgspec"),
     },
+    "polpod.contracts.persistence": {
+        *("polpod.contracts", "polpod.store", "polpod.model", "polpod.rules", "polpod.errors", "polpod.durable"),
+        *("polpod.paths", "polpod.lock", "anyio", "msgspec"),
+    },
     "polpod.persistence": {"polpod.contracts", "polpod.model"},
     "polpod.store.gate": {"polpod.store", "polpod.model", "polpod.errors", "polpod.crash", "anyio"},
     **{
@@ -60,7 +64,7 @@ LAYERS: dict[str, set[str]] = {
     "polpod.storage": {"polpod.config", "polpod.paths", "polpod.errors", "polpod.store"},
     "polpod.taskstore": {
         *("polpod.contracts", "polpod.store", "polpod.config", "polpod.storage", "polpod.paths", "polpod.lock"),
-        *("polpod.errors", "anyio"),
+        *("polpod.filesystem", "polpod.errors", "anyio"),
     },
     "polpod.systemd": {"polpod.errors", "sdnotify"},
     "polpod.lock": {"polpod.paths", "polpod.errors"},

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import shutil
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from kit.organisation import CONFIGS
-from store_makers import MAKERS
+from store_makers import CONFIGS, MAKERS
 
 from polpod.persistence import PersistenceBackend, PersistenceConfig, create_backend
 
@@ -19,8 +19,11 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(params=MAKERS)
-def config(request: pytest.FixtureRequest, tmp_path: Path) -> PersistenceConfig:
-    return CONFIGS[request.param](tmp_path)
+def config(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[PersistenceConfig]:
+    directory = tmp_path / "store"
+    directory.mkdir()
+    yield CONFIGS[request.param](directory)
+    shutil.rmtree(directory)  # a database whose directory is gone serves the next test
 
 
 @pytest.fixture

@@ -13,12 +13,14 @@ from typing import Protocol, TypeVar
 from kit.postgres import Server, server
 from msgspec import Struct
 
+from polpod.persistence import FileConfig, PersistenceConfig, PostgresConfig, SQLiteConfig
 from polpod.store import sql
 from polpod.store.databases import TASKS
 from polpod.store.group import GroupCommit, Kind, open_store
 from polpod.store.location import Files, Memory, Postgres
 from polpod.store.migrate import Schema
 from polpod.store.records import Tx
+from polpod.store.schema import TABLES
 from polpod.store.sqlite import open_writer
 from polpod.store.sqlite_session import SqliteWriter
 from polpod.store.table import AnyTable, Columns, Ref, Table, Unique
@@ -53,16 +55,20 @@ _databases: dict[tuple[str, Path], str] = {}
 
 
 def make_postgres(directory: Path, tables: Sequence[AnyTable]) -> Store:
-    """A database for each directory."""
-    pg = server()
     kind = _kind(tables)
-    (script,) = kind.schema.for_postgres
+    return open_store(Postgres(database(directory, kind, tables)), kind)
+
+
+def database(directory: Path, kind: Kind[Tx], tables: Sequence[AnyTable]) -> str:
+    """The address of a database with that schema: one for each directory."""
+    pg = server()
+    script = "".join(kind.schema.for_postgres)
     if script not in _templates:
         _templates[script] = pg.fresh(keep=True)
         open_store(Postgres(pg.url(_templates[script])), kind).close()
     if (script, directory) not in _databases:
         _databases[script, directory] = _left_over(pg, script, tables) or pg.fresh(_templates[script])
-    return open_store(Postgres(pg.url(_databases[script, directory])), kind)
+    return pg.url(_databases[script, directory])
 
 
 def _left_over(pg: Server, script: str, tables: Sequence[AnyTable]) -> str | None:
@@ -81,6 +87,16 @@ def make_files(directory: Path, tables: Sequence[AnyTable]) -> Store:
 
 LASTING: dict[str, Maker] = {"sqlite": make_sqlite, "file": make_files, "postgres": make_postgres}
 MAKERS: dict[str, Maker] = {**LASTING, "memory": make_memory}
+
+CONFIGS: dict[str, Callable[[Path], PersistenceConfig]] = {
+    "sqlite": lambda directory: PersistenceConfig(sqlite=SQLiteConfig(path=str(directory / "company.db"))),
+    "file": lambda directory: PersistenceConfig(backend="file", file=FileConfig(path=str(directory / "company"))),
+    "postgres": lambda directory: PersistenceConfig(
+        backend="postgres", postgres=PostgresConfig(url=database(directory, TASKS, TABLES))
+    ),
+    "memory": lambda directory: PersistenceConfig(backend="memory"),
+}
+"""How an organisation's persistence says the same."""
 
 
 class Person(Struct, frozen=True):

@@ -118,18 +118,17 @@ def test_a_call_that_was_refused_may_be_made_again(agents: Agents) -> None:
 
 
 def test_of_many_clients_those_that_called_last_are_known(agents: Agents) -> None:
-    agents.upsert("t", "0", once=Once(client="0", number=1))
-    for number in range(1, a2a.CLIENTS):
-        agents.upsert("t", str(number), once=Once(client=str(number), number=1))
-    agents.upsert("t", "0 again", once=Once(client="0", number=2))
-    agents.upsert("t", "new", once=Once(client="new", number=1))
+    calls = [Once(client="early", number=1), Once(client="first", number=1), Once(client="early", number=2)]
+    calls += [Once(client=str(number), number=1) for number in range(a2a.CLIENTS - 1)]
+    for once in calls:
+        agents.upsert("t", once=once)
     assert len(kept(agents).calls) == a2a.CLIENTS
     before = texts(agents.get())
-    agents.upsert("t", "0 again", once=Once(client="0", number=2))
-    agents.upsert("t", "2", once=Once(client="2", number=1))
+    for known in calls[2:]:
+        agents.upsert("t", once=known)
     assert texts(agents.get()) == before
-    agents.upsert("t", "1", once=Once(client="1", number=1))
-    assert texts(agents.get()) == [*before, "1"]
+    agents.upsert("t", "forgotten", once=Once(client="first", number=1))
+    assert texts(agents.get()) == [*before, "forgotten"]
 
 
 def test_pages_are_newest_first_and_leave_nothing_out(agents: Agents) -> None:

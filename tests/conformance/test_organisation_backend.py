@@ -9,10 +9,14 @@ from pathlib import Path
 import anyio
 import msgspec
 import pytest
-from kit.organisation import CONFIGS, LASTING, REPOSITORIES, a_cost, a_message, a_task
+from kit.organisation import REPOSITORIES, a_cost, a_message, a_task
+from store_makers import CONFIGS, LASTING
 
 from polpod import persistence as p
 from polpod.contracts.persistence.protocols import TaskRepository
+from polpod.errors import StartError
+from polpod.lock import lock
+from polpod.paths import StateDirectory
 from polpod.store.schema import TABLES
 
 pytestmark = pytest.mark.anyio
@@ -198,6 +202,31 @@ async def test_settings_of_the_backend_itself(backend: p.PersistenceBackend) -> 
     assert [row[:3] for row in await backend.settings.get_all()] == [("_system", "schema", "2")]
 
 
+@pytest.fixture
+def paths(tmp_path: Path) -> StateDirectory:
+    made = StateDirectory(str(tmp_path))
+    Path(made.path).mkdir()
+    return made
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "file"])
+async def test_the_store_of_a_state_directory_is_a_daemons_or_ours(backend: str, paths: StateDirectory) -> None:
+    """DESIGN §3: while one has it, the other is refused, and says so."""
+    ours = p.create_backend(
+        p.PersistenceConfig(backend=backend, sqlite={"path": paths.tasks_db}, file={"path": paths.path})
+    )
+    daemon = lock(paths)
+    with pytest.raises(p.PersistenceConnectionError, match="has this state directory"):
+        await ours.connect()
+    daemon.close()
+    await ours.connect()
+    await ours.tasks.save(a_task())
+    with pytest.raises(StartError, match="as a library"):
+        lock(paths)
+    await ours.disconnect()
+    lock(paths).close()
+
+
 # Schema.
 
 
@@ -275,6 +304,22 @@ def test_a_configuration_is_frozen_and_shows_no_password() -> None:
     with pytest.raises(AttributeError):
         config.backend = "sqlite"  # type: ignore[misc]
     assert "secret" not in repr(config)
+
+
+async def test_memory_is_a_path_of_sqlite(tmp_path: Path) -> None:
+    """A.3: `:memory:`; each is its own, and gone when it is closed."""
+    config = p.PersistenceConfig(sqlite=p.SQLiteConfig(path=":memory:"))
+    one, other = p.create_backend(config), p.create_backend(config)
+    for backend in (one, other):
+        await backend.connect()
+    await one.tasks.save(a_task())
+    assert await other.tasks.get("t1") is None
+    await one.disconnect()
+    await one.connect()
+    assert await one.tasks.get("t1") is None
+    assert one.backend_name == "sqlite"
+    for backend in (one, other):
+        await backend.disconnect()
 
 
 async def test_each_backend_is_its_own(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ def test_an_approval_is_deleted(polpo: Polpo) -> None:
     assert polpo.approvals.list() == []
 
 
-SCOPES = pytest.mark.parametrize("agent", [None, "fixer", "default"])
+SCOPES = pytest.mark.parametrize("agent", [None, "fixer"])
 
 
 @SCOPES
@@ -167,12 +167,11 @@ def test_nothing_is_remembered_at_first(polpo: Polpo, agent: str | None) -> None
 
 
 @SCOPES
-@pytest.mark.parametrize("content", ["", "one", "one\ntwo\n\n", "ümlaut\t\U0001f980"])
-def test_what_is_saved_is_remembered(polpo: Polpo, agent: str | None, content: str) -> None:
+def test_what_is_saved_is_remembered(polpo: Polpo, agent: str | None) -> None:
     """Polpo 67."""
-    polpo.memory.save("before", agent)
-    polpo.memory.save(content, agent)
-    assert (polpo.memory.exists(agent), polpo.memory.get(agent)) == (True, content)
+    for content in ("one", "", "one\ntwo\n\n", "ümlaut\t\U0001f980"):
+        polpo.memory.save(content, agent)
+        assert (polpo.memory.exists(agent), polpo.memory.get(agent)) == (True, content)
     with pytest.raises(InvalidRequest, match="content"):
         polpo.memory.save("a\0b", agent)
 

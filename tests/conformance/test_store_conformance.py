@@ -382,6 +382,61 @@ def test_globs_know_two_special_characters(store: Store) -> None:
     assert found("task") == {"task"}
 
 
+def test_globs_know_no_special_character_of_the_database(store: Store) -> None:
+    for name in ("50%", "50 percent", "a_b", "aXb", "c:\\d", "c:d", "A"):
+        store.write(lambda tx: tx[People].add(Person(name)))
+
+    def found(pattern: str) -> set[str]:
+        return {p.id for p in store.write(lambda tx: tx[People].find(People.id.glob(pattern)))}
+
+    assert found("50%") == {"50%"}
+    assert found("a_b") == {"a_b"}
+    assert found("c:\\d") == {"c:\\d"}
+    assert found("c:\\*") == {"c:\\d"}
+    assert found("a") == set(), "nor does it take one case for the other"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Person("nul", email="a\0b"),
+        Person("a\0b"),
+        Person("large", rank=2**63),
+        Person("small", rank=-(2**63) - 1),
+        Person("infinite", score=math.inf),
+        Person("nan", score=math.nan),
+    ],
+    ids=lambda person: repr(person.id),
+)
+def test_what_one_database_could_not_hold_is_refused_by_all(store: Store, wrong: Person) -> None:
+    """Rule 2 of table.py."""
+    for operation in (
+        lambda tx: tx[People].add(wrong),
+        lambda tx: tx[People].save(wrong),
+        lambda tx: tx[People].find(
+            People.id.eq(wrong.id),
+            People.email.eq(wrong.email),
+            People.rank.lt(wrong.rank),
+            People.score.ge(wrong.score),
+        ),
+    ):
+        with pytest.raises(ValueError, match=r"NUL|beyond 64 bits|not a finite number"):
+            store.write(operation)
+    assert store.write(lambda tx: tx[People].find()) == []
+
+
+def test_the_utmost_values_come_back(store: Store) -> None:
+    utmost = [
+        Person("largest", rank=2**63 - 1, score=1.7976931348623157e308, notes=("a\0b",)),
+        Person("smallest", rank=-(2**63), score=5e-324, notes=("\U0010ffff",)),
+    ]
+    for person in utmost:
+        store.write(lambda tx: tx[People].add(person))
+    assert store.write(lambda tx: tx[People].find()) == utmost
+    assert [p.rank for p in store.write(lambda tx: tx[People].find(People.rank.eq(2**63 - 1)))] == [2**63 - 1]
+    assert store.write(lambda tx: tx[People].stored()) == [People.row(person) for person in utmost]
+
+
 def test_instants_of_any_zone_compare_as_instants(store: Store) -> None:
     east = timezone(timedelta(hours=9))
     store.write(lambda tx: tx[People].add(Person("ann", born=NOW.astimezone(east))))

@@ -17,8 +17,6 @@ from kit.host import Host
 
 collect_ignore_glob = [] if sys.version_info >= (3, 12) and find_spec("elkar") else ["test_*.py"]
 
-Opened = Callable[[], AbstractAsyncContextManager[Any]]
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
@@ -36,7 +34,7 @@ def polpod() -> Iterator[Host]:
 
 
 @pytest.fixture(params=["memory", "polpod"])
-def opened(request: pytest.FixtureRequest) -> Opened:
+def opened(request: pytest.FixtureRequest) -> Callable[[], AbstractAsyncContextManager[Any]]:
     """Opens an empty store: first the one, then the other."""
     from polpod.contrib.elkar import InMemoryTaskManagerStore, PolpodTaskManagerStore
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import anyio
 import httpx
 import pytest
-from conftest import Opened
 from elkar.a2a_types import (
     AgentCapabilities,
     AgentCard,
@@ -41,6 +41,7 @@ from kit.host import Host
 
 from polpod.contrib.elkar import InMemoryTaskManagerStore, PolpodTaskManagerStore, Refused
 
+Opened = Callable[[], AbstractAsyncContextManager[Any]]
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 CARD = AgentCard(
     name="agent", url="http://agent", version="1", skills=[],

@@ -8,12 +8,12 @@ import json
 import sys
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Any
 
 import anyio
 import pytest
-from conftest import Opened
 from elkar.a2a_types import (
     Artifact,
     AuthenticationInfo,
@@ -31,9 +31,11 @@ from elkar.a2a_types import (
 from elkar.common import TaskType
 from elkar.store.base import StoredTask, TaskManagerStore, UpdateTaskParams
 from kit.host import Host
+from kit.scripted import HANG_UP, Scripted
 
 from polpod.contrib.elkar import InMemoryTaskManagerStore, PolpodTaskManagerStore, Refused, UnknownTask, Unreachable
 
+Opened = Callable[[], AbstractAsyncContextManager[Any]]
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 
 
@@ -317,6 +319,27 @@ def test_the_daemon_dies_between_two_calls(polpod: Host, run: Run) -> None:
             assert (texts(found), found.created_at) == (["hi", "two"], begun.created_at)
 
     run(main)
+
+
+def test_an_answer_that_is_lost_is_nothing_done_twice(polpod: Host, run: Run) -> None:
+    """The daemon has committed, and the connection ends before the store hears of it."""
+
+    def lost(method: str) -> Callable[[dict[str, Any]], object]:
+        return lambda params: (polpod.call(method, **params), HANG_UP)[1]
+
+    def passed(method: str) -> Callable[[dict[str, Any]], object]:
+        return lambda params: polpod.call(method, **params)
+
+    async def main(path: str) -> None:
+        async with PolpodTaskManagerStore(socket=path) as store:
+            assert texts(await store.upsert_task(sent())) == ["hi"]
+            assert texts(await store.upsert_task(sent())) == ["hi", "hi"]
+            update = UpdateTaskParams(new_messages=[message("two")])
+            assert texts(await store.update_task("t", update)) == ["hi", "hi", "two"]
+
+    with Scripted({method: [lost(method), passed(method)] for method in ("a2a.upsert", "a2a.update")}) as proxy:
+        run(lambda: main(proxy.path))
+    assert [method for method, _ in proxy.calls] == ["a2a.upsert"] * 3 + ["a2a.update"] * 2
 
 
 def test_the_socket_is_looked_for_where_polpoctl_looks(

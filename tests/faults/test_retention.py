@@ -13,9 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from kit.fault import fault
 from kit.host import Host
+from kit.organisation import a_cost, a_task
 from kit.waiting import until
+
+from polpod import persistence
+from polpod.persistence import PersistenceConfig, SQLiteConfig
 
 LONG_AGO = "2020-01-02T03:04:05.000000Z"
 CANARY = "canary-5d1f"
@@ -162,6 +167,50 @@ def test_f60_of_too_many_runs_the_oldest_go_and_never_those_of_work_that_is_not_
     assert sorted(run["task_id"] for run in kept) == sorted([waiting, live, live, tasks[-1]])
     assert {path.name for path in Path(host.paths.logs).glob("[0-9]*.log")} == {f"{run['id']}.log" for run in kept}
     assert host.call("store.prune")["runs"] == 0
+
+
+def test_costs_go_with_their_task_and_an_organisations_own_is_no_business_of_the_daemon(host: Host) -> None:
+    """DESIGN §8: one table, two owners; the daemon does not touch, show or start what an organisation saved."""
+    host.start()
+    kept, gone = host.submit("true"), host.submit("true")
+    host.finished(kept), host.finished(gone)
+    assert host.stop() == 0
+
+    async def keep_books() -> tuple[persistence.Task, ...]:
+        backend = persistence.create_backend(PersistenceConfig(sqlite=SQLiteConfig(path=host.paths.tasks_db)))
+        await backend.connect()
+        await backend.cost_records.save(a_cost(task_id=kept))
+        await backend.tasks.save(a_task(id="theirs", status="in_progress", assigned_to="ann"))
+        tasks = await backend.tasks.list_tasks()
+        await backend.disconnect()
+        return tasks
+
+    async def books() -> tuple[list[str], float]:
+        backend = persistence.create_backend(PersistenceConfig(sqlite=SQLiteConfig(path=host.paths.tasks_db)))
+        await backend.connect()
+        tasks, cost = await backend.tasks.list_tasks(), await backend.cost_records.aggregate()
+        await backend.disconnect()
+        return [task.id for task in tasks], cost
+
+    before = trio.run(keep_books)
+    assert [(task.id, task.status) for task in before] == [
+        (kept, "completed"),
+        (gone, "completed"),
+        ("theirs", "in_progress"),
+    ]
+    age(host)
+    host.start()
+    host.call("store.prune")
+    assert task_ids(host) == set()
+    assert host.call("daemon.status")["tasks"] == {}
+    for verb, task_id, word in (
+        ("task.remove", "theirs", "not_found"),
+        ("task.cancel", "theirs", "not_found"),
+    ):
+        (refused,) = host.call(verb, select={"ids": [task_id]})["results"]
+        assert refused["error"]["data"]["type"] == word
+    assert host.stop() == 0
+    assert trio.run(books) == (["theirs"], 0.0)
 
 
 def test_a_task_whose_run_is_not_collected_yet_stays(host: Host) -> None:

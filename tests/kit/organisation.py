@@ -1,10 +1,9 @@
-"""Entities of an organisation that tests start from, and the backends that its persistence is tested on."""
+"""Entities of an organisation that tests start from, one of everything, and the repositories that keep them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, TypeVar
 
 from polpod import persistence as p
@@ -14,15 +13,6 @@ TICK = timedelta(microseconds=1)
 """The least by which two instants differ."""
 
 X = TypeVar("X")
-
-CONFIGS: Mapping[str, Callable[[Path], p.PersistenceConfig]] = {
-    "sqlite": lambda directory: p.PersistenceConfig(sqlite=p.SQLiteConfig(path=str(directory / "company.db"))),
-}
-"""By the names of the stores that the conformance suite is run on."""
-
-LASTING = tuple(name for name in CONFIGS if name != "memory")
-"""Those that are there again after a reconnect."""
-
 
 REPOSITORIES: Mapping[str, type] = {
     "tasks": p.TaskRepository,

@@ -39,9 +39,11 @@ log_min_messages = warning
 """
 
 ACCESS = """
-local all with_password scram-sha-256
+local all ann scram-sha-256
 local all all trust
 """
+PASSWORD = "correct horse"
+"""Of the user `ann`; others need none."""
 
 GUARD = """
 import os, shutil, signal, sys, time
@@ -89,6 +91,7 @@ class Server:
             file.write(CONFIGURATION.format(directory=self.directory))
         (self._data / "pg_hba.conf").write_text(ACCESS)
         self.start()
+        self.execute("postgres", f"CREATE ROLE ann LOGIN PASSWORD '{PASSWORD}'")
 
     def url(self, database: str, *, user: str = "polpod", host: str | None = None, more: str = "") -> str:
         return f"postgresql://{user}@/{database}?host={host or self.directory}{more}"

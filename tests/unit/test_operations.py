@@ -15,13 +15,18 @@ from polpod.config import Config, QueueSettings, Settings
 from polpod.errors import Conflict, InvalidRequest, InvalidTransition, NotFound, RequestError
 from polpod.model.agents import Queue
 from polpod.model.events import Event
-from polpod.model.submissions import Edit
+from polpod.model.organisation.money import CostRecord
+from polpod.model.organisation.work import Complexity, TaskMetricRecord, TaskType
+from polpod.model.submissions import Edit, Selector
 from polpod.model.tasks import FINISHED, OCCUPYING, Dependency, Spec, Task, TaskResult, TaskStatus
 from polpod.rules.tasks import EDGES
 from polpod.services.operations import Done, Operation, cancel, each, edit, hold, release, remove, retry
 from polpod.services.rpc.refusal import refusal
+from polpod.services.selection import select
 from polpod.store import queries
+from polpod.store.changes import require
 from polpod.store.group import GroupCommit
+from polpod.store.organisation import CostRecords, StoredCost, TaskMetrics
 from polpod.store.records import Tx
 from polpod.store.tables import Dependencies, Events, Queues, Tasks
 
@@ -407,3 +412,30 @@ def test_what_waits_for_one_of_them_is_removed_with_it(store: Store) -> None:
     tasks = [store.put("1"), store.put("2", on=("1",)), store.put("3", on=("1", "2"))]
     done = store.group.write(lambda tx: each(tx, tasks, remove, WHO, refusal))
     assert [(d.id, d.error) for d in done] == [("1", None), ("2", None), ("3", None)]
+
+
+def test_no_command_is_about_a_task_of_another_owner(store: Store) -> None:
+    """DESIGN §8: it is none of ours, by whatever it is named."""
+    store.put("7", owner="synthorg", document={"id": "7"})
+    store.put("8")
+    for ids in (("7",), ("7-8",), ("7", "8")):
+        found, _ = store.group.write(lambda tx: select(tx, Selector(ids=ids)))
+        assert [task.id for task in found] == ["8"][: "8" in ids[-1]]
+    with pytest.raises(NotFound, match="no task 7"):
+        store.group.write(lambda tx: require(tx, "7"))
+
+
+def test_costs_and_metrics_go_with_their_task(store: Store) -> None:
+    """Cost records and task metrics name tasks that are there: polpod/store/organisation.py."""
+    store.put()
+    cost = CostRecord(
+        agent_id="a", task_id="7", provider="p", model="m", input_tokens=1, output_tokens=1, cost_usd=1.0, timestamp=NOW
+    )
+    store.group.write(lambda tx: tx.append(CostRecords, StoredCost(0, cost)))
+    metric = TaskMetricRecord(
+        agent_id="a", task_id="7", task_type=TaskType.ADMIN, completed_at=NOW, is_success=True, duration_seconds=1.0, cost_usd=0,
+        turns_used=0, tokens_used=0, complexity=Complexity.MEDIUM,
+    )  # fmt: skip
+    store.group.write(lambda tx: tx[TaskMetrics].add(metric))
+    store.do(remove)
+    assert store.group.write(lambda tx: (tx[CostRecords].count(), tx[TaskMetrics].count())) == (0, 0)

@@ -23,7 +23,7 @@ from polpod.model.events import Event
 from polpod.store.databases import RUNS, TASKS
 from polpod.store.gate import ROUNDS, Gate, open_gate
 from polpod.store.group import GroupCommit
-from polpod.store.location import Location, Memory, Sqlite
+from polpod.store.location import Files, Location, Memory, Sqlite, open_sessions
 from polpod.store.records import Tx
 from polpod.store.sqlite import Connection, open_reader, open_writer
 from polpod.store.sqlite_session import SqliteSession, SqliteWriter
@@ -40,8 +40,9 @@ Runner = Callable[[Test], None]
 LOCATIONS: dict[str, Callable[[Path], Location]] = {
     "sqlite": lambda path: Sqlite(str(path / "state.db")),
     "memory": lambda path: Memory(),
+    "file": lambda path: Files(str(path)),
 }
-ONE_SESSION = ("memory",)
+ONE_SESSION = ("memory", "file")
 """Those whose writer is their only reader."""
 
 
@@ -538,7 +539,7 @@ def test_a_commit_in_doubt_is_answered_to_nobody(tmp_path: Path, backend: str) -
 
 
 class Told(GroupCommit[Tx]):
-    """Says when it emptied the WAL."""
+    """Says when it emptied the log."""
 
     truncated: threading.Event
 
@@ -548,19 +549,19 @@ class Told(GroupCommit[Tx]):
         return done
 
 
-@pytest.mark.parametrize("backend", ["trio", "asyncio"])
-def test_the_wal_is_emptied_when_nothing_goes_on(tmp_path: Path, backend: str) -> None:
+@pytest.mark.parametrize(("location", "log"), [("sqlite", "state.db-wal"), ("file", "redo.log")])
+def test_the_log_is_emptied_when_nothing_goes_on(tmp_path: Path, backend: str, location: str, log: str) -> None:
     async def test() -> None:
-        path = str(tmp_path / "state.db")
-        engine = Told(SqliteWriter(open_writer(path, TASKS.schema)), TASKS)
-        gate = Gate(TASKS, engine, [SqliteSession(open_reader(path))])
+        sessions = open_sessions(LOCATIONS[location](tmp_path), TASKS.schema)
+        engine = Told(sessions.writer, TASKS)
+        gate = Gate(TASKS, engine, sessions.readers)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(gate.truncate_when_idle, 0.01)
             for name in "ab":
                 engine.truncated = threading.Event()
                 await gate.write(put(name))
                 assert await anyio.to_thread.run_sync(engine.truncated.wait, BOUND)
-                assert await anyio.to_thread.run_sync(os.path.getsize, f"{path}-wal") == 0
+                assert await anyio.to_thread.run_sync(os.path.getsize, tmp_path / log) == 0
             tasks.cancel_scope.cancel()
         await gate.close()
 

@@ -12,10 +12,12 @@ from kit.samples import NOW, a_task
 from polpod.errors import Undecodable
 from polpod.model.agents import Queue
 from polpod.model.events import Event
+from polpod.model.organisation.money import CostRecord
 from polpod.model.tasks import Dependency, TaskStatus
 from polpod.store import quarantine
 from polpod.store.databases import TASKS
 from polpod.store.group import GroupCommit
+from polpod.store.organisation import CostRecords, StoredCost
 from polpod.store.records import Tx
 from polpod.store.sqlite import Connection, open_writer
 from polpod.store.sqlite_session import SqliteWriter
@@ -115,3 +117,19 @@ def test_a_row_of_the_quarantine_itself_is_kept_there(store: GroupCommit[Tx], db
     met(store, lambda tx: tx[Quarantine].find())
     (kept,) = store.write(lambda tx: tx[Quarantine].find())
     assert (kept.seq, kept.subject, kept.doc) == (2, "quarantine/1", "{")
+
+
+def test_what_names_a_row_goes_with_it(store: GroupCommit[Tx], db: Connection) -> None:
+    """Costs refer to tasks, and nothing removes them by itself: they are kept, and not in the way."""
+    costs = [
+        CostRecord(agent_id="a", task_id=name, provider="p", model="m", input_tokens=1, output_tokens=1, cost_usd=1.0, timestamp=NOW)
+        for name in ("8", "7")
+    ]  # fmt: skip
+    for task_id, seq in (("7", 7), ("8", 8)):
+        store.write(lambda tx: tx[Tasks].add(a_task(id=task_id, seq=seq)))
+    for cost in costs:
+        store.write(lambda tx: tx.append(CostRecords, StoredCost(0, cost)))
+    db.execute("UPDATE tasks SET doc = '{' WHERE id = '7'")
+    met(store, lambda tx: tx[Tasks].find())
+    assert [entry.record for entry in store.write(lambda tx: tx[CostRecords].find())] == costs[:1]
+    assert [row.subject for row in store.write(lambda tx: tx[Quarantine].find())] == ["task/7", "cost_record/2"]

@@ -4,22 +4,25 @@ Rules:
 
 1. All repositories of a connection share its gate; they are the same objects until it is disconnected.
 2. `connect` brings the schema up to date, since nobody may use a store that is not; `migrate` proves it.
-3. A record that does not decode is QueryError for who meets it, and stays where it is: moving it is the daemon's right.
+3. The store of a state directory is kept from daemons meanwhile, as they keep it from us (DESIGN §3).
+4. A record that does not decode is QueryError for who meets it, and stays where it is: moving it is the daemon's right.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import anyio
+import anyio.to_thread
 import msgspec
 
 from polpod.contracts.persistence import artifacts, messages, people, runtime, security, settings, work, workflows
 from polpod.contracts.persistence import protocols as of
-from polpod.contracts.persistence.config import PersistenceConfig, location_of
+from polpod.contracts.persistence.config import PersistenceConfig, location_of, state_directory_of
 from polpod.contracts.persistence.errors import (
     OF_CONNECTING,
     OF_MIGRATING,
@@ -27,6 +30,7 @@ from polpod.contracts.persistence.errors import (
     translated,
 )
 from polpod.errors import PolpodError
+from polpod.lock import lock_shared
 from polpod.store import organisation as stored
 from polpod.store import tables
 from polpod.store.databases import TASKS
@@ -149,6 +153,8 @@ class StoreBackend:
         self._location = location
         self._connecting = anyio.Lock()
         self._gate: Gate[Tx] | None = None
+        self._held = ExitStack()
+        """The state directory, where it is one, for as long as we are connected."""
         self._parts: dict[str, Any] = {}
 
     @property
@@ -158,9 +164,13 @@ class StoreBackend:
     async def connect(self) -> None:
         """Open the store; when it is open, nothing.  Raises PersistenceConnectionError."""
         async with self._connecting:
-            if self._gate is None:
-                with translated(OF_CONNECTING):
-                    self._gate = await open_gate(self._location, _KIND)
+            if self._gate is not None:
+                return
+            with translated(OF_CONNECTING), ExitStack() as held:
+                if (directory := state_directory_of(self._location)) is not None:
+                    held.callback((await anyio.to_thread.run_sync(lock_shared, directory)).close)
+                self._gate = await open_gate(self._location, _KIND)
+                self._held = held.pop_all()
 
     async def disconnect(self) -> None:
         """Close the store; it counts as closed whatever happens."""
@@ -169,13 +179,14 @@ class StoreBackend:
             if gate is None:
                 return
             try:
-                await gate.close()
+                with self._held:
+                    await gate.close()
             except (PolpodError, OSError) as error:
                 log.warning("%s: not closed in order: %s", gate.where, error)
 
     async def health_check(self) -> bool:
-        """Whether the store answers."""
-        if self._gate is None:
+        """Whether the store answers; after a commit in doubt it does again once it is connected anew."""
+        if self._gate is None or self._gate.broken.is_set():
             return False
         try:
             await self._gate.read(lambda tx: tx[stored.NamespacedSettings].stored(limit=1))

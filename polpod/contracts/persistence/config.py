@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 from polpod.contracts.persistence.errors import PersistenceConnectionError
 from polpod.model.organisation.entity import Count, Entity, NotBlank
+from polpod.paths import STATE, StateDirectory
 from polpod.store.location import Files, Location, Memory, Postgres, Sqlite
 
 IN_MEMORY = ":memory:"
@@ -83,6 +85,18 @@ _LOCATIONS: Mapping[str, Callable[[PersistenceConfig], Location]] = {
     "file": lambda config: Files(config.file.path),
     "postgres": _postgres,
 }
+
+
+def state_directory_of(location: Location) -> StateDirectory | None:
+    """The state directory of which this is the store; None: it is a store by itself."""
+    match location:
+        case Sqlite(path):
+            directory = os.path.dirname(os.path.abspath(path))
+        case Files(path):
+            directory = os.path.abspath(path)
+        case _:
+            return None
+    return StateDirectory(os.path.dirname(directory)) if os.path.basename(directory) == STATE else None
 
 
 def location_of(config: PersistenceConfig) -> Location:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +30,8 @@ MAX_ARTIFACT_BYTES = 50 * 2**20
 MAX_TOTAL_BYTES = 2**30
 LONGEST_ID = 255
 """Bytes of a file name."""
+
+_IN_NO_NAME = re.compile("[/\0\ud800-\udfff]")
 
 
 @runtime_checkable
@@ -152,8 +155,8 @@ class FileSystemArtifactStorage:
             raise ArtifactStorageFullError(f"{path.name}: {total} bytes in all, and at most {self._max_total}")
 
     def _path(self, artifact_id: str) -> Path:
-        name = os.fsencode(artifact_id)
-        if not name.strip() or b"/" in name or b"\0" in name or name in (b".", b"..") or len(name) > LONGEST_ID:
+        unfit = _IN_NO_NAME.search(artifact_id) or artifact_id in (".", "..") or not artifact_id.strip()
+        if unfit or len(artifact_id.encode()) > LONGEST_ID:
             raise ValueError(f"artifact_id: cannot be the name of a file: {artifact_id!r}")
         return self._content / artifact_id
 

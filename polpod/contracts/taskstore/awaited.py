@@ -102,7 +102,7 @@ class AsyncLogStore(Awaited):
         self._session_id, self._begun = session_id, True
         return session_id
 
-    def get_session_id(self) -> str | None:
+    async def get_session_id(self) -> str | None:
         """The session to which entries are added; None before the first."""
         return self._session_id if self._begun else None
 

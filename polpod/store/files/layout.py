@@ -25,7 +25,7 @@ import re
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-from polpod.store.table import AnyTable, Scalar, cached
+from polpod.store.table import AnyTable, Row, Scalar, cached
 
 SEGMENT = 1000
 """Entries of a journal that share a file."""
@@ -39,7 +39,7 @@ PARTIAL = ".new"
 
 _LONGEST = 200
 _KEPT = 100
-_SEGMENT_NAME = re.compile(r"(-?[0-9]{5,})\.jsonl")
+_SEGMENT_NAME = re.compile(r"(-?[0-9]{5,15})\.jsonl")
 
 Key = tuple[Scalar, ...]
 
@@ -83,6 +83,13 @@ def first_of(segment: Place) -> int:
     return seq
 
 
+def seq_of(row: Row) -> int:
+    """The number of a journal's entry."""
+    seq = row.columns["seq"]
+    assert isinstance(seq, int)
+    return seq
+
+
 def is_record(table: AnyTable, name: str) -> bool:
     """Rule 3."""
     return not name.startswith(".") and name.endswith(".jsonl" if is_journal(table) else ".json")
@@ -111,5 +118,8 @@ def _quoted(text: str) -> str:
 
 
 def _unquoted(part: str, kind: str) -> Scalar:
+    """Raises ValueError for what is none of this kind."""
     text = "" if part == "%" else unquote(part, errors="strict")
+    if kind == "integer" and not -(2**63) <= int(text) < 2**63:
+        raise ValueError(text)
     return int(text) if kind == "integer" else float(text) if kind == "real" else text

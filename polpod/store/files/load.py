@@ -18,8 +18,18 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from polpod.errors import AlreadyExists
-from polpod.store.files.layout import SEGMENT, Key, Place, first_of, is_journal, is_record, place_named, place_of
+from polpod.errors import StoreError
+from polpod.store.files.layout import (
+    SEGMENT,
+    Key,
+    Place,
+    first_of,
+    is_journal,
+    is_record,
+    place_named,
+    place_of,
+    seq_of,
+)
 from polpod.store.records import Rows
 from polpod.store.sqlite import Connection, translated
 from polpod.store.table import NOT_DECODED, AnyTable, Query, Row, Scalar
@@ -78,13 +88,12 @@ def _load(directory: str, table: AnyTable, rows: Rows) -> Iterator[Bad]:
     load_file = _load_segment if is_journal(table) else _load_record
     largest = LARGEST_SEGMENT if is_journal(table) else LARGEST
     for name in names:
-        place = place_named(table, name)
         try:
             data = _read(os.path.join(directory, name), largest)
         except Refused as refused:
-            yield _bad(table, name, None if is_journal(table) else place, b"", str(refused), rows)
+            yield _bad(table, name, None if is_journal(table) else place_named(table, name), b"", str(refused), rows)
         else:
-            yield from load_file(table, name, place, data, rows)
+            yield from load_file(table, name, data, rows)
 
 
 def _read(path: str, largest: int) -> bytes:
@@ -108,53 +117,56 @@ def _read(path: str, largest: int) -> bytes:
         os.close(fd)
 
 
-def _load_record(table: AnyTable, name: str, place: Place | None, data: bytes, rows: Rows) -> Iterator[Bad]:
-    try:
-        row = table.row(table.entity_of(data))
-    except NOT_DECODED as error:
-        yield _bad(table, name, place, data, str(error), rows)
-        return
-    named = Place(table, table.key_of(row)).name
-    problem = None if named == name else f"it holds the record of {named}"
-    if problem is None:
+def _load_record(table: AnyTable, name: str, data: bytes, rows: Rows) -> Iterator[Bad]:
+    row = _row(table, data)
+    if isinstance(row, str):
+        problem: str | None = row
+    elif (named := Place(table, table.key_of(row)).name) != name:
+        problem = f"it holds the record of {named}"
+    else:
         problem = _insert(table, row, rows)
     if problem is not None:
-        yield _bad(table, name, place, data, problem, rows)
+        yield _bad(table, name, place_named(table, name), data, problem, rows)
 
 
-def _load_segment(table: AnyTable, name: str, place: Place | None, data: bytes, rows: Rows) -> Iterator[Bad]:
-    if place is None:
+def _load_segment(table: AnyTable, name: str, data: bytes, rows: Rows) -> Iterator[Bad]:
+    if (place := place_named(table, name)) is None:
         yield _bad(table, name, None, data, "no file of the journal has this name", rows)
         return
     lines = [line for line in data.split(b"\n") if line]
-    decoded = [_entry(table, line) for line in lines]
-    first = first_of(place)
-    taken = {row.columns["seq"] for row in decoded if isinstance(row, Row)}
-    last = first - 1
-    for line, row in zip(lines, decoded, strict=True):
-        if isinstance(row, Row):
-            (seq,) = table.key_of(row)
-            assert isinstance(seq, int)
-            within = first <= seq < first + SEGMENT
-            problem = _insert(table, row, rows) if within else f"its number is {seq}"
-            if problem is None:
-                last = seq
-                continue
+    for line, row, seq in _numbered([_row(table, line) for line in lines], lines, place):
+        if isinstance(row, str):
+            yield _bad(table, name, None if seq is None else Place(table, (seq,)), line, row, rows)
+        elif seq is None:
+            yield _bad(table, name, None, line, f"its number is {seq_of(row)}", rows)
+        elif (problem := _insert(table, row, rows)) is not None:
             yield _bad(table, name, None, line, problem, rows)
-            continue
-        # The number that the entry had is taken from where it stands, if no other has it.
-        mine = last + 1
-        free = mine not in taken and mine < first + SEGMENT
-        yield _bad(table, name, Place(table, (mine,)) if free else None, line, row, rows)
-        if free:
-            taken.add(mine)
-            last = mine
 
 
-def _entry(table: AnyTable, line: bytes) -> Row | str:
+def _numbered(
+    entries: Sequence[Row | str], lines: Sequence[bytes], place: Place
+) -> Iterator[tuple[bytes, Row | str, int | None]]:
+    """Each line with its entry and its number; None: it has none in this file.
+
+    That of an entry that means nothing is told from where it stands, unless another has it.
+    """
+    numbers = range(first_of(place), first_of(place) + SEGMENT)
+    taken = {seq_of(row) for row in entries if isinstance(row, Row)}
+    seq = next((seq_of(row) - at for at, row in enumerate(entries) if isinstance(row, Row)), -len(lines))
+    for line, entry in zip(lines, entries, strict=True):
+        if isinstance(entry, Row):
+            seq = seq_of(entry)
+            known = seq in numbers
+        else:
+            known = seq in numbers and seq not in taken and seq > 0
+        yield line, entry, seq if known else None
+        seq += 1
+
+
+def _row(table: AnyTable, doc: bytes) -> Row | str:
     """Or why it is none."""
     try:
-        return table.row(table.entity_of(line))
+        return table.row(table.entity_of(doc))
     except NOT_DECODED as error:
         return str(error)
 
@@ -163,7 +175,7 @@ def _insert(table: AnyTable, row: Row, rows: Rows) -> str | None:
     """Why it cannot be there."""
     try:
         rows.insert(table, row, replace=False)
-    except AlreadyExists as error:
+    except (StoreError, OverflowError) as error:
         return str(error)
     return None
 

@@ -92,8 +92,7 @@ def _open(path: str, schema: Schema, lock: int) -> FilesSession:
         raise
     wanted = Version(FORMAT, len(schema.scripts))
     if there != wanted:
-        replace(version, msgspec.json.format(msgspec.json.encode(wanted)) + b"\n")
-        sync(version)
+        replace(version, msgspec.json.format(msgspec.json.encode(wanted)) + b"\n", on_disk=True)
     sync(path)
     return session
 

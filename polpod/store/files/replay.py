@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 
-from polpod.durable import sync
 from polpod.errors import StoreError
 from polpod.store.files import redo
 from polpod.store.files.layout import REDO, Key, Place, first_of, is_journal, place_of
-from polpod.store.files.tree import pretty, remove, replace, sync_directories
+from polpod.store.files.tree import pretty, remove, replace, sync_files
 from polpod.store.table import NOT_DECODED, AnyTable
 
 Documents = Mapping[Key, str | None]
@@ -35,10 +33,7 @@ def replay(directory: str, tables: Sequence[AnyTable]) -> bool:
         else:
             (doc,) = documents.values()
             remove(path) if doc is None else replace(path, pretty(doc))
-    for place in changed:
-        with suppress(FileNotFoundError):
-            sync(place.within(directory))
-    sync_directories(directory, changed)
+    sync_files(directory, changed)
     return not log.damaged
 
 
@@ -69,7 +64,7 @@ def _mend_segment(place: Place, path: str, documents: Documents) -> None:
     entries += ((int(str(seq)), doc.encode()) for (seq,), doc in documents.items() if doc is not None)
     entries.sort(key=lambda entry: entry[0])
     if entries:
-        replace(path, b"".join(line + b"\n" for _, line in entries))
+        replace(path, b"".join(line + b"\n" for _, line in entries), on_disk=True)
     else:
         remove(path)
 

@@ -1,0 +1,204 @@
+"""The daemon on each backend: submit, kill, recover, move."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from kit.client import Refused
+from kit.host import Host
+from kit.postgres import server
+from kit.waiting import until
+
+LASTING = ("sqlite", "file", "postgres")
+
+
+def database() -> str:
+    """The address of a new one."""
+    return server().url(server().fresh(keep=True))
+
+
+def settings_of(storage: str) -> dict[str, str]:
+    """What polpo.json has to say, with a new database where it takes one."""
+    return {"storage": storage} | ({"databaseUrl": database()} if storage == "postgres" else {})
+
+
+@pytest.fixture(params=LASTING)
+def storage(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def host(storage: str) -> Iterator[Host]:
+    made = Host(**settings_of(storage))
+    yield made
+    made.close()
+
+
+def _status(host: Host, task_id: str) -> str:
+    return str(host.task(task_id)["status"])
+
+
+def test_what_was_accepted_is_done_once_through_kills_of_the_daemon(host: Host, tmp_path: Path) -> None:
+    host.start()
+    first = host.submit(shell=f"echo first >> {tmp_path}/done")
+    ids = [first, *(host.submit(shell=f"echo {n} >> {tmp_path}/done", depends_on=[first]) for n in range(8))]
+    gate = tmp_path / "gate"
+    live = host.submit(shell=f"echo live >> {tmp_path}/done; while ! test -e {gate}; do sleep 0.05; done")
+    host.running(live)
+    for _ in range(3):
+        host.kill()
+        host.start()
+    assert _status(host, live) == "in_progress"
+    host.kill()
+    gate.touch()  # it ends while nobody looks
+    host.start()
+    assert {host.finished(i)["status"] for i in [*ids, live]} == {"done"}
+    done = (tmp_path / "done").read_text().split()
+    assert sorted(done) == sorted(["first", "live", *map(str, range(8))])
+    assert [host.task(i)["attempts"] for i in [*ids, live]] == [1] * 10
+    assert host.stop() == 0
+    host.start()
+    assert host.call("daemon.status")["tasks"] == {"done": 10}
+    assert host.submit("true") == str(max(map(int, [*ids, live])) + 1)
+
+
+def test_nobody_else_gets_in_while_a_daemon_has_the_store(host: Host, storage: str) -> None:
+    host.start()
+    said = host.maintain("copy", "--to", "file" if storage != "file" else "sqlite")
+    assert said.returncode == 75, said
+    assert "another polpod (pid" in said.stderr
+
+
+def test_a_backup_goes_back(host: Host, tmp_path: Path) -> None:
+    host.start()
+    first = host.submit("true")
+    host.finished(first)
+    host.call("store.backup", path=str(tmp_path / "live"))
+    assert host.stop() == 0
+    assert host.maintain("backup", str(tmp_path / "cold")).returncode == 0
+    for backup in ("live", "cold"):
+        checked = host.maintain("--json", "restore", str(tmp_path / backup))
+        assert checked.returncode == 0, checked.stderr
+        host.configure(storage="sqlite")
+        host.start()
+        assert _status(host, first) == "done"
+        assert host.stop() == 0
+
+
+def test_a_check_looks_at_every_record(host: Host) -> None:
+    host.start()
+    host.finished(host.submit("true"))
+    assert host.stop() == 0
+    checked = host.maintain("--json", "check")
+    assert checked.returncode == 0, checked
+    assert json.loads(checked.stdout)["rows"]["tasks"] == 1
+    assert host.maintain("doctor").returncode in (0, 1)
+
+
+@pytest.mark.parametrize("to", LASTING)
+def test_everything_moves_to_another_backend(host: Host, storage: str, to: str) -> None:
+    url = database()
+    host.configure(**json.loads(Path(host.paths.config).read_text())["settings"] | {"databaseUrl": url})
+    host.start()
+    done = host.submit("true")
+    host.finished(done)
+    held = host.submit("true", hold=True)
+    assert host.stop() == 0
+    copied = host.maintain("--json", "copy", "--to", to)
+    if to == storage:
+        assert copied.returncode == 1
+        assert f"in {to} already" in copied.stderr
+        return
+    assert copied.returncode == 0, copied.stderr
+    assert json.loads(copied.stdout)["rows"]["tasks"] == 2
+    host.configure(storage=to, databaseUrl=url)
+    host.start()
+    assert (_status(host, done), _status(host, held)) == ("done", "pending")
+    host.call("task.release", select={"ids": [held]})
+    assert host.finished(held)["status"] == "done"
+    assert host.runs(held)[0]["id"] > host.runs(done)[0]["id"]
+
+
+def test_a_store_that_was_never_used_is_refused_while_runs_of_another_live(host: Host, storage: str) -> None:
+    host.start()
+    live = host.submit("sleep", "600")
+    host.running(live)
+    host.kill()
+    other = "file" if storage != "file" else "postgres"
+    before = Path(host.paths.config).read_text()
+    host.configure(**settings_of(other))
+    refused = host.command("--root", str(host.root))
+    assert refused.returncode == 1
+    assert "polpoctl store copy" in refused.stderr
+    Path(host.paths.config).write_text(before)
+    host.start()
+    assert _status(host, live) == "in_progress"
+
+
+def test_tasks_in_memory_are_forgotten_and_what_still_runs_is_ended(tmp_path: Path) -> None:
+    host = Host(storage="memory")
+    try:
+        host.start()
+        live = host.submit("sleep", "600")
+        host.running(live)
+        host.kill()
+        host.start()
+        until(lambda: not host.call("run.list", status=["starting", "running"])["runs"], "it was ended")
+        assert host.call("task.list")["tasks"] == []
+        assert int(host.submit("true")) > int(live)
+    finally:
+        host.close()
+
+
+@contextmanager
+def lost(how: str) -> Iterator[None]:
+    if how == "hangs":
+        with server().stopped():
+            yield
+        return
+    server().stop()
+    try:
+        yield
+    finally:
+        server().start()
+
+
+@pytest.mark.parametrize("how", ["hangs", "crashed"])
+def test_a_server_that_is_lost_costs_no_work(how: str, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    with Host(**settings_of("postgres")) as host:
+        host.start()
+        live = host.submit(shell=f"echo once >> {tmp_path}/done; while ! test -e {gate}; do sleep 0.05; done")
+        host.running(live)
+        waiting = host.submit("true", depends_on=[live])
+        with lost(how):
+            with pytest.raises(Refused) as refused:
+                host.submit("true")
+            assert refused.value.word == "unavailable"
+            assert not host.call("daemon.health")["checks"]["store"]
+            status = host.call("daemon.status")
+            assert status["store"]["trouble"]
+            assert status["runs"] == {"running": 1}
+            gate.touch()
+            until(lambda: host.call("run.list", status=["completed"])["runs"], "its run ends without the server")
+        until(lambda: host.call("daemon.health")["ok"], "it is reached again")
+        assert host.finished(waiting)["status"] == "done"
+        assert host.task(live)["status"] == "done"
+        assert (tmp_path / "done").read_text() == "once\n"
+        assert [run["status"] for run in host.runs(live)] == ["completed"]
+        assert "Traceback" not in host.log(), host.log()
+
+
+def test_a_server_that_is_not_there_at_the_start_is_told_of(tmp_path: Path) -> None:
+    with Host(**settings_of("postgres")) as host:
+        with lost("crashed"):
+            refused = host.command("--root", str(host.root))
+        assert refused.returncode == 1
+        assert "Traceback" not in refused.stderr
+        assert "/postgres" in refused.stderr or "connection" in refused.stderr
+        host.start()
+        assert host.finished(host.submit("true"))["status"] == "done"
