@@ -33,6 +33,7 @@ class Mutant:
 
 STORE = "tests/conformance/test_store_conformance.py"
 COPY = "tests/conformance/test_store_copy.py"
+ORGANISATION = "tests/conformance/test_organisation_"
 A2A = "tests/conformance/test_a2a_tasks.py -k sqlite"
 A2A_KEPT = "tests/conformance/test_a2a_kept.py -k sqlite"
 A2A_MODEL = "tests/unit/test_model_a2a.py"
@@ -77,6 +78,43 @@ MUTANTS = (
     Mutant("a2a", 'polpod/contracts/elkar/line.py', 'self._changes += 1', 'self._changes = 1', A2A_LINE),
     Mutant("a2a", 'polpod/contracts/elkar/line.py', 'if exc.word != UNAVAILABLE:', 'if True:', A2A_LINE),
     Mutant("a2a", 'polpod/contracts/elkar/line.py', 'if not self._reached:', 'if True:', A2A_LINE),
+    Mutant("organisation", 'polpod/model/organisation/entity.py', 'return value.astimezone(UTC)', 'return value', ORGANISATION + "entities.py"),
+    Mutant("organisation", 'polpod/model/organisation/entity.py', 'if not math.isfinite(value):', 'if math.isnan(value):', ORGANISATION + "entities.py"),
+    Mutant("organisation", 'polpod/model/organisation/entity.py', 'if _UNSTORABLE.search(value):', 'if False:', ORGANISATION + "entities.py"),
+    Mutant("organisation", 'polpod/model/organisation/entity.py', 'if depth > MAX_DEPTH:', 'if depth > 90 * MAX_DEPTH:', ORGANISATION + "entities.py"),
+    Mutant("organisation", 'polpod/model/organisation/entity.py', 'if name not in self.hidden]', 'if True]', ORGANISATION + "people.py -k shown"),
+    Mutant("organisation", 'polpod/model/organisation/work.py', '    _S.CREATED: (_S.ASSIGNED,),', '    _S.CREATED: (_S.ASSIGNED, _S.CANCELLED),', ORGANISATION + "entities.py -k edges"),
+    Mutant("organisation", 'polpod/model/organisation/security.py', '\\A[0-9a-f]{64}\\Z', '^[0-9a-f]{64}$', ORGANISATION + "entities.py -k refused"),
+    Mutant("organisation", 'polpod/contracts/persistence/errors.py', '(AlreadyExists, DuplicateRecordError), ', '(AlreadyExists, QueryError), ', ORGANISATION + "records.py -k given_once"),
+    Mutant("organisation", 'polpod/contracts/persistence/backend.py', 'set_aside=None, ', '', ORGANISATION + "records.py -k decode"),
+    Mutant("organisation", 'polpod/contracts/persistence/backend.py', 'doubt_is_told=True', 'doubt_is_told=False', ORGANISATION + "races.py -k anew"),
+    Mutant("organisation", 'polpod/contracts/persistence/backend.py', 'if self._gate is None or self._gate.broken.is_set():', 'if self._gate is None:', ORGANISATION + "races.py -k anew"),
+    Mutant("organisation", 'polpod/contracts/persistence/backend.py', '            if self._gate is not None:\n                return\n', '', ORGANISATION + "backend.py -k connect"),
+    Mutant("organisation", 'polpod/contracts/persistence/backend.py', '            for table in _TABLES:\n', '            for table in ():\n', ORGANISATION + "backend.py -k missing"),
+    Mutant("organisation", 'polpod/contracts/persistence/backend.py', 'if (directory := state_directory_of(self._location)) is not None:', 'if False:', ORGANISATION + "backend.py -k state_directory"),
+    Mutant("organisation", 'polpod/contracts/persistence/config.py', 'for kind in (PurePosixPath, PureWindowsPath)', 'for kind in (PurePosixPath,)', ORGANISATION + "backend.py -k refused"),
+    Mutant("organisation", 'polpod/contracts/persistence/work.py', '        _require_theirs(old)\n        tx[tables.Tasks].save', '        tx[tables.Tasks].save', ORGANISATION + "work.py -k not_written"),
+    Mutant("organisation", 'polpod/contracts/persistence/work.py', '        queries.note_client_id(tx, task.id)\n', '', ORGANISATION + "work.py -k daemon"),
+    Mutant("organisation", 'polpod/contracts/persistence/work.py', 'None if assigned_to == STAND_IN else assigned_to', 'assigned_to', ORGANISATION + "work.py -k seen_and_filtered"),
+    Mutant("organisation", 'polpod/rules/organisation.py', 'STAND_IN if agent is None and status in work.ASSIGNEE_NEEDED else agent', 'agent', ORGANISATION + "work.py -k seen"),
+    Mutant("organisation", 'polpod/store/organisation.py', 'lambda u: u.role if u.role is HumanRole.CEO else None', 'lambda u: None', ORGANISATION + "people.py -k ceo"),
+    Mutant("organisation", 'polpod/store/organisation.py', 'refs = (Ref(user_id, Users, on_delete="cascade"),)', 'refs = ()', "tests/unit/test_store_sqlite.py -k declared"),
+    Mutant("organisation", 'polpod/store/organisation.py', 'order = (turn.desc(), created_at.desc())', 'order = (turn.desc(),)', ORGANISATION + "lists.py -k latest"),
+    Mutant("organisation", 'polpod/contracts/persistence/repository.py', '{name: getattr(old, name) for name in fields}', '{}', ORGANISATION + "people.py -k birth"),
+    Mutant("organisation", 'polpod/contracts/persistence/people.py', 'return await self._find(_HUMAN)', 'return await self._find()', ORGANISATION + "people.py -k humans"),
+    Mutant("organisation", 'polpod/contracts/persistence/people.py', '        if user_id == SYSTEM_USER:\n', '        if False:\n', ORGANISATION + "people.py -k system"),
+    Mutant("organisation", 'polpod/contracts/persistence/runtime.py', 'stored.Heartbeats.last_at.lt', 'stored.Heartbeats.last_at.le', ORGANISATION + "lists.py -k stale"),
+    Mutant("organisation", 'polpod/contracts/persistence/security.py', '(of.timestamp.le, until)', '(of.timestamp.lt, until)', ORGANISATION + "lists.py -k audit"),
+    Mutant("organisation", 'polpod/contracts/persistence/security.py', 'if since is not None and until is not None and until < since:', 'if False:', ORGANISATION + "lists.py -k cross"),
+    Mutant("organisation", 'polpod/contracts/persistence/messages.py', '        require_positive(limit)\n', '', ORGANISATION + "lists.py -k limit"),
+    Mutant("organisation", 'polpod/contracts/persistence/settings.py', 'if expected_updated_at is not None and expected_updated_at != found:', 'if expected_updated_at and expected_updated_at != found:', ORGANISATION + "settings.py -k compare"),
+    Mutant("organisation", 'polpod/contracts/persistence/workflows.py', 'if (old := tx[stored.WorkflowDefinitions].get(definition.id)) is not None:', 'if (old := tx[stored.WorkflowDefinitions].get(definition.id)) and definition.version > 1:', ORGANISATION + "workflows.py -k follow"),
+    Mutant("organisation", 'polpod/contracts/persistence/workflows.py', 'await self.list_by_status(WorkflowExecutionStatus.RUNNING)', 'await self._find()', ORGANISATION + "workflows.py -k running"),
+    Mutant("organisation", 'polpod/contracts/persistence/content.py', 'total = self._total() - _size(path) + len(content)', 'total = self._total() + len(content)', ORGANISATION + "content.py -k total"),
+    Mutant("organisation", 'polpod/contracts/persistence/content.py', '            fcntl.flock(fd, fcntl.LOCK_EX)\n', '', ORGANISATION + "content.py -k limit"),
+    Mutant("organisation", 'polpod/contracts/persistence/content.py', 'partial = self._work / "partial"', 'partial = self._content / "partial"', ORGANISATION + "content.py -k killed"),
+    Mutant("organisation", 'polpod/store/quarantine.py', '                    tx[other].delete_where(*other.with_key(other.key_of(row)))\n', '', "tests/unit/test_store_quarantine.py"),
+    Mutant("organisation", 'polpod/store/changes.py', '    if queries.is_recorded(tx, task.id):\n', '    if False:\n', "tests/unit/test_operations.py -k costs"),
 )  # fmt: skip
 
 
