@@ -64,6 +64,18 @@ class Notification(Struct, frozen=True, rename="camel"):
             _ = urlsplit(self.url).port  # raises ValueError for what is none
 
 
+class Artifacts(Struct, frozen=True, rename="camel"):
+    """How much jobs may leave behind, in bytes."""
+
+    max_bytes: Annotated[int, Meta(ge=1)] = 50 * 2**20
+    """Of one artifact."""
+    max_total_bytes: Annotated[int, Meta(ge=1)] = 2**30
+
+    def __post_init__(self) -> None:
+        if self.max_total_bytes < self.max_bytes:
+            raise ValueError("artifacts: maxTotalBytes is less than maxBytes")
+
+
 class Settings(Struct, frozen=True, rename="camel"):
     """`settings` in polpo.json.  None: off, or the default that its comment names."""
 
@@ -92,6 +104,7 @@ class Settings(Struct, frozen=True, rename="camel"):
     """Bytes of free space below which nothing starts and nothing is accepted."""
     leftovers: Literal["kill", "keep"] = "kill"
     retention: Retention = field(default_factory=Retention)
+    artifacts: Artifacts = field(default_factory=Artifacts)
     notifications: tuple[Notification, ...] = ()
     containment: Literal["auto", "session"] = "auto"
     """`auto`: a cgroup for each run where that is possible."""

@@ -100,6 +100,10 @@ LAYERS: dict[str, set[str]] = {
         *("polpod.runner.contract", "polpod.runner.identity", "polpod.runner.directory", "polpod.runner.containment"),
         *("trio", "anyio", "msgspec", "orjson", "psutil"),
     },
+    "polpod.services.artifacts": {
+        *("polpod.contracts.persistence.content", "polpod.contracts.persistence.errors"),
+        *("polpod.store", "polpod.model", "polpod.config", "polpod.paths", "polpod.errors", "trio", "msgspec"),
+    },
     "polpod.daemon": {"polpod", "polpod.*", "trio", "orjson", "msgspec"},
     "polpod.__main__": {"polpod", "polpod.*", "trio"},
     "polpoctl": {"polpoctl", "polpod", "polpod.wire", "polpod.paths", "shtab", "rich"},
