@@ -85,7 +85,6 @@ MUTANTS = (
     Mutant("a2a", 'polpod/contracts/elkar/line.py', 'self._changes += 1', 'self._changes = 1', A2A_LINE),
     Mutant("a2a", 'polpod/contracts/elkar/line.py', 'if exc.word != UNAVAILABLE:', 'if True:', A2A_LINE),
     Mutant("a2a", 'polpod/contracts/elkar/line.py', 'if not self._reached:', 'if True:', A2A_LINE),
-<<<<<<< HEAD
     Mutant("organisation", 'polpod/model/organisation/entity.py', 'return value.astimezone(UTC)', 'return value', ORGANISATION + "entities.py"),
     Mutant("organisation", 'polpod/model/organisation/entity.py', 'if not math.isfinite(value):', 'if math.isnan(value):', ORGANISATION + "entities.py"),
     Mutant("organisation", 'polpod/model/organisation/entity.py', 'if _UNSTORABLE.search(value):', 'if False:', ORGANISATION + "entities.py"),
@@ -123,7 +122,6 @@ MUTANTS = (
     Mutant("organisation", 'polpod/contracts/persistence/content.py', 'partial = self._work / "partial"', 'partial = self._content / "partial"', ORGANISATION + "content.py -k killed"),
     Mutant("organisation", 'polpod/store/quarantine.py', '                    tx[other].delete_where(*other.with_key(other.key_of(row)))\n', '', "tests/unit/test_store_quarantine.py"),
     Mutant("organisation", 'polpod/store/changes.py', '    if queries.is_recorded(tx, task.id):\n', '    if False:\n', "tests/unit/test_operations.py -k costs"),
-=======
     Mutant("polpo", "polpod/contracts/taskstore/tasks.py", "task = tx[Tasks].get(task_id)\n    return task if task is not None and task.owner == OWNER else None", "return tx[Tasks].get(task_id)", POLPO_TASKS),
     Mutant("polpo", "polpod/contracts/taskstore/tasks.py", "return tx[Tasks].find(Tasks.owner.eq(OWNER))", "return tx[Tasks].find(Tasks.owner.eq(OWNER), order_by=(Tasks.created_at.asc(),))", POLPO_TASKS),
     Mutant("polpo", "polpod/contracts/taskstore/tasks.py", 'if name != "status"} | {', "} | {", POLPO_TASKS),
@@ -187,7 +185,6 @@ MUTANTS = (
     Mutant("polpo", "polpod/config.py", '.{threading.get_native_id()}"', '"', POLPO_CONFIG),
     Mutant("polpo", "polpod/config.py", "if key not in WITHOUT_EFFECT]\n\n\ndef", "]\n\n\ndef", POLPO_CONFIG),
     Mutant("polpo", "polpod/config.py", "allow_nan=False", "allow_nan=True", POLPO_CONFIG),
->>>>>>> 0c3eefb818e36f483746b1efd30d3337fe410c9c
 )  # fmt: skip
 
 
