@@ -38,6 +38,13 @@ A2A = "tests/conformance/test_a2a_tasks.py -k sqlite"
 A2A_KEPT = "tests/conformance/test_a2a_kept.py -k sqlite"
 A2A_MODEL = "tests/unit/test_model_a2a.py"
 A2A_LINE = "tests/process/test_a2a_line.py"
+POLPO_TASKS = "tests/conformance/test_polpo_tasks.py -k sqlite"
+POLPO_MISSIONS = "tests/conformance/test_polpo_missions.py -k sqlite"
+POLPO_RUNS = "tests/conformance/test_polpo_runs.py -k sqlite"
+POLPO_SESSIONS = "tests/conformance/test_polpo_sessions.py -k sqlite"
+POLPO_RECORDS = "tests/conformance/test_polpo_records.py -k sqlite"
+POLPO_OPEN = "tests/process/test_taskstore_open.py"
+POLPO_CONFIG = "tests/unit/test_config_store.py"
 
 MUTANTS = (
     Mutant("rollback", "polpod/store/group.py", "self.session.rows.end_part(undo=True)", "self.session.rows.end_part(undo=False)", STORE),
@@ -115,6 +122,69 @@ MUTANTS = (
     Mutant("organisation", 'polpod/contracts/persistence/content.py', 'partial = self._work / "partial"', 'partial = self._content / "partial"', ORGANISATION + "content.py -k killed"),
     Mutant("organisation", 'polpod/store/quarantine.py', '                    tx[other].delete_where(*other.with_key(other.key_of(row)))\n', '', "tests/unit/test_store_quarantine.py"),
     Mutant("organisation", 'polpod/store/changes.py', '    if queries.is_recorded(tx, task.id):\n', '    if False:\n', "tests/unit/test_operations.py -k costs"),
+    Mutant("polpo", "polpod/contracts/taskstore/tasks.py", "task = tx[Tasks].get(task_id)\n    return task if task is not None and task.owner == OWNER else None", "return tx[Tasks].get(task_id)", POLPO_TASKS),
+    Mutant("polpo", "polpod/contracts/taskstore/tasks.py", "return tx[Tasks].find(Tasks.owner.eq(OWNER))", "return tx[Tasks].find(Tasks.owner.eq(OWNER), order_by=(Tasks.created_at.asc(),))", POLPO_TASKS),
+    Mutant("polpo", "polpod/contracts/taskstore/tasks.py", 'if name != "status"} | {', "} | {", POLPO_TASKS),
+    Mutant("polpo", "polpod/contracts/taskstore/tasks.py", 'values |= changes.rewire(tx, task, tuple(dict.fromkeys(values["depends_on"])))', "pass", POLPO_TASKS),
+    Mutant("polpo", "polpod/contracts/taskstore/tasks.py", '    if not said.value("reason", reason, str).strip():', "    if False:", POLPO_TASKS),
+    Mutant("polpo", "polpod/contracts/taskstore/tasks.py", "        changes.undo_done(tx, task.id, change.task.updated_at)", "        pass", POLPO_TASKS),
+    Mutant("polpo", "polpod/contracts/taskstore/tasks.py", 'return {"cancelled_by": None}', "return {}", POLPO_TASKS),
+    Mutant("polpo", "polpod/contracts/taskstore/tasks.py", "> LARGEST_TASK:", "> 2 * LARGEST_TASK:", POLPO_TASKS),
+    Mutant("polpo", "polpod/contracts/taskstore/tasks.py", "    for task in tasks:\n        if task.may_have_live_run:\n            raise live(task)\n", "", POLPO_TASKS),
+    Mutant("polpo", "polpod/contracts/taskstore/tasks.py", "    task = required(tx, task_id)\n    if task.may_have_live_run:\n        raise live(task)\n", "    task = required(tx, task_id)\n", POLPO_TASKS),
+    Mutant("polpo", "polpod/model/tasks.py", " and self.run_id != self.applied_run", "", POLPO_TASKS),
+    Mutant("polpo", "polpod/contracts/taskstore/state.py", "if task.may_have_live_run and (", "if False and (", POLPO_TASKS),
+    Mutant("polpo", "polpod/contracts/taskstore/state.py", "        tx[Dependencies].delete_where(Dependencies.task_id.eq(task.id))  # they would follow each task as it is put\n", "", POLPO_TASKS),
+    Mutant("polpo", "polpod/contracts/taskstore/state.py", "        queries.note_client_id(tx, task.id)\n", "", POLPO_TASKS),
+    Mutant("polpo", "polpod/contracts/taskstore/state.py", "    if task == there:\n        return\n", "", POLPO_TASKS),
+    Mutant("polpo", "polpod/contracts/taskstore/state.py", "    changes.remove(tx, [task for task in there.values() if task.id not in wanted], said.now(), BY)\n", "", POLPO_TASKS),
+    Mutant("polpo", "polpod/contracts/taskstore/state.py", "if on_id not in wanted and (on_id in there or on_id not in before):", "if False:", POLPO_TASKS),
+    Mutant("polpo", "polpod/contracts/taskstore/said.py", "cleared = {name for name, given in values.items() if given is None or given is UNSET}", "cleared = {name for name, given in values.items() if given is None}", POLPO_TASKS),
+    Mutant("polpo", "polpod/model/polpo/checked.py", "if not math.isfinite(value):", "if False:", POLPO_TASKS),
+    Mutant("polpo", "polpod/model/polpo/checked.py", '            if "\\0" in value:', "            if False:", POLPO_TASKS),
+    Mutant("polpo", "polpod/rules/tasks.py", "retries += (status, to) == (S.FAILED, S.PENDING)", "retries += to == S.PENDING", POLPO_TASKS),
+    Mutant("polpo", "polpod/store/changes.py", "if waiting.met is met:", "if True:", POLPO_TASKS),
+    Mutant("polpo", "polpod/store/changes.py", "if dependency.task_id not in going:", "if True:", POLPO_TASKS),
+    Mutant("polpo", "polpod/contracts/taskstore/missions.py", "    _refuse_taken(tx, updated)\n", "", POLPO_MISSIONS),
+    Mutant("polpo", "polpod/contracts/taskstore/missions.py", '    return f"mission-{max(taken, default=0) + 1}"', '    return f"mission-{len(taken) + 1}"', POLPO_MISSIONS),
+    Mutant("polpo", "polpod/contracts/taskstore/missions.py", "if updated.status is not mission.status else {}", "if False else {}", POLPO_MISSIONS),
+    Mutant("polpo", "polpod/contracts/taskstore/missions.py", '    _note(tx, mission, "mission:deleted", name=mission.name, status=mission.status)\n', "", POLPO_MISSIONS),
+    Mutant("polpo", "polpod/store/polpo.py", "number = max([last, *(int(row.columns[column.name] or 0) for row in newest)]) + 1", "number = max([0, *(int(row.columns[column.name] or 0) for row in newest)]) + 1", POLPO_MISSIONS),
+    Mutant("polpo", "polpod/contracts/taskstore/gates.py", "if g != group}", "if not g.startswith(group)}", POLPO_MISSIONS),
+    Mutant("polpo", "polpod/contracts/taskstore/runs.py", "    elif known.over:\n        return known\n", "", POLPO_RUNS),
+    Mutant("polpo", "polpod/contracts/taskstore/runs.py", "if run is not None and not run.over:", "if run is not None:", POLPO_RUNS),
+    Mutant("polpo", "polpod/contracts/taskstore/runs.py", "newest = (RecordedRuns.started_at.desc(), RecordedRuns.seq.desc())", "newest = (RecordedRuns.started_at.desc(), RecordedRuns.seq.asc())", POLPO_RUNS),
+    Mutant("polpo", "polpod/contracts/taskstore/runs.py", "session_id=seen.session_id or run.session_id", "session_id=run.session_id", POLPO_RUNS),
+    Mutant("polpo", "polpod/contracts/taskstore/runs.py", '_KEPT = ("id", "task_id", "agent_name", "started_at", "config_path", "seq")', '_KEPT = ("id", "task_id", "agent_name", "started_at", "seq")', POLPO_RUNS),
+    Mutant("polpo", "polpod/contracts/taskstore/sessions.py", "    _touch(tx, session, message_count=session.message_count + 1)\n", "    _touch(tx, session)\n", POLPO_SESSIONS),
+    Mutant("polpo", "polpod/contracts/taskstore/sessions.py", "limit=max(0, limit))[::-1]", "limit=max(0, limit))", POLPO_SESSIONS),
+    Mutant("polpo", "polpod/contracts/taskstore/sessions.py", " or message.session_id != session_id:", ":", POLPO_SESSIONS),
+    Mutant("polpo", "polpod/contracts/taskstore/sessions.py", "updated_at=said.now(), touched=touched", "updated_at=said.now()", POLPO_SESSIONS),
+    Mutant("polpo", "polpod/contracts/taskstore/sessions.py", "where = () if agent is UNSET else", "where = () if not agent else", POLPO_SESSIONS),
+    Mutant("polpo", "polpod/store/polpo.py", 'refs = (Ref(session_id, ChatSessions, on_delete="cascade"),)', "refs = ()", POLPO_SESSIONS),
+    Mutant("polpo", "polpod/contracts/taskstore/memory.py", "    if times > 1:", "    if times > 9:", POLPO_RECORDS),
+    Mutant("polpo", "polpod/contracts/taskstore/memory.py", 'before == "" or before.endswith("\\n")', 'before == ""', POLPO_RECORDS),
+    Mutant("polpo", "polpod/contracts/taskstore/logs.py", "    start(tx, session_id)\n    session", "    session", POLPO_RECORDS),
+    Mutant("polpo", "polpod/contracts/taskstore/logs.py", "entries=session.entries + 1", "entries=session.entries", POLPO_RECORDS),
+    Mutant("polpo", "polpod/contracts/taskstore/notifications.py", "going = tx[SentNotifications].find(offset=max(0, keep))", "going = tx[SentNotifications].find(order_by=(SentNotifications.seq.asc(),), offset=max(0, keep))", POLPO_RECORDS),
+    Mutant("polpo", "polpod/contracts/taskstore/approvals.py", "seq=known.seq, requested_at=", "seq=next_number(tx, Approvals, Approvals.seq), requested_at=", POLPO_RECORDS),
+    Mutant("polpo", "polpod/contracts/taskstore/approvals.py", 'values.get("requested_at") or known.requested_at', "new.requested_at", POLPO_RECORDS),
+    Mutant("polpo", "polpod/contracts/taskstore/awaited.py", "remove_task = awaits_write(tasks.remove_task)", "remove_task = awaits_write(tasks.add_task)", f"{POLPO_OPEN} -k faces"),
+    Mutant("polpo", "polpod/taskstore.py", "held = lock(paths) if isinstance(location, Files) else", "held =", f"{POLPO_OPEN} -k files_belong"),
+    Mutant("polpo", "polpod/taskstore.py", "    refuse_half(paths.path)\n", "", f"{POLPO_OPEN} -k half"),
+    Mutant("polpo", "polpod/taskstore.py", "    open_store(Sqlite(paths.runs_db), RUNS).close()\n", "", f"{POLPO_OPEN} -k executed"),
+    Mutant("polpo", "polpod/taskstore.py", "    for database in (paths.runs_db, paths.tasks_db):", "    for database in ():", f"{POLPO_OPEN} -k nobody_else"),
+    Mutant("polpo", "polpod/store/blocking.py", "        with self._alone:\n            if self._closed:", "        if True:\n            if self._closed:", f"{POLPO_OPEN} -k threads"),
+    Mutant("polpo", "polpod/store/blocking.py", "                    self._set_aside(bad)", "                    raise", f"{POLPO_OPEN} -k bad_row"),
+    Mutant("polpo", "polpod/store/tables.py", "return task.queue if ready and task.spec_id is not None else None", "return task.queue if ready else None", f"{POLPO_OPEN} -k executed"),
+    Mutant("polpo", "polpod/services/recovery.py", "if not t.may_have_live_run or t.run_id not in", "if t.run_id not in", f"{POLPO_OPEN} -k slot"),
+    Mutant("polpo", "polpod/services/recovery.py", "if task is not None and task.status in OCCUPYING:", "if task is not None and task.status is TaskStatus.IN_PROGRESS:", f"{POLPO_OPEN} -k slot"),
+    Mutant("polpo", "polpod/rules/outcome.py", "applied_run=run.id or task.applied_run", "applied_run=run.id", "tests/unit/test_rules_outcome.py"),
+    Mutant("polpo", "polpod/lock.py", "if held.take(fcntl.LOCK_SH):", "if False:", f"{POLPO_OPEN} -k keep_a_daemon"),
+    Mutant("polpo", "polpod/config.py", "    return os.open(path, flags, 0o600)", "    return os.open(path, flags, 0o644)", POLPO_CONFIG),
+    Mutant("polpo", "polpod/config.py", '.{threading.get_native_id()}"', '"', POLPO_CONFIG),
+    Mutant("polpo", "polpod/config.py", "if key not in WITHOUT_EFFECT]\n\n\ndef", "]\n\n\ndef", POLPO_CONFIG),
+    Mutant("polpo", "polpod/config.py", "allow_nan=False", "allow_nan=True", POLPO_CONFIG),
 )  # fmt: skip
 
 
