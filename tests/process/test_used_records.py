@@ -146,7 +146,7 @@ def test_a_job_keeps_files_that_anybody_who_may_can_fetch(started: Host) -> None
     assert (started.root / "copy").read_bytes() == large.read_bytes()
     assert ctl(started, "artifact", "get", second).stdout == ""
     assert said(started, "artifact", "get", first)["id"] == first
-    stored = Path(started.paths.path) / "artifacts" / first
+    stored = Path(started.paths.content) / "artifacts" / first
     stored.write_bytes(b"damaged")
     damaged = ctl(started, "artifact", "get", first, "-o", "copy")
     assert (damaged.returncode, "damaged" in damaged.stderr) == (1, True)
@@ -172,7 +172,21 @@ def test_an_artifact_is_whole_or_not_there(started: Host) -> None:
     started.start()
     with started.client() as client:
         assert client.error("artifact.write", id=begun, offset=0, data="YQ==") == "not_found"
-    assert not Path(started.paths.uploads).exists()
+    assert not (Path(started.paths.content) / "uploads").exists()
+
+
+def test_content_without_its_record_is_swept(host: Host) -> None:
+    """SIGKILL between the content and the record of an artifact: it never was, and takes no room."""
+    host.start(POLPOD_CRASH_AT="artifact.stored")
+    (host.root / "f").write_text("x")
+    task_id = host.submit("true")
+    assert ctl(host, "artifact", "put", "--task", task_id, "f").returncode == 4
+    content = Path(host.paths.content) / "artifacts"
+    assert len(list(content.iterdir())) == 1
+    (content / "theirs").touch()
+    host.start()
+    until(lambda: [path.name for path in content.iterdir()] == ["theirs"], "it is swept")
+    assert host.call("artifact.list")["artifacts"] == []
 
 
 def test_artifacts_have_their_quota_and_removing_makes_room(started: Host) -> None:
