@@ -60,7 +60,7 @@ LAYERS: dict[str, set[str]] = {
     },
     "polpod.contrib": {"polpod.contracts"},
     "polpod.runner": {"polpod.runner", "polpod.paths", "polpod.crash"},
-    "polpod.config": {"polpod.durable", "polpod.model", "polpod.errors", "msgspec"},
+    "polpod.config": {"polpod.durable", "polpod.model", "polpod.paths", "polpod.errors", "msgspec"},
     "polpod.storage": {"polpod.config", "polpod.paths", "polpod.errors", "polpod.store"},
     "polpod.taskstore": {
         *("polpod.contracts", "polpod.store", "polpod.config", "polpod.storage", "polpod.paths", "polpod.lock"),

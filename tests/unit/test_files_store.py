@@ -265,7 +265,7 @@ DAMAGES = {
     wrong: "Invalid enum value 'sleeping'",
     anothers: "it holds the record of 7.json",
     twin: "UNIQUE constraint failed: tasks.seq",
-    boundless: "too large",
+    boundless: "beyond 64 bits",
     huge: "it is larger than 32 MiB",
     directory: "it is no file",
     pipe: "it is no file",
