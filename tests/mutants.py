@@ -46,6 +46,15 @@ POLPO_RECORDS = "tests/conformance/test_polpo_records.py -k sqlite"
 POLPO_OPEN = "tests/process/test_taskstore_open.py"
 POLPO_CONFIG = "tests/unit/test_config_store.py"
 
+MEMORY = "tests/unit/test_store_gate.py -k one_session"
+FILES = "tests/unit/test_files_store.py"
+FAULTS = "tests/unit/test_files_faults.py"
+NAMES = "tests/unit/test_files_layout.py"
+KILLED = "tests/process/test_files_kill.py -k killed"
+POWER = "tests/process/test_files_kill.py -k power"
+
+QUARANTINE = "tests/unit/test_store_quarantine.py"
+
 MUTANTS = (
     Mutant("rollback", "polpod/store/group.py", "self.session.rows.end_part(undo=True)", "self.session.rows.end_part(undo=False)", STORE),
     Mutant("order", "polpod/store/table.py", "return (*order, *(c.asc() for c in table.key if c.name not in named))", "return order", STORE),
@@ -185,6 +194,41 @@ MUTANTS = (
     Mutant("polpo", "polpod/config.py", '.{threading.get_native_id()}"', '"', POLPO_CONFIG),
     Mutant("polpo", "polpod/config.py", "if key not in WITHOUT_EFFECT]\n\n\ndef", "]\n\n\ndef", POLPO_CONFIG),
     Mutant("polpo", "polpod/config.py", "allow_nan=False", "allow_nan=True", POLPO_CONFIG),
+    Mutant("files", 'polpod/store/memory.py', '        self._only_read(True)\n', '        pass\n', MEMORY),
+    Mutant("files", 'polpod/store/memory.py', '        self._only_read(False)\n', '        pass\n', MEMORY),
+    Mutant("files", 'polpod/store/files/changes.py', '(("INSERT", "NEW"), ("UPDATE", "NEW"), ("DELETE", "OLD"))', '(("INSERT", "NEW"), ("UPDATE", "NEW"))', FILES),
+    Mutant("files", 'polpod/store/files/changes.py', 'self._db.execute("DELETE FROM changed")', 'pass', FILES),
+    Mutant("files", 'polpod/store/files/layout.py', 'return f"%2E{quoted[1:]}" if quoted.startswith(".") else quoted', 'return quoted', NAMES),
+    Mutant("files", 'polpod/store/files/layout.py', '%.{hashlib.sha256(name.encode()).hexdigest()}', '%.{len(name)}', NAMES),
+    Mutant("files", 'polpod/store/files/layout.py', '",".join(_quoted(str(part)) for part in self.key)', '",".join(str(part) for part in self.key)', NAMES),
+    Mutant("files", 'polpod/store/files/redo.py', '            os.ftruncate(self._fd, self.size)\n', '            pass\n', FAULTS),
+    Mutant("files", 'polpod/store/files/redo.py', '            write(self._fd, line)\n            os.fdatasync(self._fd)', '            write(self._fd, line)', POWER),
+    Mutant("files", 'polpod/store/files/redo.py', '        if line[:_SUM] != _sum(line[_SUM:]):', '        if False:', FAULTS),
+    Mutant("files", 'polpod/store/files/redo.py', '            *lines, _ = file.read().split(b"\\n")', '            lines = [*filter(None, file.read().split(b"\\n"))]', KILLED),
+    Mutant("files", 'polpod/store/files/replay.py', '    sync_files(directory, changed)\n', '', POWER),
+    Mutant("files", 'polpod/store/files/replay.py', '        elif (line is rest or b"\\0" in line or not line) and', '        elif', FAULTS),
+    Mutant("files", 'polpod/store/files/replay.py', '            _mend_segment(place, path, documents)', '            pass', KILLED),
+    Mutant("files", 'polpod/store/files/replay.py', 'for _, line in entries), on_disk=True)', 'for _, line in entries))', POWER),
+    Mutant("files", 'polpod/store/files/session.py', '            self._tree.sync()\n', '', POWER),
+    Mutant("files", 'polpod/store/files/session.py', '            self._redo.append([self._change(table, key) for table, key in changed])', '            pass', KILLED),
+    Mutant("files", 'polpod/store/files/session.py', '        if not self._late:', '        if True:', FAULTS),
+    Mutant("files", 'polpod/store/files/session.py', 'full or self._redo.size > LOG_MAX or', 'full or', FILES),
+    Mutant("files", 'polpod/store/files/session.py', 'or self._tree.unsynced > FILES_MAX', '', FILES),
+    Mutant("files", 'polpod/store/files/tree.py', 'lines(entries)), on_disk=True)', 'lines(entries)))', POWER),
+    Mutant("files", 'polpod/store/files/tree.py', '                self.note_whole(place)', '                pass', FAULTS),
+    Mutant("files", 'polpod/store/files/tree.py', '        end = self._ends.pop(place, None)', '        end = self._ends.get(place)', FAULTS),
+    Mutant("files", 'polpod/store/files/tree.py', 'if end is not None and changed > end:', 'if end is not None:', FILES),
+    Mutant("files", 'polpod/store/files/tree.py', '            os.unlink(partial)', '            pass', FAULTS),
+    Mutant("files", 'polpod/store/files/tree.py', '    partial = os.path.join(os.path.dirname(path), PARTIAL)', '    partial = path', KILLED),
+    Mutant("files", 'polpod/store/files/load.py', '    elif (named := Place(table, table.key_of(row)).name) != name:', '    elif (named := name) != name:', FILES),
+    Mutant("files", 'polpod/store/files/load.py', '        if found.st_size > largest:', '        if False:', FILES),
+    Mutant("files", 'polpod/store/files/load.py', 'and seq not in taken', '', FILES),
+    Mutant("files", 'polpod/store/files/opening.py', '    return bad + dangling(db, tables, rows)', '    return bad', FILES),
+    Mutant("files", 'polpod/store/files/opening.py', '            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)', '            pass', FILES),
+    Mutant("files", 'polpod/store/files/opening.py', '+ b"\\n", on_disk=True)', '+ b"\\n")', POWER),
+    Mutant("files", 'polpod/store/quarantine.py', '    _take_along(tx, table, key, kept)\n', '', QUARANTINE),
+    Mutant("files", 'polpod/store/quarantine.py', '                    _take_along(tx, other, other.key_of(row), kept)\n', '                    return\n', QUARANTINE),
+    Mutant("files", 'polpod/store/files/opening.py', '    if there.format > FORMAT or there.schema', '    if there.schema', FILES),
 )  # fmt: skip
 
 
