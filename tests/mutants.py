@@ -110,6 +110,7 @@ MUTANTS = (
     Mutant("organisation", 'polpod/contracts/persistence/backend.py', 'if (directory := state_directory_of(self._location)) is not None:', 'if False:', ORGANISATION + "backend.py -k state_directory"),
     Mutant("organisation", 'polpod/contracts/persistence/config.py', 'for kind in (PurePosixPath, PureWindowsPath)', 'for kind in (PurePosixPath,)', ORGANISATION + "backend.py -k refused"),
     Mutant("organisation", 'polpod/contracts/persistence/work.py', '        _require_theirs(old)\n        tx[tables.Tasks].save', '        tx[tables.Tasks].save', ORGANISATION + "work.py -k not_written"),
+    Mutant("organisation", 'polpod/contracts/persistence/work.py', '        _require_free(tx, task.id)\n', '', ORGANISATION + "work.py -k set_aside"),
     Mutant("organisation", 'polpod/contracts/persistence/work.py', '        queries.note_client_id(tx, task.id)\n', '', ORGANISATION + "work.py -k daemon"),
     Mutant("organisation", 'polpod/contracts/persistence/work.py', 'None if assigned_to == STAND_IN else assigned_to', 'assigned_to', ORGANISATION + "work.py -k seen_and_filtered"),
     Mutant("organisation", 'polpod/rules/organisation.py', 'STAND_IN if agent is None and status in work.ASSIGNEE_NEEDED else agent', 'agent', ORGANISATION + "work.py -k seen"),
