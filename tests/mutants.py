@@ -33,6 +33,7 @@ class Mutant:
 
 STORE = "tests/conformance/test_store_conformance.py"
 COPY = "tests/conformance/test_store_copy.py"
+ORGANISATION = "tests/conformance/test_organisation_"
 A2A = "tests/conformance/test_a2a_tasks.py -k sqlite"
 A2A_KEPT = "tests/conformance/test_a2a_kept.py -k sqlite"
 A2A_MODEL = "tests/unit/test_model_a2a.py"
@@ -45,6 +46,15 @@ POLPO_RECORDS = "tests/conformance/test_polpo_records.py -k sqlite"
 POLPO_MACHINE = "tests/conformance/test_polpo_machine.py -k sqlite"
 POLPO_OPEN = "tests/process/test_taskstore_open.py"
 POLPO_CONFIG = "tests/unit/test_config_store.py"
+
+MEMORY = "tests/unit/test_store_gate.py -k one_session"
+FILES = "tests/unit/test_files_store.py"
+FAULTS = "tests/unit/test_files_faults.py"
+NAMES = "tests/unit/test_files_layout.py"
+KILLED = "tests/process/test_files_kill.py -k killed"
+POWER = "tests/process/test_files_kill.py -k power"
+
+QUARANTINE = "tests/unit/test_store_quarantine.py"
 
 MUTANTS = (
     Mutant("rollback", "polpod/store/group.py", "self.session.rows.end_part(undo=True)", "self.session.rows.end_part(undo=False)", STORE),
@@ -76,15 +86,52 @@ MUTANTS = (
     Mutant("a2a", 'polpod/services/a2a.py', '[-CLIENTS:]', '[:CLIENTS]', A2A_KEPT),
     Mutant("a2a", 'polpod/services/a2a.py', 'if client != once.client]', 'if True]', A2A_KEPT),
     Mutant("a2a", 'polpod/store/a2a.py', 'A2ATasks.seq.lt(before)', 'A2ATasks.seq.le(before)', A2A_KEPT),
-    Mutant("a2a", 'polpod/model/a2a.py', 'if not -MOST <= value <= MOST:', 'if abs(value) > MOST:', A2A_MODEL),
-    Mutant("a2a", 'polpod/model/a2a.py', 'value.encode()', 'pass', A2A_MODEL),
-    Mutant("a2a", 'polpod/model/a2a.py', 'known.astimezone(UTC) if', 'known if', A2A_MODEL),
-    Mutant("a2a", 'polpod/model/a2a.py', 'if depth > DEEPEST:', 'if depth > 2 * DEEPEST:', A2A_MODEL),
+    Mutant("a2a", 'polpod/model/entity.py', 'if abs(value) > LARGEST:', 'if value > LARGEST + 1:', A2A_MODEL),
+    Mutant("a2a", 'polpod/model/entity.py', '_UNSTORABLE.search(value)', '"\\0" in value', A2A_MODEL),
+    Mutant("a2a", 'polpod/model/entity.py', 'return value.astimezone(UTC)', 'return value', A2A_MODEL),
+    Mutant("a2a", 'polpod/model/entity.py', 'if depth > MAX_DEPTH:', 'if depth > 2 * MAX_DEPTH:', A2A_MODEL),
     Mutant("a2a", 'polpod/contracts/elkar/line.py', '            if not answered:\n', '            if False:\n', A2A_LINE),
     Mutant("a2a", 'polpod/contracts/elkar/line.py', 'params | {"once": {"client": self._client, "number": self._changes}}', 'params', A2A_LINE),
     Mutant("a2a", 'polpod/contracts/elkar/line.py', 'self._changes += 1', 'self._changes = 1', A2A_LINE),
     Mutant("a2a", 'polpod/contracts/elkar/line.py', 'if exc.word != UNAVAILABLE:', 'if True:', A2A_LINE),
     Mutant("a2a", 'polpod/contracts/elkar/line.py', 'if not self._reached:', 'if True:', A2A_LINE),
+    Mutant("organisation", 'polpod/model/entity.py', 'return value.astimezone(UTC)', 'return value', ORGANISATION + "entities.py"),
+    Mutant("organisation", 'polpod/model/entity.py', '        case float():\n            if not math.isfinite(value):', '        case float():\n            if math.isnan(value):', ORGANISATION + "entities.py"),
+    Mutant("organisation", 'polpod/model/entity.py', 'if _UNSTORABLE.search(value):', 'if False:', ORGANISATION + "entities.py"),
+    Mutant("organisation", 'polpod/model/entity.py', 'if depth > MAX_DEPTH:', 'if depth > 90 * MAX_DEPTH:', ORGANISATION + "entities.py"),
+    Mutant("organisation", 'polpod/model/entity.py', 'if name not in self.hidden]', 'if True]', ORGANISATION + "people.py -k shown"),
+    Mutant("organisation", 'polpod/model/organisation/work.py', '    _S.CREATED: (_S.ASSIGNED,),', '    _S.CREATED: (_S.ASSIGNED, _S.CANCELLED),', ORGANISATION + "entities.py -k edges"),
+    Mutant("organisation", 'polpod/model/organisation/security.py', '\\A[0-9a-f]{64}\\Z', '^[0-9a-f]{64}$', ORGANISATION + "entities.py -k refused"),
+    Mutant("organisation", 'polpod/contracts/persistence/errors.py', '(AlreadyExists, DuplicateRecordError), ', '(AlreadyExists, QueryError), ', ORGANISATION + "records.py -k given_once"),
+    Mutant("organisation", 'polpod/contracts/persistence/backend.py', 'set_aside=None, ', '', ORGANISATION + "records.py -k decode"),
+    Mutant("organisation", 'polpod/contracts/persistence/backend.py', 'doubt_is_told=True', 'doubt_is_told=False', ORGANISATION + "races.py -k anew"),
+    Mutant("organisation", 'polpod/contracts/persistence/backend.py', 'if self._gate is None or self._gate.broken.is_set():', 'if self._gate is None:', ORGANISATION + "races.py -k anew"),
+    Mutant("organisation", 'polpod/contracts/persistence/backend.py', '            if self._gate is not None:\n                return\n', '', ORGANISATION + "backend.py -k connect"),
+    Mutant("organisation", 'polpod/contracts/persistence/backend.py', '            for table in _TABLES:\n', '            for table in ():\n', ORGANISATION + "backend.py -k missing"),
+    Mutant("organisation", 'polpod/contracts/persistence/backend.py', 'if (directory := state_directory_of(self._location)) is not None:', 'if False:', ORGANISATION + "backend.py -k state_directory"),
+    Mutant("organisation", 'polpod/contracts/persistence/config.py', 'for kind in (PurePosixPath, PureWindowsPath)', 'for kind in (PurePosixPath,)', ORGANISATION + "backend.py -k refused"),
+    Mutant("organisation", 'polpod/contracts/persistence/work.py', '        _require_theirs(old)\n        tx[tables.Tasks].save', '        tx[tables.Tasks].save', ORGANISATION + "work.py -k not_written"),
+    Mutant("organisation", 'polpod/contracts/persistence/work.py', '        queries.note_client_id(tx, task.id)\n', '', ORGANISATION + "work.py -k daemon"),
+    Mutant("organisation", 'polpod/contracts/persistence/work.py', 'None if assigned_to == STAND_IN else assigned_to', 'assigned_to', ORGANISATION + "work.py -k seen_and_filtered"),
+    Mutant("organisation", 'polpod/rules/organisation.py', 'STAND_IN if agent is None and status in work.ASSIGNEE_NEEDED else agent', 'agent', ORGANISATION + "work.py -k seen"),
+    Mutant("organisation", 'polpod/store/organisation.py', 'lambda u: u.role if u.role is HumanRole.CEO else None', 'lambda u: None', ORGANISATION + "people.py -k ceo"),
+    Mutant("organisation", 'polpod/store/organisation.py', 'refs = (Ref(user_id, Users, on_delete="cascade"),)', 'refs = ()', "tests/unit/test_store_sqlite.py -k declared"),
+    Mutant("organisation", 'polpod/store/organisation.py', 'order = (turn.desc(), created_at.desc())', 'order = (turn.desc(),)', ORGANISATION + "lists.py -k latest"),
+    Mutant("organisation", 'polpod/contracts/persistence/repository.py', '{name: getattr(old, name) for name in fields}', '{}', ORGANISATION + "people.py -k birth"),
+    Mutant("organisation", 'polpod/contracts/persistence/people.py', 'return await self._find(_HUMAN)', 'return await self._find()', ORGANISATION + "people.py -k humans"),
+    Mutant("organisation", 'polpod/contracts/persistence/people.py', '        if user_id == SYSTEM_USER:\n', '        if False:\n', ORGANISATION + "people.py -k system"),
+    Mutant("organisation", 'polpod/contracts/persistence/runtime.py', 'stored.Heartbeats.last_at.lt', 'stored.Heartbeats.last_at.le', ORGANISATION + "lists.py -k stale"),
+    Mutant("organisation", 'polpod/contracts/persistence/security.py', '(of.timestamp.le, until)', '(of.timestamp.lt, until)', ORGANISATION + "lists.py -k audit"),
+    Mutant("organisation", 'polpod/contracts/persistence/security.py', 'if since is not None and until is not None and until < since:', 'if False:', ORGANISATION + "lists.py -k cross"),
+    Mutant("organisation", 'polpod/contracts/persistence/messages.py', '        require_positive(limit)\n', '', ORGANISATION + "lists.py -k limit"),
+    Mutant("organisation", 'polpod/contracts/persistence/settings.py', 'if expected_updated_at is not None and expected_updated_at != found:', 'if expected_updated_at and expected_updated_at != found:', ORGANISATION + "settings.py -k compare"),
+    Mutant("organisation", 'polpod/contracts/persistence/workflows.py', 'if (old := tx[stored.WorkflowDefinitions].get(definition.id)) is not None:', 'if (old := tx[stored.WorkflowDefinitions].get(definition.id)) and definition.version > 1:', ORGANISATION + "workflows.py -k follow"),
+    Mutant("organisation", 'polpod/contracts/persistence/workflows.py', 'await self.list_by_status(WorkflowExecutionStatus.RUNNING)', 'await self._find()', ORGANISATION + "workflows.py -k running"),
+    Mutant("organisation", 'polpod/contracts/persistence/content.py', 'total = self._total() - _size(path) + len(content)', 'total = self._total() + len(content)', ORGANISATION + "content.py -k total"),
+    Mutant("organisation", 'polpod/contracts/persistence/content.py', '            fcntl.flock(fd, fcntl.LOCK_EX)\n', '', ORGANISATION + "content.py -k limit"),
+    Mutant("organisation", 'polpod/contracts/persistence/content.py', 'partial = self._work / "partial"', 'partial = self._content / "partial"', ORGANISATION + "content.py -k killed"),
+    Mutant("organisation", 'polpod/store/quarantine.py', '                    tx[other].delete_where(*other.with_key(other.key_of(row)))\n', '', "tests/unit/test_store_quarantine.py"),
+    Mutant("organisation", 'polpod/store/changes.py', '    if queries.is_recorded(tx, task.id):\n', '    if False:\n', "tests/unit/test_operations.py -k costs"),
     Mutant("polpo", "polpod/store/queries.py", "return task if task is not None and task.owner == OWNER else None", "return task", POLPO_TASKS),
     Mutant("polpo-machine", "polpod/contracts/taskstore/state.py", "    _refuse_cycle(waits)\n", "", POLPO_MACHINE),
     Mutant("polpo-machine", "polpod/contracts/taskstore/state.py", "    for task_id, met in waits.items():\n        changes.depend(tx, task_id, met)\n", "", POLPO_MACHINE),
@@ -108,8 +155,8 @@ MUTANTS = (
     Mutant("polpo", "polpod/contracts/taskstore/state.py", "    changes.remove(tx, [task for task in there.values() if task.id not in wanted], said.now(), BY)\n", "", POLPO_TASKS),
     Mutant("polpo", "polpod/contracts/taskstore/state.py", "if on_id not in wanted and (on_id in there or on_id not in before):", "if False:", POLPO_TASKS),
     Mutant("polpo", "polpod/contracts/taskstore/said.py", "cleared = {name for name, given in values.items() if given is None or given is UNSET}", "cleared = {name for name, given in values.items() if given is None}", POLPO_TASKS),
-    Mutant("polpo", "polpod/model/polpo/checked.py", "if not math.isfinite(value):", "if False:", POLPO_TASKS),
-    Mutant("polpo", "polpod/model/polpo/checked.py", '            if "\\0" in value:', "            if False:", POLPO_TASKS),
+    Mutant("polpo", "polpod/model/entity.py", "        case float():\n            if not math.isfinite(value):", "        case float():\n            if False:", POLPO_TASKS),
+    Mutant("polpo", "polpod/model/entity.py", "if _UNSTORABLE.search(value):", "if False:", POLPO_TASKS),
     Mutant("polpo", "polpod/rules/tasks.py", "retries += (status, to) == (S.FAILED, S.PENDING)", "retries += to == S.PENDING", POLPO_TASKS),
     Mutant("polpo", "polpod/store/changes.py", "if waiting.met is met:", "if True:", POLPO_TASKS),
     Mutant("polpo", "polpod/store/changes.py", "if dependency.task_id not in going:", "if True:", POLPO_TASKS),
@@ -153,6 +200,41 @@ MUTANTS = (
     Mutant("polpo", "polpod/config.py", '.{threading.get_native_id()}"', '"', POLPO_CONFIG),
     Mutant("polpo", "polpod/config.py", "if key not in WITHOUT_EFFECT]\n\n\ndef", "]\n\n\ndef", POLPO_CONFIG),
     Mutant("polpo", "polpod/config.py", "allow_nan=False", "allow_nan=True", POLPO_CONFIG),
+    Mutant("files", 'polpod/store/memory.py', '        self._only_read(True)\n', '        pass\n', MEMORY),
+    Mutant("files", 'polpod/store/memory.py', '        self._only_read(False)\n', '        pass\n', MEMORY),
+    Mutant("files", 'polpod/store/files/changes.py', '(("INSERT", "NEW"), ("UPDATE", "NEW"), ("DELETE", "OLD"))', '(("INSERT", "NEW"), ("UPDATE", "NEW"))', FILES),
+    Mutant("files", 'polpod/store/files/changes.py', 'self._db.execute("DELETE FROM changed")', 'pass', FILES),
+    Mutant("files", 'polpod/store/files/layout.py', 'return f"%2E{quoted[1:]}" if quoted.startswith(".") else quoted', 'return quoted', NAMES),
+    Mutant("files", 'polpod/store/files/layout.py', '%.{hashlib.sha256(name.encode()).hexdigest()}', '%.{len(name)}', NAMES),
+    Mutant("files", 'polpod/store/files/layout.py', '",".join(_quoted(str(part)) for part in self.key)', '",".join(str(part) for part in self.key)', NAMES),
+    Mutant("files", 'polpod/store/files/redo.py', '            os.ftruncate(self._fd, self.size)\n', '            pass\n', FAULTS),
+    Mutant("files", 'polpod/store/files/redo.py', '            write(self._fd, line)\n            os.fdatasync(self._fd)', '            write(self._fd, line)', POWER),
+    Mutant("files", 'polpod/store/files/redo.py', '        if line[:_SUM] != _sum(line[_SUM:]):', '        if False:', FAULTS),
+    Mutant("files", 'polpod/store/files/redo.py', '            *lines, _ = file.read().split(b"\\n")', '            lines = [*filter(None, file.read().split(b"\\n"))]', KILLED),
+    Mutant("files", 'polpod/store/files/replay.py', '    sync_files(directory, changed)\n', '', POWER),
+    Mutant("files", 'polpod/store/files/replay.py', '        elif (line is rest or b"\\0" in line or not line) and', '        elif', FAULTS),
+    Mutant("files", 'polpod/store/files/replay.py', '            _mend_segment(place, path, documents)', '            pass', KILLED),
+    Mutant("files", 'polpod/store/files/replay.py', 'for _, line in entries), on_disk=True)', 'for _, line in entries))', POWER),
+    Mutant("files", 'polpod/store/files/session.py', '            self._tree.sync()\n', '', POWER),
+    Mutant("files", 'polpod/store/files/session.py', '            self._redo.append([self._change(table, key) for table, key in changed])', '            pass', KILLED),
+    Mutant("files", 'polpod/store/files/session.py', '        if not self._late:', '        if True:', FAULTS),
+    Mutant("files", 'polpod/store/files/session.py', 'full or self._redo.size > LOG_MAX or', 'full or', FILES),
+    Mutant("files", 'polpod/store/files/session.py', 'or self._tree.unsynced > FILES_MAX', '', FILES),
+    Mutant("files", 'polpod/store/files/tree.py', 'lines(entries)), on_disk=True)', 'lines(entries)))', POWER),
+    Mutant("files", 'polpod/store/files/tree.py', '                self.note_whole(place)', '                pass', FAULTS),
+    Mutant("files", 'polpod/store/files/tree.py', '        end = self._ends.pop(place, None)', '        end = self._ends.get(place)', FAULTS),
+    Mutant("files", 'polpod/store/files/tree.py', 'if end is not None and changed > end:', 'if end is not None:', FILES),
+    Mutant("files", 'polpod/store/files/tree.py', '            os.unlink(partial)', '            pass', FAULTS),
+    Mutant("files", 'polpod/store/files/tree.py', '    partial = os.path.join(os.path.dirname(path), PARTIAL)', '    partial = path', KILLED),
+    Mutant("files", 'polpod/store/files/load.py', '    elif (named := Place(table, table.key_of(row)).name) != name:', '    elif (named := name) != name:', FILES),
+    Mutant("files", 'polpod/store/files/load.py', '        if found.st_size > largest:', '        if False:', FILES),
+    Mutant("files", 'polpod/store/files/load.py', 'and seq not in taken', '', FILES),
+    Mutant("files", 'polpod/store/files/opening.py', '    return bad + dangling(db, tables, rows)', '    return bad', FILES),
+    Mutant("files", 'polpod/store/files/opening.py', '            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)', '            pass', FILES),
+    Mutant("files", 'polpod/store/files/opening.py', '+ b"\\n", on_disk=True)', '+ b"\\n")', POWER),
+    Mutant("files", 'polpod/store/quarantine.py', '    _take_along(tx, table, key, kept)\n', '', QUARANTINE),
+    Mutant("files", 'polpod/store/quarantine.py', '                    _take_along(tx, other, other.key_of(row), kept)\n', '                    return\n', QUARANTINE),
+    Mutant("files", 'polpod/store/files/opening.py', '    if there.format > FORMAT or there.schema', '    if there.schema', FILES),
 )  # fmt: skip
 
 

@@ -9,14 +9,14 @@ import msgspec
 import pytest
 from msgspec import UNSET, UnsetType
 
-from polpod.model.polpo.checked import Checked
+from polpod.model.entity import Entity
 from polpod.model.polpo.tasks import NewTask
 from polpod.model.tasks import Count, Instant, Seconds, TaskStatus
 
 EAST = timezone(timedelta(hours=2))
 
 
-class Sample(Checked, frozen=True, kw_only=True):
+class Sample(Entity, frozen=True, kw_only=True):
     status: TaskStatus = TaskStatus.DRAFT
     at: Instant | None = None
     words: tuple[str, ...] = ()
