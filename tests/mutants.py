@@ -43,6 +43,7 @@ POLPO_MISSIONS = "tests/conformance/test_polpo_missions.py -k sqlite"
 POLPO_RUNS = "tests/conformance/test_polpo_runs.py -k sqlite"
 POLPO_SESSIONS = "tests/conformance/test_polpo_sessions.py -k sqlite"
 POLPO_RECORDS = "tests/conformance/test_polpo_records.py -k sqlite"
+POLPO_MACHINE = "tests/conformance/test_polpo_machine.py -k sqlite"
 POLPO_OPEN = "tests/process/test_taskstore_open.py"
 POLPO_CONFIG = "tests/unit/test_config_store.py"
 
@@ -132,7 +133,12 @@ MUTANTS = (
     Mutant("organisation", 'polpod/contracts/persistence/content.py', 'partial = self._work / "partial"', 'partial = self._content / "partial"', ORGANISATION + "content.py -k killed"),
     Mutant("organisation", 'polpod/store/quarantine.py', '                    tx[other].delete_where(*other.with_key(other.key_of(row)))\n', '', "tests/unit/test_store_quarantine.py"),
     Mutant("organisation", 'polpod/store/changes.py', '    if queries.is_recorded(tx, task.id):\n', '    if False:\n', "tests/unit/test_operations.py -k costs"),
-    Mutant("polpo", "polpod/contracts/taskstore/tasks.py", "task = tx[Tasks].get(task_id)\n    return task if task is not None and task.owner == OWNER else None", "return tx[Tasks].get(task_id)", POLPO_TASKS),
+    Mutant("polpo", "polpod/store/queries.py", "return task if task is not None and task.owner == OWNER else None", "return task", POLPO_TASKS),
+    Mutant("polpo-machine", "polpod/contracts/taskstore/state.py", "    _refuse_cycle(waits)\n", "", POLPO_MACHINE),
+    Mutant("polpo-machine", "polpod/contracts/taskstore/state.py", "    for task_id, met in waits.items():\n        changes.depend(tx, task_id, met)\n", "", POLPO_MACHINE),
+    Mutant("polpo-machine", "polpod/contracts/taskstore/tasks.py", "        changes.undo_done(tx, task.id, change.task.updated_at)", "        pass", POLPO_MACHINE),
+    Mutant("polpo-machine", "polpod/store/changes.py", "if on_id == task.id or _reaches(tx, other, task.id):", "if on_id == task.id:", POLPO_MACHINE),
+    Mutant("polpo-machine", "polpod/contracts/taskstore/state.py", '.events if "status" in different else ()', ".events[:0]", POLPO_MACHINE),
     Mutant("polpo", "polpod/contracts/taskstore/tasks.py", "return tx[Tasks].find(Tasks.owner.eq(OWNER))", "return tx[Tasks].find(Tasks.owner.eq(OWNER), order_by=(Tasks.created_at.asc(),))", POLPO_TASKS),
     Mutant("polpo", "polpod/contracts/taskstore/tasks.py", 'if name != "status"} | {', "} | {", POLPO_TASKS),
     Mutant("polpo", "polpod/contracts/taskstore/tasks.py", 'values |= changes.rewire(tx, task, tuple(dict.fromkeys(values["depends_on"])))', "pass", POLPO_TASKS),
