@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta, field
 
 from polpod.model.organisation.artifacts import ArtifactType
-from polpod.model.organisation.entity import Amount, Count, Entity, NotBlank, distinct, iso, without
+from polpod.model.entity import Amount, Count, Entity, NotBlank, distinct, iso, without
 from polpod.model.tasks import Instant
 
 
