@@ -5,7 +5,7 @@ Rules:
 1. A value becomes one of its field's type where it can be read as one: "1.5" is 1.5, "created" the status, a list a
    tuple, ISO 8601 text an instant.  One that cannot raises ValueError, which names the field.
 2. Every backend can store what was constructed, and gives it back as it was: instants are UTC, numbers finite, integers
-   of 64 bits, text without NUL and lone surrogates; a dict is a copy, and what is in it is JSON.
+   of 53 bits, text without NUL and lone surrogates; a dict is a copy, and what is in it is JSON.
 3. What must hold between fields is the table `rules` of the entity: functions that say what is wrong, or None.
 """
 
@@ -29,13 +29,16 @@ Rule = Callable[[Any], "str | None"]
 
 NotBlank = Annotated[str, Meta(pattern=r"\S")]
 """Text that says something; it is kept as it is, spaces around it included."""
-Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Version = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+Version = Annotated[int, Meta(ge=1, le=2**53)]
 Amount = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 
-MAX_DEPTH = 64
-"""Of what is in a dict, as on the wire (DESIGN §9)."""
+MAX_DEPTH = 50
+"""Of lists and dicts within each other: with what is around it, a value is no deeper than a message may be (DESIGN §9)."""
+
+LARGEST = 2**53
+"""The largest magnitude of an integer that every JSON codec keeps exact."""
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
@@ -123,8 +126,8 @@ def storable(value: Any, depth: int = 0) -> Any:
             if not math.isfinite(value):
                 raise ValueError(f"not a finite number: {value}")
         case int():
-            if not -(2**63) <= value < 2**63:
-                raise ValueError("not an integer of 64 bits")
+            if abs(value) > LARGEST:
+                raise ValueError(f"not an integer of 53 bits: {value}")
         case list() | tuple():
             return [storable(part, depth + 1) for part in value]
         case dict():
