@@ -253,9 +253,9 @@ async def test_the_latest_checkpoint(backend: p.PersistenceBackend) -> None:
     assert await found(task_id="t1") == "c"
     assert await found(execution_id="x1", task_id="t1") == "b"
     assert await found(execution_id="x2", task_id="t2") is None
-    for name, at in (("f", T0 + TICK), ("e", T0 + TICK), ("g", T0)):
+    for name, at in (("g", T0 + TICK), ("f", T0 + TICK), ("e", T0)):
         await backend.checkpoints.save(a_checkpoint(id=name, turn_number=12, created_at=at))
-    assert await found(task_id="t1") == "e"
+    assert await found(task_id="t1") == "f"
     with pytest.raises(ValueError, match="execution"):
         await latest()
 
@@ -344,8 +344,10 @@ async def test_projects(backend: p.PersistenceBackend) -> None:
     assert (bare.lead, bare.deadline, bare.team, bare.task_ids) == (None, None, (), ())
 
 
-async def test_no_list_is_cut_short(backend: p.PersistenceBackend) -> None:
+async def test_no_list_is_cut_short() -> None:
     """A.9 no. 6: lists have no silent cap (the reference's is 10,000)."""
+    backend = p.create_backend(p.PersistenceConfig(backend="memory"))
+    await backend.connect()
 
     def body(tx: Any) -> None:
         for n in range(10_001):
@@ -353,3 +355,4 @@ async def test_no_list_is_cut_short(backend: p.PersistenceBackend) -> None:
 
     await backend.get_db().write(body)
     assert len(await backend.projects.list_projects()) == 10_001
+    await backend.disconnect()

@@ -251,6 +251,17 @@ def test_what_the_log_says_is_done_again(tmp_path: Path) -> None:
     assert not (tmp_path / "damaged").exists()
 
 
+def test_what_a_person_damaged_meanwhile_is_not_taken_for_what_a_cut_has_left(tmp_path: Path) -> None:
+    left_over(tmp_path)
+    journal = tmp_path / "events/000000.jsonl"
+    journal.write_bytes(b"{\n\n" + journal.read_bytes())
+    with opened(tmp_path) as store:
+        assert names(store) == ["a", "b", "c"]
+        (told,) = store.write(lambda tx: tx[Events].find(Events.kind.ne("set")))
+        assert told.kind == "event:quarantined"
+    assert (tmp_path / "damaged").exists()
+
+
 def test_a_line_without_its_end_was_never_acknowledged(tmp_path: Path) -> None:
     lines = left_over(tmp_path)
     (tmp_path / "settings/c.json").unlink()

@@ -18,6 +18,7 @@ from kit.samples import NOW, a_task
 from polpod.errors import Damaged, SchemaTooNew, StoreError, Unavailable
 from polpod.model.agents import Queue
 from polpod.model.events import Event
+from polpod.model.organisation.money import CostRecord
 from polpod.model.tasks import Dependency, Task, TaskStatus
 from polpod.store import quarantine, queries
 from polpod.store.databases import TASKS
@@ -25,6 +26,7 @@ from polpod.store.files import opening, session
 from polpod.store.files.load import LARGEST
 from polpod.store.group import GroupCommit, open_store
 from polpod.store.location import Files
+from polpod.store.organisation import CostRecords, StoredCost
 from polpod.store.records import Tx
 from polpod.store.tables import Dependencies, Events, Quarantine, Queues, Setting, Settings, Tasks
 
@@ -338,6 +340,23 @@ def test_a_record_that_refers_to_one_that_was_taken_away_is_set_aside(tmp_path: 
         assert subjects(store) == ["dependency/8/7"]
         assert store.write(lambda tx: tx[Dependencies].find()) == [Dependency(task_id="9", on_id="8")]
     assert sorted(kept(tmp_path)) == ["dependencies/8,7.json"]
+
+
+def test_a_line_that_refers_to_a_record_that_was_taken_away_is_set_aside(tmp_path: Path) -> None:
+    filled(tmp_path)
+    cost = CostRecord(
+        agent_id="a", task_id="9", provider="p", model="m", input_tokens=1, output_tokens=1, cost_usd=0.5, timestamp=NOW
+    )
+    with opened(tmp_path) as store:
+        for task_id in ("9", "8", "9"):
+            record = msgspec.structs.replace(cost, task_id=task_id)
+            store.write(lambda tx: tx.append(CostRecords, StoredCost(0, record)))
+    (tmp_path / "tasks/9.json").unlink()
+    with opened(tmp_path) as store:
+        assert sorted(subjects(store)) == ["cost_record/1", "cost_record/3", "dependency/9/8"]
+        assert [one.seq for one in store.write(lambda tx: tx[CostRecords].find())] == [2]
+    assert (tmp_path / "cost_records/000000.jsonl").read_bytes().count(b"\n") == 1
+    assert kept(tmp_path)["cost_records/000000.jsonl"].count(b"\n") == 3
 
 
 def test_an_event_that_means_nothing_keeps_its_place(tmp_path: Path) -> None:

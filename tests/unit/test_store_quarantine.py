@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import pytest
 from kit.samples import NOW, a_task
+from msgspec.structs import replace
 
 from polpod.errors import Undecodable
 from polpod.model.agents import Queue
@@ -24,6 +25,10 @@ from polpod.store.sqlite_session import SqliteWriter
 from polpod.store.tables import Dependencies, Events, Quarantine, Queues, Tasks
 
 X = TypeVar("X")
+
+COST = CostRecord(
+    agent_id="a", task_id="7", provider="p", model="m", input_tokens=1, output_tokens=1, cost_usd=0.5, timestamp=NOW
+)
 
 
 @pytest.fixture
@@ -64,6 +69,26 @@ def test_a_row_is_kept_as_it_was_found(store: GroupCommit[Tx], db: Connection) -
     assert store.write(lambda tx: quarantine.of_task(tx, "8")) is None
     assert store.write(lambda tx: quarantine.by_idempotency_key(tx, 5, "k")) == kept
     assert store.write(lambda tx: quarantine.by_idempotency_key(tx, 6, "k")) is None
+
+
+def test_what_refers_to_a_row_goes_with_it(store: GroupCommit[Tx], db: Connection) -> None:
+    """Whether the database would let the row go without it or not."""
+
+    def fill(tx: Tx) -> None:
+        tx[Tasks].add(a_task())
+        tx[Tasks].add(a_task(id="8", seq=8))
+        for n in ("7", "8"):
+            tx.append(CostRecords, StoredCost(0, replace(COST, task_id=n)))
+        tx[Dependencies].add(Dependency(task_id="7", on_id="8"))
+
+    store.write(fill)
+    db.execute("UPDATE tasks SET doc = '{' WHERE id = '7'")
+    met(store, lambda tx: tx[Tasks].find())
+    assert [cost.record.task_id for cost in store.write(lambda tx: tx[CostRecords].find())] == ["8"]
+    assert store.write(lambda tx: tx[Dependencies].count()) == 0
+    kept = {row.subject: row.problem for row in store.write(lambda tx: tx[Quarantine].find())}
+    assert kept.pop("task/7")
+    assert kept == dict.fromkeys(("dependency/7/8", "cost_record/1"), "it went with task/7")
 
 
 def test_a_row_that_was_mended_meanwhile_stays(store: GroupCommit[Tx]) -> None:

@@ -53,11 +53,12 @@ def _mend_segment(place: Place, path: str, documents: Documents) -> None:
     said = "\n".join(doc for doc in documents.values() if doc is not None).encode()
     entries: list[tuple[int, bytes]] = []
     last = first_of(place)
-    for line in _lines(path):
+    *lines, rest = _lines(path)
+    for line in (*lines, rest):
         seq = _seq(place.table, line)
         if seq is not None:
             last = seq
-        elif line.strip(b"\0") in said:
+        elif (line is rest or b"\0" in line or not line) and line.strip(b"\0") in said:
             continue
         if (seq,) not in documents:
             entries.append((last, line))
@@ -74,7 +75,7 @@ def _lines(path: str) -> list[bytes]:
         with open(path, "rb") as file:
             return file.read().split(b"\n")
     except FileNotFoundError:
-        return []
+        return [b""]
 
 
 def _seq(table: AnyTable, line: bytes) -> int | None:
