@@ -53,7 +53,7 @@ def prepare(db: Connection, schema: Schema) -> None:
     assert row is not None
     current, ours = row
     if current is None:
-        raise StoreError(f"{db.where}: its search_path names no schema that exists")
+        raise StoreError(f"{db.where}: its search_path names no schema that is there for this user")
     version = _version(db) if ours else None
     newest = len(schema.for_postgres)
     if version == newest:

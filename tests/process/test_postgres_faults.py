@@ -41,8 +41,9 @@ def pg() -> Server:
 
 
 @pytest.fixture
-def name(pg: Server) -> str:
-    return pg.fresh()
+def name(pg: Server) -> Iterator[str]:
+    with pg.lent() as name:
+        yield name
 
 
 @pytest.fixture

@@ -48,8 +48,9 @@ def pg() -> Server:
 
 
 @pytest.fixture
-def name(pg: Server) -> str:
-    return pg.fresh()
+def name(pg: Server) -> Iterator[str]:
+    with pg.lent() as name:
+        yield name
 
 
 @pytest.fixture
@@ -81,9 +82,9 @@ def shape(pg: Server, name: str) -> dict[str, list[tuple[Any, ...]]]:
 
 
 def test_the_migrations_lead_to_the_declared_tables(pg: Server, name: str, store: Store) -> None:
-    declared = pg.fresh()
-    pg.execute(declared, "; ".join(statement for table in TABLES for statement in sql.create(table, sql.POSTGRES)))
-    assert shape(pg, name) == shape(pg, declared)
+    with pg.lent() as declared:
+        pg.execute(declared, "; ".join(statement for table in TABLES for statement in sql.create(table, sql.POSTGRES)))
+        assert shape(pg, name) == shape(pg, declared)
     assert len(shape(pg, name)["indexes"]) > len(TABLES)
 
 
@@ -312,6 +313,7 @@ def _watched(store: Store) -> list[str]:
 
 
 def _connection(store: Store) -> Connection:
+    store.write(lambda tx: None)
     assert isinstance(store.session, PostgresWriter)
     return store.session.rows.db
 
