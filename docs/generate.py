@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from runpy import run_path
 from typing import Any
 
 from polpod.model.tasks import TaskStatus
@@ -19,6 +20,7 @@ HERE = Path(__file__).parent
 TESTS = HERE.parent / "tests"
 FAULTS = TESTS / "faults", TESTS / "systemd"
 KIT = TESTS / "kit" / "fault.py"
+CONTRACTS_BEGIN = "<!-- From here on made by docs/generate.py from the contracts and their tests. -->\n"
 FAULTS_BEGIN = "<!-- From here on made by docs/generate.py from the tests. -->\n"
 Schema = dict[str, Any]
 
@@ -136,7 +138,20 @@ def _elsewhere() -> dict[int, str]:
     raise ValueError(f"{KIT}: no ELSEWHERE")
 
 
-PAGES: dict[str, Callable[[], str]] = {"states.md": states, "rpc.md": rpc, "reliability.md": reliability}
+def stores() -> str:
+    """The page as it was written by hand, and below it the methods of all contracts."""
+    written, _, _ = (HERE / "stores.md").read_text().partition(CONTRACTS_BEGIN)
+    contracts: Callable[[], list[str]] = run_path(str(HERE / "contracts.py"))["contracts"]
+    head = "Every method of the pages whose contracts polpod keeps, where it is, and a test that holds it."
+    return written + "\n".join([CONTRACTS_BEGIN, "## Methods", "", head, "", *contracts()])
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "states.md": states,
+    "rpc.md": rpc,
+    "reliability.md": reliability,
+    "stores.md": stores,
+}
 
 
 def _method(described: Schema, method: Method) -> list[str]:

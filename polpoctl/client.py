@@ -20,7 +20,7 @@ from polpoctl.exits import Failure
 from polpoctl.render import notice
 from polpod import paths
 from polpod.wire import frames, jsonrpc
-from polpod.wire.errors import UNAVAILABLE
+from polpod.wire.errors import METHOD_NOT_FOUND, UNAVAILABLE
 from polpod.wire.jsonrpc import RemoteError
 
 TYPE_CHECKING = False  # as in polpod.wire.jsonrpc
@@ -96,6 +96,7 @@ class Connection:
         self._last_id = 0
         self._waiting: set[int] = set()
         self._answers: dict[int, Any] = {}
+        self._identify()
 
     def close(self) -> None:
         self._socket.close()
@@ -135,6 +136,18 @@ class Connection:
         while asked not in self._answers:
             self._receive()
         return self._answers.pop(asked)
+
+    def _identify(self) -> None:
+        """Speak for the run that this process is of, where the socket is that run's.  Raises Failure."""
+        run_id, token, own = map(os.environ.get, ("POLPO_RUN_ID", "POLPO_TOKEN", "POLPO_SOCKET"))
+        if not (run_id and token and own and run_id.isdecimal() and _same(own, self.path)):
+            return
+        try:
+            self.call("run.identify", {"run_id": int(run_id), "token": token})
+        except RemoteError as error:
+            if error.code != METHOD_NOT_FOUND:  # a daemon of before knows runs by their processes alone
+                why = f"{error}\nto speak for yourself: unset POLPO_TOKEN"
+                raise Failure(why, exits.of_error(error)) from None
 
     def _send(self, frame: bytes) -> None:
         view = memoryview(frame)
@@ -236,6 +249,13 @@ def _said(exc: OSError) -> str:
     if isinstance(exc, TimeoutError):
         return f"no answer for {PATIENCE:g} s"
     return (exc.strerror or str(exc)).lower()
+
+
+def _same(one: str, other: str) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
 
 
 def _who_may(path: str) -> str:

@@ -99,6 +99,11 @@ def amount(text: str) -> float:
     return number
 
 
+def price(text: str) -> float:
+    """A number from 0 on, as a type of argparse.  Raises ArgumentTypeError."""
+    return 0.0 if text == "0" else amount(text)
+
+
 def or_none(type_: Callable[[str], T], *words: str) -> Callable[[str], T | None]:
     """As the type of argparse that is given, but None for an empty value and for these words."""
     return lambda text: None if text in ("", *words) else type_(text)

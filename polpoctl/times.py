@@ -37,6 +37,13 @@ def instant(text: str) -> str:
     return _rfc3339(at.timestamp())
 
 
+def since(text: str) -> str:
+    """As `instant`, but a duration is one ago: `7d` is a week ago.  Raises ArgumentTypeError."""
+    if re.fullmatch(_DURATION, text) and text:
+        return _rfc3339(max(0.0, time.time() - duration(text)))
+    return instant(text)
+
+
 def seconds_of(at: str) -> float:
     """Seconds since the epoch of an instant from the wire, by the day count of the proleptic Gregorian calendar.
 

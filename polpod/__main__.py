@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import logging
 import os
 import sys
 from importlib import import_module
@@ -17,6 +18,8 @@ TRY_AGAIN = 75
 """What polpoctl exits with, too (DESIGN §10)."""
 STDERR = 2
 LEVELS = ("debug", "info", "warning", "error")
+LEVEL_OF = {"quiet": "warning", "normal": "info", "verbose": "debug"}
+"""What the words of polpo.json mean."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,7 +35,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--socket", metavar="PATH", help="listen here (else $POLPO_SOCKET, else DIR/.polpo/polpod.sock)")
     p.add_argument("--zygote-socket", metavar="PATH", help="where systemd starts the processes that runs come from")
     p.add_argument("--zygote", action="store_true", help=argparse.SUPPRESS)
-    p.add_argument("--log-level", metavar="LEVEL", choices=LEVELS, default="info", help=", ".join(LEVELS))
+    p.add_argument(
+        "--log-level", metavar="LEVEL", choices=LEVELS, help=f"{', '.join(LEVELS)} (else as polpo.json says: info)"
+    )
     p.add_argument("--check-config", action="store_true", help="read polpo.json, say what is wrong with it, and exit")
     p.add_argument(
         "--check-schema", action="store_true", help="say whether this version can open the databases, and exit"
@@ -50,7 +55,7 @@ def main() -> int:
         os.execv(sys.executable, [sys.executable, "-I", "-m", "polpod.runner.zygote", "--unit"])
     os.umask(0o077)  # where others are let into the state directory, for the socket, its files stay ours (F84)
     faulthandler.enable()  # the watchdog ends a daemon that hangs with SIGABRT: then the log says where each thread was
-    journald.begin(options.log_level)
+    journald.begin(options.log_level or LEVEL_OF["normal"])
     root = daemon_root(options.root, os.environ, os.getcwd())
     socket = daemon_socket(options.socket, os.environ, root)
     try:
@@ -68,6 +73,8 @@ def main() -> int:
 
             import_module("polpod.daemon")  # what a start needs is there, too
             return stores.check_schema(StateDirectory(root))
+        if options.log_level is None:
+            _follow_config(root)
         return _serve(root, socket, options.zygote_socket)
     except StartError as exc:
         journald.complain(str(exc))
@@ -87,6 +94,14 @@ def _open_standard_streams() -> None:
         os.set_inheritable(fd, True)
     os.close(fd)
     sys.stderr = sys.stderr or os.fdopen(STDERR, "w", closefd=False)
+
+
+def _follow_config(root: str) -> None:
+    """Raises StartError."""
+    from polpod import config
+
+    settings = config.load(StateDirectory(root).config)[0].settings
+    logging.getLogger().setLevel(LEVEL_OF[settings.log_level].upper())
 
 
 def _serve(root: str, socket: str, zygote_socket: str | None) -> int:

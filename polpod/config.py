@@ -1,14 +1,18 @@
 """polpo.json: settings as a person writes them, with Polpo's camelCase names and milliseconds.
 
-`SETTINGS` below is the one place for names, types and defaults; unknown keys are kept in the file and reported, so that a
-file of another version does not stop the daemon.
+`Settings` below is the one place for names, types and defaults; unknown keys are kept in the file and reported, so that a
+file of another version does not stop the daemon.  Keys that Polpo has, and that have no effect here, are kept, too
+(`WITHOUT_EFFECT`).
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
+import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
@@ -17,8 +21,11 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from polpod.durable import sync
-from polpod.errors import StartError
+from polpod.errors import InvalidConfig, StartError
 from polpod.model.agents import Agent, Queue
+from polpod.paths import STATE, StateDirectory
+
+log = logging.getLogger(__name__)
 
 Milliseconds = Annotated[int, Meta(ge=0)]
 
@@ -57,6 +64,18 @@ class Notification(Struct, frozen=True, rename="camel"):
             _ = urlsplit(self.url).port  # raises ValueError for what is none
 
 
+class Artifacts(Struct, frozen=True, rename="camel"):
+    """How much jobs may leave behind, in bytes."""
+
+    max_bytes: Annotated[int, Meta(ge=1)] = 50 * 2**20
+    """Of one artifact."""
+    max_total_bytes: Annotated[int, Meta(ge=1)] = 2**30
+
+    def __post_init__(self) -> None:
+        if self.max_total_bytes < self.max_bytes:
+            raise ValueError("artifacts: maxTotalBytes is less than maxBytes")
+
+
 class Settings(Struct, frozen=True, rename="camel"):
     """`settings` in polpo.json.  None: off, or the default that its comment names."""
 
@@ -64,6 +83,10 @@ class Settings(Struct, frozen=True, rename="camel"):
     """Where tasks and all else but runs are kept; `polpoctl store copy` moves them."""
     database_url: str | None = None
     """For `postgres`, as libpq takes it; None: $DATABASE_URL."""
+    log_level: Literal["quiet", "normal", "verbose"] = "normal"
+    """What polpod says of itself, unless `--log-level` does."""
+    work_dir: str = "."
+    """Where agents work that have no `cwd`, from the directory that contains `.polpo`."""
     max_concurrency: Annotated[int, Meta(ge=1)] = field(default_factory=lambda: max(2, os.cpu_count() or 2))
     queues: dict[str, QueueSettings] = {}
     max_retries: Annotated[int, Meta(ge=0)] | None = None
@@ -81,6 +104,7 @@ class Settings(Struct, frozen=True, rename="camel"):
     """Bytes of free space below which nothing starts and nothing is accepted."""
     leftovers: Literal["kill", "keep"] = "kill"
     retention: Retention = field(default_factory=Retention)
+    artifacts: Artifacts = field(default_factory=Artifacts)
     notifications: tuple[Notification, ...] = ()
     containment: Literal["auto", "session"] = "auto"
     """`auto`: a cgroup for each run where that is possible."""
@@ -97,29 +121,67 @@ class Config(Struct, frozen=True):
         return {n: Queue(name=n, slots=q.slots, paused=q.paused) for n, q in self.settings.queues.items()}
 
 
+WITHOUT_EFFECT = frozenset(
+    [f"$.{key}" for key in ("org", "team", "teams", "providers", "version", "author", "tags")]
+    + [
+        f"$.settings.{key}"
+        for key in (
+            "maxFixAttempts", "maxQuestionRounds", "maxResolutionAttempts", "maxAssessmentRetries", "defaultRetryPolicy",
+            "autoCorrectExpectations", "enableVolatileTeams", "volatileCleanup", "enableScheduler",
+            "defaultQualityThreshold", "sla", "approvalGates", "escalationPolicy", "orchestratorModel", "imageModel",
+            "reasoning", "modelAllowlist", "orchestratorSkills", "emailAllowedDomains",
+        )
+    ]
+)  # fmt: skip
+"""What Polpo's own polpo.json may say and means nothing here: no mistake, so nothing that a daemon would warn of."""
+
 DEFAULT_TEXT = '{\n  "settings": {\n    "storage": "sqlite"\n  }\n}\n'
 
 
 def load(path: str) -> tuple[Config, list[str]]:
-    """Read polpo.json: the configuration, and the paths of keys that mean nothing here.
+    """Read polpo.json: the configuration, and the paths of keys that nobody knows.
 
-    A missing file is an empty one.  Raises StartError, naming the file and the path of what is wrong.
+    A missing file is an empty one.  Raises StartError, naming the file; InvalidConfig, and the path of what is wrong.
     """
+    text = _read(path)
+    return (Config(), []) if text is None else parse(text, path)
+
+
+def _read(path: str) -> bytes | None:
     try:
         with open(path, "rb") as file:
-            text = file.read()
+            return file.read()
     except FileNotFoundError:
-        return Config(), []
+        return None
     except OSError as exc:
         raise StartError(f"{path}: {exc.strerror}") from exc
-    return parse(text, path)
+
+
+def read(path: str) -> tuple[dict[str, Any] | None, list[str]]:
+    """polpo.json as it stands there (None: there is none), and the paths of keys that nobody knows.  Raises as `load`."""
+    text = _read(path)
+    if text is None:
+        return None, []
+    _, unknown = parse(text, path)
+    document: dict[str, Any] = json.loads(text)
+    return document, unknown
+
+
+def text_of(document: Mapping[str, Any], path: str) -> tuple[str, list[str]]:
+    """What to write for the document, and the paths of keys that nobody knows.  Raises InvalidConfig."""
+    try:
+        text = json.dumps(document, indent=2, allow_nan=False) + "\n"
+    except (ValueError, TypeError, RecursionError) as exc:
+        raise InvalidConfig(f"{path}: {exc}") from exc
+    _, unknown = parse(text.encode(), path)
+    return text, unknown
 
 
 def write(path: str, text: str) -> None:
     """Put polpo.json in place in one step: a full disk or a power cut leaves what was there.  Raises OSError."""
-    temporary = f"{path}.{os.getpid()}"
+    temporary = f"{path}.{os.getpid()}.{threading.get_native_id()}"
     try:
-        with open(temporary, "w") as file:
+        with open(temporary, "w", encoding="utf-8", opener=_for_us_alone) as file:
             file.write(text)
         sync(temporary)
         os.rename(temporary, path)
@@ -130,21 +192,30 @@ def write(path: str, text: str) -> None:
         raise
 
 
+def _for_us_alone(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)  # it may name a database with its password
+
+
 def parse(text: bytes, path: str) -> tuple[Config, list[str]]:
     """As `load`, from the text of the file; `path` is for messages."""
     try:
         document = json.loads(text)
         config = msgspec.convert(document, Config)
     except (ValueError, RecursionError) as exc:  # msgspec.ValidationError and json.JSONDecodeError are ValueErrors
-        raise StartError(f"{path}: {exc}", exit_code=2) from exc
+        raise InvalidConfig(f"{path}: {exc}") from exc
     for what, place, named in (
         ("agent", "$.agents", config.agents),
         ("notification", "$.settings.notifications", config.settings.notifications),
     ):
         names = [n.name for n in named]
         if twice := {n for n in names if names.count(n) > 1}:
-            raise StartError(f"{path}: {what} named twice: {', '.join(sorted(twice))} - at `{place}`", exit_code=2)
-    return config, list(_unknown(document, Config, "$"))
+            raise InvalidConfig(f"{path}: {what} named twice: {', '.join(sorted(twice))} - at `{place}`")
+    return config, [key for key in _unknown(document, Config, "$") if key not in WITHOUT_EFFECT]
+
+
+def without_effect(document: Mapping[str, Any]) -> list[str]:
+    """The paths of what Polpo knows, and what has no effect here."""
+    return [key for key in _unknown(document, Config, "$") if key in WITHOUT_EFFECT]
 
 
 _PASSWORD = re.compile(r"(://[^:/?#@]*:)[^@]*(?=@)|(password=)('(?:[^'\\]|\\.)*'|[^\s&]*)")
@@ -168,3 +239,49 @@ def _unknown(value: Any, kind: Any, path: str) -> list[str]:
     for key, kept in value.items():
         found += _unknown(kept, known.get(key), f"{path}.{key}")
     return found
+
+
+class JsonConfigStore:
+    """polpo.json of a directory, as a document: nothing that it says is lost by reading and saving it.
+
+    `place` is the directory that has a `.polpo`, or shall have one, or that `.polpo` itself.
+    """
+
+    def __init__(self, place: str | os.PathLike[str]) -> None:
+        path = os.path.abspath(place)
+        paths = StateDirectory(os.path.dirname(path) if os.path.basename(path) == STATE else path)
+        self.path = paths.config
+
+    def exists(self) -> bool:
+        """Whether there is such a file, be it good or not."""
+        return os.path.lexists(self.path)
+
+    def get(self) -> dict[str, Any] | None:
+        """What the file says, as it stands there; None: there is none.
+
+        Raises InvalidConfig, naming the file and the place of what is wrong; StartError: it cannot be read.
+        """
+        document, unknown = read(self.path)
+        self._warn(unknown)
+        return document
+
+    def save(self, config: Mapping[str, Any]) -> None:
+        """Put this in place of what is there, in one step; `.polpo` is made where there is none.
+
+        Raises InvalidConfig, naming the place of what is wrong; StartError: it cannot be written.  Then nothing changed.
+        """
+        text, unknown = text_of(config, self.path)
+        self._warn(unknown)
+        try:
+            os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
+            write(self.path, text)
+        except OSError as exc:
+            raise StartError(f"{self.path}: {exc.strerror}") from exc
+
+    def _warn(self, unknown: list[str]) -> None:
+        for key in unknown:
+            log.warning("%s: %s means nothing to this version", self.path, key)
+
+
+PolpoConfigStore = JsonConfigStore
+"""Its other name."""

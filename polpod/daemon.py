@@ -20,6 +20,8 @@ from polpod.paths import StateDirectory
 from polpod.runner import identity
 from polpod.runner.containment import choose_base
 from polpod.services import notifier, recovery, reload, retention, shutdown
+from polpod.services.artifacts import Uploads
+from polpod.services.audit import Audit
 from polpod.services.ballast import LOOK_EVERY, ROOM, Ballast
 from polpod.services.collector import Collector
 from polpod.services.desk import Desk
@@ -212,7 +214,8 @@ def _is_full(path: str) -> bool:
 
 def assemble(instance: Instance, forks: Forks, reloading: Reload, nursery: trio.Nursery) -> Desk:
     """Start the services of an instance, recovery first of all; runners come from `forks`."""
-    inbox = Inbox()
+    inbox, audit = Inbox(), Audit(instance.tasks)
+    uploads = Uploads(instance.paths, instance.config.settings.artifacts, instance.tasks)
     witness = Witness(instance)
     watcher = Watcher(instance.paths, nursery, inbox, witness)
     killer = Killer(instance, watcher, witness, inbox, nursery)
@@ -228,12 +231,14 @@ def assemble(instance: Instance, forks: Forks, reloading: Reload, nursery: trio.
         health.serve,
         health.heartbeats,
         witness.serve,
+        audit.serve,
+        uploads.serve,
         instance.tasks.truncate_when_idle,
         instance.runs.truncate_when_idle,
     ):
         nursery.start_soon(service)
     nursery.start_soon(_stop_when_in_doubt, instance)
-    return Desk(instance, inbox, killer, reloading)
+    return Desk(instance, inbox, killer, health, reloading, audit, uploads)
 
 
 async def _serve(
@@ -262,6 +267,7 @@ async def _serve(
         else:
             await shutdown.stop(instance, desk.killer, at_once)
         with suppress(DiskFull, Unavailable):  # the next start takes it for a crash, and rather asks than acts
+            await desk.audit.flush()
             await instance.tasks.write(queries.end_work)
         nursery.cancel_scope.cancel()
     if handover is not None and instance.stopping.is_set():  # somebody asked for it meanwhile

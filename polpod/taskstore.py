@@ -129,24 +129,32 @@ def open_stores(place: Place) -> Stores:
     """
     held, location = _take(place)
     try:
-        store = BlockingStore(open_store(location, TASKS), TASKS)
-        _refuse_unfinished(store.read(copy.unfinished))
+        stores = Stores(BlockingStore(open_store(location, TASKS), TASKS), held.close)
     except BaseException:
         held.close()
         raise
-    return Stores(store, held.close)
+    try:
+        _refuse_unfinished(stores.tasks.store.read(copy.unfinished))
+    except BaseException:
+        stores.close()
+        raise
+    return stores
 
 
 async def open_async_stores(place: Place) -> AsyncStores:
     """As `open_stores`, to be awaited on trio or asyncio."""
     held, location = await anyio.to_thread.run_sync(_take, place)
     try:
-        gate = await open_gate(location, TASKS)
-        _refuse_unfinished(await gate.read(copy.unfinished))
+        stores = AsyncStores(await open_gate(location, TASKS), held.close)
     except BaseException:
         held.close()
         raise
-    return AsyncStores(gate, held.close)
+    try:
+        _refuse_unfinished(await stores.tasks.gate.read(copy.unfinished))
+    except BaseException:
+        await stores.close()
+        raise
+    return stores
 
 
 def open_task_store(place: Place) -> TaskStore:

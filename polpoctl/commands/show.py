@@ -53,6 +53,7 @@ def run(args: Namespace) -> int:
         ("not before", when("not_before")),
         ("started", when("started_at")),
         ("finished", when("finished_at")),
+        ("progress", _progress(task.get("progress"), now)),
         ("retries", _retries(task)),
         ("timeout", short(task["max_duration"])),
         ("stale after", short(task["stale_threshold"])),
@@ -81,6 +82,14 @@ def _retries(task: dict[str, Any]) -> str | None:
     if not task["retries"] and task["max_retries"] is None:
         return None
     return f"{task['retries']} of {task['max_retries'] or 0}"
+
+
+def _progress(progress: dict[str, Any] | None, now: float) -> str | None:
+    """What its run said last of itself."""
+    if progress is None:
+        return None
+    percent = None if progress["percent"] is None else f"{progress['percent']:g}%"
+    return f"{' '.join(filter(None, (percent, progress['text']))) or 'goes on'} ({ago(progress['at'], now)})"
 
 
 def _limits(task: dict[str, Any]) -> str:

@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
 _TAKES: dict[str, tuple[str, ...]] = {"check": (), "restore": ("DIR",), "salvage": (), "prune": (), "copy": ()}
 
-WORDS = {"tasks": "tasks", "runs": "runs", "log_bytes": "bytes of logs", "specs": "specs", "events": "events"}
+WORDS = {
+    "tasks": "tasks",
+    "runs": "runs",
+    "log_bytes": "bytes of logs",
+    "specs": "specs",
+    "events": "events",
+    "records": "records",
+}
 
 
 def options(parser: ArgumentParser) -> None:
@@ -60,7 +67,7 @@ def _prune(args: Namespace) -> int:
     more = True
     while more:
         answer = connection.call("store.prune", {"dry_run": args.dry_run})
-        pruned = {name: number + answer[name] for name, number in pruned.items()}
+        pruned = {name: number + answer.get(name, 0) for name, number in pruned.items()}
         more = answer["more"] and not args.dry_run
     if answer["more"]:
         notice("it is more than this: there was no time to count the rest")

@@ -50,9 +50,13 @@ def show(path: str) -> int:
 
 def check(path: str, as_json: bool) -> int:
     """Say whether the file is good.  Raises StartError if it is not."""
-    _, unknown = config.load(path)
+    document, unknown = config.read(path)
     _warn(path, unknown)
-    print(json.dumps({"path": path, "good": True, "unknown": unknown}) if as_json else f"{path}: good")
+    idle = config.without_effect(document or {})
+    for key in idle if not as_json else ():
+        print(f"{path}: {key} has no effect in polpod", file=sys.stderr)
+    said = {"path": path, "good": True, "unknown": unknown, "without_effect": idle}
+    print(json.dumps(said) if as_json else f"{path}: good")
     return 0
 
 
@@ -75,13 +79,7 @@ def set_(path: str, key: str, value: str, as_json: bool) -> int:
     """
     if os.path.exists(os.path.dirname(path)):
         require_own(os.path.dirname(path))
-    try:
-        with open(path, "rb") as file:
-            text = file.read()
-    except FileNotFoundError:
-        text = b"{}"
-    config.parse(text, path)
-    document: dict[str, Any] = json.loads(text)
+    document = config.read(path)[0] or {}
     inner = document.setdefault("settings", {})
     *outer, last = key.removeprefix("settings.").split(".")
     for part in outer:
@@ -89,8 +87,7 @@ def set_(path: str, key: str, value: str, as_json: bool) -> int:
         if not isinstance(inner, dict):
             raise NotFound(f"{path}: there is no setting {key}")
     inner[last] = _value(value)
-    changed = json.dumps(document, indent=2) + "\n"
-    _, unknown = config.parse(changed.encode(), path)
+    changed, unknown = config.text_of(document, path)
     if f"$.settings.{'.'.join((*outer, last))}" in unknown:
         raise NotFound(f"{path}: there is no setting {key}")
     try:

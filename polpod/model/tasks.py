@@ -85,6 +85,17 @@ class TaskResult(Struct, frozen=True, kw_only=True):
     """Earlier ones, the oldest first."""
 
 
+class Progress(Struct, frozen=True, kw_only=True):
+    """What a run said last about how far it is."""
+
+    run_id: int
+    percent: Annotated[float, Meta(ge=0, le=100)] | None = None
+    text: str | None = None
+    at: Instant
+    told_at: Instant
+    """When the journal had it last."""
+
+
 class Task(Struct, frozen=True, kw_only=True):
     # identity
     id: str
@@ -123,6 +134,7 @@ class Task(Struct, frozen=True, kw_only=True):
     """Boot in which the newest run was launched."""
     session_id: str | None = None
     """The agent's session of the newest run."""
+    progress: Progress | None = None
     cancelled_by: str | None = None
     """Who asked for its end: it is not tried again by itself, however its run ends (F48)."""
     result: TaskResult | None = None

@@ -19,7 +19,7 @@ class Vitals(Struct, frozen=True):
 
     started: float
     active: float
-    """The last sign of activity: log growth, CPU time."""
+    """The last sign of activity: log growth, CPU time, a word of the job itself."""
     max_duration: float | None
     stale_threshold: float | None
     warned: bool = False

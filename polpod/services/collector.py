@@ -22,6 +22,7 @@ from polpod.rules.judge import Facts, Life, Verdict, judge
 from polpod.rules.outcome import outcome
 from polpod.runner import contract, directory
 from polpod.runner.containment import Cgroup
+from polpod.services import bookkeeping
 from polpod.services.facts import facts_of
 from polpod.services.inbox import Inbox
 from polpod.services.insist import insist
@@ -195,6 +196,7 @@ def _apply(tx: Tx, terminal: list[Run], rolls: list[float]) -> None:
         change = outcome(task, run, at, roll)
         if change is not None:
             changes.apply(tx, change)
+            bookkeeping.finished(tx, change.task, run, at)
         elif run.collected_at is None and run.reason is not Reason.NEVER_STARTED and not _applied(task, run):
             _note_late(tx, [(run, run.status, str(run.reason))])
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from polpod.services.artifacts import Uploads
+from polpod.services.audit import Audit
+from polpod.services.health import Health
 from polpod.services.inbox import Inbox
 from polpod.services.instance import Instance
 from polpod.services.killer import Killer
@@ -15,4 +18,7 @@ class Desk:
     instance: Instance
     inbox: Inbox
     killer: Killer
+    health: Health
     reload: Reload
+    audit: Audit
+    uploads: Uploads

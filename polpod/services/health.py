@@ -6,6 +6,7 @@ import heapq
 import os
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import msgspec
 import trio
@@ -13,6 +14,7 @@ import trio
 from polpod.model.runs import Run, RunStatus
 from polpod.rules.health import LOOKS, Action, Vitals, check, deadline, looked
 from polpod.runner import contract
+from polpod.services import bookkeeping
 from polpod.services.bell import Bell
 from polpod.services.facts import claim_deadline
 from polpod.services.inbox import Inbox
@@ -22,6 +24,8 @@ from polpod.services.killer import containments
 from polpod.store import changes
 
 HEARTBEAT_EVERY = 30.0
+BATCH = 250
+"""Heartbeats in one transaction of the task store."""
 
 Kill = Callable[[list[int], str, str], Awaitable[object]]
 
@@ -48,6 +52,11 @@ class Health:
         self._vitals.pop(run_id, None)
         self._signs.pop(run_id, None)
 
+    def active(self, run_id: int) -> None:
+        """The job said that it goes on: a sign of activity as its log is."""
+        if (vitals := self._vitals.get(run_id)) is not None:
+            self._vitals[run_id] = msgspec.structs.replace(vitals, active=time.monotonic(), warned=False)
+
     async def serve(self) -> None:
         while True:
             until = self._heap[0][0] - time.monotonic() if self._heap else HEARTBEAT_EVERY
@@ -62,11 +71,15 @@ class Health:
         while True:
             await trio.sleep(HEARTBEAT_EVERY)
             watched = set(self._vitals)
-            live = {run.id for run in await self._instance.runs.read(lambda tx: tx.live())}
-            for run_id in watched - live:
+            live = {run.id: run for run in await self._instance.runs.read(lambda tx: tx.live())}
+            for run_id in watched - live.keys():
                 self.forget(run_id)
-            if beating := sorted(watched & live):
+            if beating := sorted(watched & live.keys()):
                 await insist(self._instance.runs, lambda tx: tx.heartbeat(beating, contract.timestamp()), durable=False)
+            for start in range(0, len(beating), BATCH):
+                runs, at = [live[run_id] for run_id in beating[start : start + BATCH]], now()
+                beat = partial(bookkeeping.beat, runs=runs, at=at)
+                await insist(self._instance.tasks, beat, durable=False)
 
     async def _look(self, run_id: int) -> None:
         run = await self._instance.runs.read(lambda tx: tx.get(run_id))

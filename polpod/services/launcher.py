@@ -29,6 +29,7 @@ from polpod.rules import retry
 from polpod.rules.outcome import launch
 from polpod.rules.pick import pick
 from polpod.runner import contract
+from polpod.services import bookkeeping
 from polpod.services.health import Health
 from polpod.services.inbox import Inbox
 from polpod.services.insist import insist
@@ -215,8 +216,10 @@ def _accept(instance: Instance, tx: Tx, runs: list[Run]) -> set[int]:
     ready = [task for task in found.values() if task is not None and Tasks.ready_queue.get(task) is not None]
     capacity = instance.capacity(tx)
     picked = {task.id: task for task in pick(ready, capacity, queries.busy(tx, capacity.queues, capacity.agents))}
-    accepted = [run for run in runs if run.task_id in picked]
+    accepted, at = [run for run in runs if run.task_id in picked], now()
     for run in accepted:
-        changes.apply(tx, launch(picked[run.task_id], run, now()))
+        change = launch(picked[run.task_id], run, at)
+        changes.apply(tx, change)
+        bookkeeping.launched(tx, change.task, run, at)
         queries.note_run_id(tx, run.id)
     return {run.id for run in accepted}

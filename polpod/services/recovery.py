@@ -21,6 +21,7 @@ from polpod.rules.judge import Facts, Life, Verdict, judge
 from polpod.rules.outcome import no_row
 from polpod.rules.tasks import walk
 from polpod.runner import directory
+from polpod.services import bookkeeping
 from polpod.services.collector import BATCH, Collector
 from polpod.services.facts import facts_of, runner_pidfd
 from polpod.services.health import Health
@@ -44,7 +45,7 @@ async def recover(
     instance: Instance, inbox: Inbox, collector: Collector, watcher: Watcher, killer: Killer, health: Health
 ) -> None:
     """Judge every run that is live or uncollected, then every task that is in progress without one."""
-    await insist(instance.tasks, lambda tx: _pause_after_crash(instance, tx))
+    await insist(instance.tasks, lambda tx: _begin(instance, tx))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_let_writes_in, instance)
         newest = max(
@@ -66,6 +67,11 @@ async def recover(
         crash.point("recover.executed")
         instance.recovered.set()
         nursery.cancel_scope.cancel()
+
+
+def _begin(instance: Instance, tx: Tx) -> None:
+    _pause_after_crash(instance, tx)
+    bookkeeping.began(tx, instance.config, now())
 
 
 def _pause_after_crash(instance: Instance, tx: Tx) -> None:
@@ -170,6 +176,7 @@ def _unknown(tx: Tx, ids: list[str]) -> None:
         task = tx[Tasks].get(task_id)
         if task is not None and task.status is TaskStatus.IN_PROGRESS:
             changes.apply(tx, walk(task, now(), TaskStatus.AWAITING_APPROVAL, why=f"run {task.run_id} is quarantined"))
+            bookkeeping.stopped(tx, task, now())
 
 
 def _without_row(tx: Tx, ids: list[str], boot_id: str) -> None:
@@ -178,6 +185,7 @@ def _without_row(tx: Tx, ids: list[str], boot_id: str) -> None:
         task = tx[Tasks].get(task_id)
         if task is not None and task.status in OCCUPYING:
             changes.apply(tx, no_row(task, boot_id, at))
+            bookkeeping.stopped(tx, task, at)
 
 
 def _note(tx: Tx, collected: int, live: int, bad: list[tuple[int, str]], foreign: list[int]) -> None:

@@ -21,8 +21,8 @@ import sys
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
-from typing import NoReturn, Protocol
+from dataclasses import asdict, dataclass, field, fields
+from typing import NamedTuple, NoReturn, Protocol
 
 import trio
 
@@ -38,6 +38,16 @@ DRAIN = 5.0
 """Seconds in which calls that are being answered end; who is slower loses the connection."""
 
 TRIAL = 60.0
+
+
+class Given(NamedTuple):
+    """A connection from the generation before us."""
+
+    socket: socket.socket
+    first: bytes
+    """What is to be read before anything else."""
+    run_id: int | None
+    """The run whose rights it has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +67,8 @@ class Handover:
     """The limit of them that jobs have (services/instance.py)."""
     connections: list[tuple[int, str]]
     """With what is to be read first, in base 64."""
+    runs: list[tuple[int, int]] = field(default_factory=list)
+    """Of the connections that said whose token they have: with the run."""
 
     def execute(self, environment: Mapping[str, str]) -> NoReturn:
         """Become the next generation, with these variables of systemd's beside ours.  Raises OSError."""
@@ -72,8 +84,9 @@ class Handover:
     def held(self, path: str) -> Held:
         return Held(path, self.directory, self.lock)
 
-    def clients(self) -> list[tuple[socket.socket, bytes]]:
-        return [(socket.socket(fileno=number), b64decode(first)) for number, first in self.connections]
+    def clients(self) -> list[Given]:
+        runs = dict(self.runs)
+        return [Given(socket.socket(fileno=n), b64decode(first), runs.get(n)) for n, first in self.connections]
 
 
 def take() -> Handover | None:
@@ -85,7 +98,7 @@ def take() -> Handover | None:
         file.seek(0)
         said = json.load(file)
     # What a later version says beside this is nothing to us; what it does not say any more has to have a default here.
-    handover = Handover(**{field.name: said[field.name] for field in fields(Handover) if field.name in said})
+    handover = Handover(**{known.name: said[known.name] for known in fields(Handover) if known.name in said})
     for descriptor in (handover.listener, handover.lock, handover.directory, *(n for n, _ in handover.connections)):
         os.set_inheritable(descriptor, False)
     return handover
@@ -119,13 +132,14 @@ class Connection(Protocol):
 class Reload:
     """What server and connections know of a reload; `given`: the clients of the generation before us."""
 
-    def __init__(self, given: list[tuple[socket.socket, bytes]]) -> None:
+    def __init__(self, given: list[Given]) -> None:
         self.given = given
         self.asked = trio.Event()
         self.drained = trio.Event()
         self._accepting = trio.CancelScope()
         self._connections: set[Connection] = set()
         self._handed: list[tuple[int, str]] = []
+        self._runs: list[tuple[int, int]] = []
 
     def ask(self) -> None:
         """From here on no call is begun."""
@@ -153,9 +167,12 @@ class Reload:
         finally:
             self._connections.discard(connection)
 
-    def keep(self, client: trio.socket.SocketType, first: bytes) -> None:
-        """Hand over a connection, and what has to be read before what it says next."""
-        self._handed.append((client.detach(), b64encode(first).decode()))
+    def keep(self, client: trio.socket.SocketType, first: bytes, run_id: int | None) -> None:
+        """Hand over a connection, what has to be read before what it says next, and the run whose rights it has."""
+        descriptor = client.detach()
+        self._handed.append((descriptor, b64encode(first).decode()))
+        if run_id is not None:
+            self._runs.append((descriptor, run_id))
 
     async def handover(self, listener: ListeningSocket, held: Held, descriptors: tuple[int, int]) -> Handover:
         """Wait until all connections are handed over."""
@@ -170,4 +187,5 @@ class Reload:
             directory=held.directory,
             descriptors=descriptors,
             connections=self._handed,
+            runs=self._runs,
         )

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 import trio
 from msgspec import Struct
@@ -34,8 +35,10 @@ from polpod.runner import contract
 from polpod.services import operations
 from polpod.services.instance import Instance, now
 from polpod.store import changes, quarantine, queries
+from polpod.store.organisation import AuditEntries, Heartbeats, LifecycleEvents, Messages
 from polpod.store.records import Tx
 from polpod.store.runs import RunTx
+from polpod.store.table import AnyTable, Col, Where
 from polpod.store.tables import Events, Tasks
 
 EVERY = 3600.0
@@ -44,6 +47,13 @@ BATCH = 50
 """Entries that one transaction is about; removing that many takes some 15 ms."""
 SCAN = 500
 """Tasks that are looked through at once."""
+OF_THEIR_TIME: tuple[tuple[AnyTable, Col[Any, Any]], ...] = (
+    (AuditEntries, AuditEntries.timestamp),
+    (Messages, Messages.timestamp),
+    (LifecycleEvents, LifecycleEvents.timestamp),
+    (Heartbeats, Heartbeats.last_at),
+)
+"""What no task takes along, with when it was."""
 PAUSE = 0.02
 PAUSE_OF_READS = 0.005
 
@@ -60,6 +70,8 @@ class Pruned(Struct):
     log_bytes: int = 0
     specs: int = 0
     events: int = 0
+    records: int = 0
+    """Of agents and clients: audit entries, messages, lifecycle events, heartbeats of what is over."""
     more: bool = False
     """The time was over before the pass was."""
 
@@ -70,7 +82,7 @@ async def serve(instance: Instance) -> None:
     while True:
         try:
             pruned = await prune(instance)
-            if any((pruned.tasks, pruned.runs, pruned.specs, pruned.events)):
+            if any((pruned.tasks, pruned.runs, pruned.specs, pruned.events, pruned.records)):
                 log.info("retention: %s", pruned)
         except (PolpodError, OSError) as exc:
             log.warning("retention: %s; trying again in an hour", exc)
@@ -113,6 +125,8 @@ class _Pass:
         await self._forget_runs()
         await self._forget_specs()
         await self._forget_events()
+        for table, at in OF_THEIR_TIME:
+            await self._forget_records(table, at)
         return self._pruned
 
     async def _forget_old_tasks(self) -> None:
@@ -207,6 +221,16 @@ class _Pass:
             if not await self._goes_on():
                 return
 
+    async def _forget_records(self, table: AnyTable, at: Col[Any, Any]) -> None:
+        tasks, before = self._instance.tasks, self._before
+        if self._dry_run:
+            self._pruned.records += await tasks.read(lambda tx: tx[table].count(at.lt(before)))
+            return
+        while gone := await tasks.write(lambda tx: _remove_records(tx, table, at.lt(before)), durable=False):
+            self._pruned.records += gone
+            if gone < BATCH or not await self._goes_on():
+                return
+
     async def _goes_on(self) -> bool:
         await trio.sleep(PAUSE_OF_READS if self._dry_run else PAUSE)
         self._pruned.more = trio.current_time() >= self._until
@@ -223,6 +247,14 @@ def _remove(tx: Tx, tasks: list[Task]) -> list[Task]:
     for task in tasks:
         operations.remove(tx, task, now(), BY)
     return tasks
+
+
+def _remove_records(tx: Tx, table: AnyTable, old: Where[Any]) -> int:
+    (key,) = table.key
+    found = tx[table].stored(old, order_by=(key.asc(),), limit=BATCH)
+    for row in found:
+        tx[table].delete(row.columns[key.name])
+    return len(found)
 
 
 def _oldest(tx: Tx, after: int) -> tuple[list[Event], int]:

@@ -81,7 +81,7 @@ def specify(submission: Submission, config: Config, default_cwd: str) -> Spec:
     for number, argument in enumerate(command or ()):
         _refuse_nul(argument, f"$.command[{number}]")
     _refuse_nul(shell or "", "$.shell")
-    cwd = submission.cwd or (agent.cwd if agent else None) or default_cwd
+    cwd = submission.cwd or (_work_dir(agent, config, default_cwd) if agent else default_cwd)
     _refuse_nul(cwd, "$.cwd")
     _refuse_nul(submission.stdin or "", "$.stdin")
     if not os.path.isabs(cwd):
@@ -198,6 +198,10 @@ def _limit(said: float | None, milliseconds: int | None, default: float | None) 
     if said is not None:
         return said
     return default if milliseconds is None else milliseconds / 1000
+
+
+def _work_dir(agent: Agent, config: Config, root: str) -> str:
+    return agent.cwd or os.path.normpath(os.path.join(root, config.settings.work_dir))
 
 
 def _agent(submission: Submission, config: Config) -> Agent | None:

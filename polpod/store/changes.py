@@ -6,6 +6,7 @@ Rules:
    (invariant 8), nor without what it means for those that wait for it.
 2. A dependency is met if and only if the task that it names is done, or was and is gone.
 3. What may happen is decided elsewhere (rules/): these are the rows of it.
+4. A task takes along what was kept of its work: metrics, costs, checkpoints, artifacts.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from polpod.errors import Conflict, NotFound
 from polpod.model.changes import Change
 from polpod.model.events import Event
 from polpod.model.tasks import Dependency, Task, TaskStatus, changed
-from polpod.store import quarantine, queries
+from polpod.store import organisation, quarantine, queries
 from polpod.store.records import Tx
 from polpod.store.tables import Dependencies, Events, Tasks
 
@@ -114,19 +115,21 @@ def remove(tx: Tx, tasks: Sequence[Task], at: datetime, by: str) -> None:
         tx[Dependencies].delete_where(Dependencies.task_id.eq(task.id))
         tx[Dependencies].delete_where(Dependencies.on_id.eq(task.id))
     for task in tasks:
+        tx[organisation.TaskMetrics].delete_where(organisation.TaskMetrics.task_id.eq(task.id))
+        tx[organisation.CostRecords].delete_where(organisation.CostRecords.task_id.eq(task.id))
+        tx[organisation.Checkpoints].delete_where(organisation.Checkpoints.task_id.eq(task.id))
+        tx[organisation.Artifacts].delete_where(organisation.Artifacts.task_id.eq(task.id))
         tx[Tasks].delete(task.id)
         queries.let_go_of_spec(tx, task.spec_id)
         note(tx, at, "task:removed", f"task/{task.id}", status=task.status, by=by)
 
 
 def stays(tx: Tx, task: Task, going: Collection[str] = ()) -> str | None:
-    """Why the task has to stay, if it has to: one that is not `going`, too, waits for it, or costs are about it."""
+    """Why the task has to stay, if it has to: one that is not `going`, too, waits for it."""
     waiting = () if task.status is TaskStatus.DONE else queries.dependents_of(tx, task.id)
     for dependency in waiting:
         if dependency.task_id not in going:
             return f"task {task.id} is what task {dependency.task_id} waits for: remove that first"
-    if queries.is_recorded(tx, task.id):
-        return f"task {task.id} is what cost records or task metrics are about"
     return None
 
 

@@ -13,7 +13,6 @@ from msgspec import Struct
 from polpod.model.agents import Busy
 from polpod.model.events import Event
 from polpod.model.tasks import Dependency, Spec, Task, TaskStatus
-from polpod.store.organisation import CostRecords, TaskMetrics
 from polpod.store.records import Tx
 from polpod.store.table import AnyOf, Where
 from polpod.store.tables import OWNER, Dependencies, Events, Setting, Settings, Specs, Tasks, stored_spec
@@ -97,14 +96,6 @@ def own(tx: Tx, task_id: str) -> Task | None:
     """The task of that id, if it is polpod's own: to whoever is to act on it, another owner's is none."""
     task = tx[Tasks].get(task_id)
     return task if task is not None and task.owner == OWNER else None
-
-
-def is_recorded(tx: Tx, task_id: str) -> bool:
-    """Whether costs or metrics name the task, without which they must not be."""
-    return (
-        tx[CostRecords].count(CostRecords.task_id.eq(task_id)) + tx[TaskMetrics].count(TaskMetrics.task_id.eq(task_id))
-        > 0
-    )
 
 
 def by_idempotency_key(tx: Tx, created_by: int, key: str) -> Task | None:

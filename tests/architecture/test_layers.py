@@ -60,7 +60,7 @@ LAYERS: dict[str, set[str]] = {
     },
     "polpod.contrib": {"polpod.contracts"},
     "polpod.runner": {"polpod.runner", "polpod.paths", "polpod.crash"},
-    "polpod.config": {"polpod.durable", "polpod.model", "polpod.errors", "msgspec"},
+    "polpod.config": {"polpod.durable", "polpod.model", "polpod.paths", "polpod.errors", "msgspec"},
     "polpod.storage": {"polpod.config", "polpod.paths", "polpod.errors", "polpod.store"},
     "polpod.taskstore": {
         *("polpod.contracts", "polpod.store", "polpod.config", "polpod.storage", "polpod.paths", "polpod.lock"),
@@ -99,6 +99,10 @@ LAYERS: dict[str, set[str]] = {
         *("polpod.paths", "polpod.errors", "polpod.crash", "polpod.lock", "polpod"),
         *("polpod.runner.contract", "polpod.runner.identity", "polpod.runner.directory", "polpod.runner.containment"),
         *("trio", "anyio", "msgspec", "orjson", "psutil"),
+    },
+    "polpod.services.artifacts": {
+        *("polpod.contracts.persistence.content", "polpod.contracts.persistence.errors"),
+        *("polpod.store", "polpod.model", "polpod.config", "polpod.paths", "polpod.errors", "trio", "msgspec"),
     },
     "polpod.daemon": {"polpod", "polpod.*", "trio", "orjson", "msgspec"},
     "polpod.__main__": {"polpod", "polpod.*", "trio"},

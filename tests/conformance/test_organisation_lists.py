@@ -253,9 +253,9 @@ async def test_the_latest_checkpoint(backend: p.PersistenceBackend) -> None:
     assert await found(task_id="t1") == "c"
     assert await found(execution_id="x1", task_id="t1") == "b"
     assert await found(execution_id="x2", task_id="t2") is None
-    for name, at in (("f", T0 + TICK), ("e", T0 + TICK), ("g", T0)):
+    for name, at in (("g", T0 + TICK), ("f", T0 + TICK), ("e", T0)):
         await backend.checkpoints.save(a_checkpoint(id=name, turn_number=12, created_at=at))
-    assert await found(task_id="t1") == "e"
+    assert await found(task_id="t1") == "f"
     with pytest.raises(ValueError, match="execution"):
         await latest()
 

@@ -55,7 +55,7 @@ async def test_usernames_are_taken_once(backend: p.PersistenceBackend) -> None:
     await backend.users.save(a_user())
     await backend.users.save(a_user(id="u2", username="bob"))
     for taken in (a_user(id="u3"), a_user(id="u2")):
-        with pytest.raises(p.QueryError):
+        with pytest.raises(p.QueryError, match="users: another record has this"):
             await backend.users.save(taken)
     assert [user.username for user in await backend.users.list_users()] == ["eve", "bob"]
 
@@ -89,7 +89,7 @@ async def test_keys_are_found_by_hash_and_by_user(backend: p.PersistenceBackend)
 
 async def test_a_key_is_of_a_user_and_goes_with_it(backend: p.PersistenceBackend) -> None:
     """A.8, A.11.2: an unknown user is a QueryError; deleting a user takes the keys along, saving it does not."""
-    with pytest.raises(p.QueryError):
+    with pytest.raises(p.QueryError, match="api_keys: it names a record that is not there"):
         await backend.api_keys.save(a_key())
     await backend.users.save(a_user())
     await backend.api_keys.save(a_key())

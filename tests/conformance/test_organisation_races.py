@@ -218,6 +218,21 @@ async def test_who_waits_for_a_commit_in_doubt_is_told(tmp_path: Path, anyio_bac
     await gate.close()
 
 
+@BOTH
+async def test_after_a_commit_in_doubt_a_backend_has_to_connect_anew(backend: p.PersistenceBackend) -> None:
+    await backend.heartbeats.save(a_heartbeat())
+    backend.get_db().broken.set(CommitInDoubt("planted"))
+    with anyio.fail_after(BOUND):
+        with pytest.raises(p.QueryError, match="planted"):
+            await backend.heartbeats.save(a_heartbeat(agent_id="else"))
+        assert await backend.heartbeats.get("x1") == a_heartbeat()
+        assert await backend.health_check() is False
+        await backend.disconnect()
+        await backend.connect()
+        assert await backend.health_check() is True
+        await backend.heartbeats.save(a_heartbeat())
+
+
 # Two processes.
 
 INCREMENTS = """

@@ -16,7 +16,7 @@ from kit.samples import a_task as one_of_polpods_own
 from polpod import persistence as p
 from polpod.model.tasks import Task, TaskStatus
 from polpod.rules.organisation import STAND_IN, STATUSES, as_seen
-from polpod.store import queries
+from polpod.store import changes, queries
 from polpod.store.records import Tx
 from polpod.store.tables import Tasks
 
@@ -159,11 +159,13 @@ async def test_what_an_organisation_saves_is_nothing_to_the_daemon(backend: p.Pe
     assert await backend.get_db().write(body) == ([], [], {}, [], None, "42")
 
 
-async def test_costs_may_be_of_polpods_own_tasks_which_then_stay(backend: p.PersistenceBackend) -> None:
-    await keep(backend, one_of_polpods_own(id="1"), one_of_polpods_own(id="2", seq=8))
-    await backend.cost_records.save(a_cost(task_id="1"))
-    read = backend.get_db().read
-    assert await read(lambda tx: (queries.is_recorded(tx, "1"), queries.is_recorded(tx, "2"))) == (True, False)
+async def test_costs_may_be_of_polpods_own_tasks_and_go_with_them(backend: p.PersistenceBackend) -> None:
+    going, staying = one_of_polpods_own(id="1"), one_of_polpods_own(id="2", seq=8)
+    await keep(backend, going, staying)
+    for task in (going, staying):
+        await backend.cost_records.save(a_cost(task_id=task.id))
+    await backend.get_db().write(lambda tx: changes.remove(tx, [going], NOW, "uid 0"))
+    assert [record.task_id for record in await backend.cost_records.query()] == ["2"]
 
 
 @pytest.mark.parametrize("status", TaskStatus)

@@ -113,6 +113,7 @@ def test_a_new_task_is_stored_as_given(polpo: Polpo) -> None:
 def test_a_task_is_given_as_a_mapping_or_by_keywords(polpo: Polpo) -> None:
     one = polpo.tasks.add_task({"title": "a", "assigned_to": "x", "priority": 1}, priority=2)
     other = polpo.tasks.add_task(title="a", assign_to="x", priority=2)
+    polpo.tasks.add_task(title="a", depends_on=None, labels=UNSET, outcomes=[], side_effects=None)  # as not said
     same = {"id", "seq", "created_at", "updated_at"}
     assert all(getattr(one, n) == getattr(other, n) for n in Task.__struct_fields__ if n not in same)
     assert (int(other.id), other.seq) == (int(one.id) + 1, one.seq + 1)
@@ -524,6 +525,8 @@ def test_replaced_tasks_wait_for_each_other_as_they_say(polpo: Polpo) -> None:
     assert waiting(polpo, first, second, third) == [0, 1, 0]
     with pytest.raises(InvalidRequest, match="not there"):
         polpo.tasks.set_state(tasks=[second])
+    with pytest.raises(InvalidRequest, match="wait for each other"):
+        polpo.tasks.set_state(tasks=[structs.replace(first, depends_on=(second.id,)), second])
     with pytest.raises(InvalidRequest, match="twice"):
         polpo.tasks.set_state(tasks=[first, first])
     polpo.tasks.remove_tasks(lambda task: task.id == third.id)

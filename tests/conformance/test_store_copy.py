@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from itertools import product
+from itertools import permutations
 from pathlib import Path
 
 import pytest
 from kit.samples import NOW, a_task
-from store_makers import MAKERS
+from store_makers import LASTING, MAKERS
 
 from polpod.errors import Conflict, StoreError
 from polpod.model.events import Event
@@ -27,7 +27,7 @@ NUMBER = PAGE + 7
 """More than a page."""
 
 
-@pytest.fixture(params=list(product(MAKERS, MAKERS)), ids="-to-".join)
+@pytest.fixture(params=[*permutations(LASTING, 2), ("memory", "sqlite")], ids="-to-".join)
 def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Store, Store]]:
     one, other = request.param
     for name in ("source", "target"):

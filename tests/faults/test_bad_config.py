@@ -74,13 +74,16 @@ def test_a_configuration_that_cannot_be_read_stops_the_start(host: Host) -> None
 
 def test_keys_that_mean_nothing_here_are_named_and_kept(host: Host) -> None:
     """A file of another version does not stop the daemon, and a slip of the pen is not passed over in silence."""
-    text = json.dumps({"settings": {"maxConcurency": 3, "queues": {"q": {"slot": 1}}, "reserve": 0}, "teams": []})
+    text = json.dumps(
+        {"settings": {"maxConcurency": 3, "queues": {"q": {"slot": 1}}, "reserve": 0}, "colour": 1, "teams": []}
+    )
     Path(host.paths.config).write_text(text)
-    unknown = ("$.settings.maxConcurency", "$.teams")
+    unknown = ("$.settings.maxConcurency", "$.colour")
     status, output = polpod("--root", str(host.root), "--check-config")
     assert status == 0
-    assert all(key in output for key in unknown)
+    assert all(key in output for key in (*unknown, "$.teams has no effect"))
     host.start()
+    assert "$.teams" not in host.log()
     assert all(key in host.log() for key in unknown)
     until(lambda: host.call("daemon.health")["ok"], "all is well")
     assert Path(host.paths.config).read_text() == text
@@ -92,6 +95,15 @@ def test_a_good_configuration_is_called_good(host: Host) -> None:
     Path(host.paths.config).unlink()
     assert polpod("--root", str(host.root), "--check-config")[0] == 0
     assert not Path(host.paths.config).exists()
+
+
+@pytest.mark.parametrize(("level", "told"), [("quiet", False), ("normal", True), ("verbose", True)])
+def test_polpo_json_says_how_much_is_told(host: Host, level: str, told: bool) -> None:
+    """`logLevel`: quiet leaves out what is not a warning."""
+    host.configure(logLevel=level)
+    host.start()
+    assert host.stop() == 0
+    assert ("INFO" in host.log()) is told
 
 
 @pytest.mark.parametrize("arguments", [["--colour"], ["--log-level", "loud"], ["extra"], ["--root"]])

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
+
+POLPOCTL = f"{shlex.quote(sys.executable)} -m polpoctl"
 
 STUBBORN = "trap '' TERM; echo ready; while :; do sleep 0.02; done"
 """Ignores SIGTERM, and says `ready` once it does."""
@@ -11,3 +15,8 @@ STUBBORN = "trap '' TERM; echo ready; while :; do sleep 0.02; done"
 def waits_for(go: Path, then: str = "exit 0") -> str:
     """Goes on with `then` once the file is there."""
     return f"while [ ! -e {go} ]; do sleep 0.02; done; {then}"
+
+
+def tells_token(to: Path) -> str:
+    """Writes the run's id and token into the file."""
+    return f'printf "%s %s" "$POLPO_RUN_ID" "$POLPO_TOKEN" > {to}.part; mv {to}.part {to}'

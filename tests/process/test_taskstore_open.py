@@ -20,9 +20,13 @@ from kit.host import Host
 from kit.starting import polpod
 
 from polpod import taskstore
+from polpod.config import JsonConfigStore
 from polpod.errors import Damaged, InvalidTransition, StartError, StoreError
+from polpod.lock import lock
 from polpod.model.tasks import TaskStatus
 from polpod.paths import StateDirectory
+from polpod.store import copy
+from polpod.store.tables import Setting, Settings
 from polpod.taskstore import AsyncStores, Stores, open_async_stores, open_async_task_store, open_stores, open_task_store
 
 
@@ -61,6 +65,27 @@ def test_the_backend_is_the_one_of_polpo_json(tmp_path: Path) -> None:
     Path(paths.config).write_text('{"settings": {"storage": "papyrus"}}')
     with pytest.raises(StartError, match=r"settings\.storage"):
         open_task_store(tmp_path)
+
+
+def test_files_belong_to_one_program_at_a_time(tmp_path: Path) -> None:
+    JsonConfigStore(tmp_path).save({"settings": {"storage": "file"}})
+    with open_task_store(tmp_path) as store:
+        task = store.add_task(title="t")
+        with pytest.raises(StartError, match=rf"pid {os.getpid()}") as refused:
+            open_task_store(tmp_path)
+        assert refused.value.exit_code == 75
+    with open_task_store(tmp_path) as store:
+        assert store.get_all_tasks() == [task]
+
+
+def test_half_a_copy_is_no_store(tmp_path: Path) -> None:
+    """Of `polpoctl store copy` that was cut off; neither face opens it, and both give the directory back."""
+    with open_stores(tmp_path) as stores:
+        stores.tasks.store.write(lambda tx: tx[Settings].save(Setting(copy._MARK, "elsewhere")))
+    for opened in (lambda: open_task_store(tmp_path), lambda: anyio.run(open_async_task_store, tmp_path)):
+        with pytest.raises(StartError, match="not yet a whole copy of elsewhere"):
+            opened()
+    lock(StateDirectory(str(tmp_path))).close()
 
 
 def test_a_closed_store_says_so_and_gives_the_directory_back(tmp_path: Path) -> None:

@@ -24,6 +24,6 @@ def test_without_elkar_it_says_what_to_install() -> None:
 
 
 def test_the_daemon_and_polpoctl_load_nothing_of_it() -> None:
-    loaded = "print([name for name in sys.modules if name.startswith(('polpod.contr', 'elkar.', 'pydantic'))])"
+    loaded = "print([name for name in sys.modules if name.startswith(('polpod.contrib', 'polpod.contracts.elkar', 'elkar.', 'pydantic'))])"
     ended = python(f"import polpod.daemon, polpoctl.commands.a2a; {loaded}")
     assert (ended.returncode, ended.stdout) == (0, "[]\n")

@@ -85,13 +85,26 @@ def test_init_where_nothing_can_be_made_says_where(directory: Directory) -> None
         (("init",), {"path": "{root}/.polpo", "made": False}),
         (("config", "get", "storage"), "sqlite"),
         (("config", "set", "killGrace", "7"), {"key": "killGrace", "value": 7}),
-        (("config", "check"), {"path": "{root}/.polpo/polpo.json", "good": True, "unknown": ["$.more"]}),
+        (
+            ("config", "check"),
+            {"path": "{root}/.polpo/polpo.json", "good": True, "unknown": ["$.more"], "without_effect": ["$.teams"]},
+        ),
     ],
 )
 def test_whoever_asks_for_json_gets_it(directory: Directory, words: tuple[str, ...], value: object) -> None:
-    directory.write('{"more": 1}')
+    directory.write('{"more": 1, "teams": []}')
     code, out, _ = directory.run("--json", *words)
     assert (code, json.loads(out.replace(str(directory.root), "{root}"))) == (0, value)
+
+
+def test_what_polpo_knows_and_polpod_does_not_is_said_by_check_alone(directory: Directory) -> None:
+    directory.write('{"settings": {"sla": {}, "maxFixAttempts": 2}}')
+    said = [f"{directory.file}: $.settings.{key} has no effect in polpod\n" for key in ("sla", "maxFixAttempts")]
+    assert directory.run("config", "check") == (0, f"{directory.file}: good\n", "".join(said))
+    directory.ok("config", "show")
+    directory.ok("config", "set", "killGrace", "7")
+    kept = json.loads(directory.file.read_text())["settings"]
+    assert kept == {"sla": {}, "maxFixAttempts": 2, "killGrace": 7}
 
 
 def test_show_has_the_defaults_too(directory: Directory) -> None:

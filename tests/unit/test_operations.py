@@ -16,16 +16,17 @@ from polpod.errors import Conflict, InvalidRequest, InvalidTransition, NotFound,
 from polpod.model.agents import Queue
 from polpod.model.events import Event
 from polpod.model.organisation.money import CostRecord
+from polpod.model.organisation.work import Complexity, TaskMetricRecord, TaskType
 from polpod.model.submissions import Edit, Selector
 from polpod.model.tasks import FINISHED, OCCUPYING, Dependency, Spec, Task, TaskResult, TaskStatus
 from polpod.rules.tasks import EDGES
 from polpod.services.operations import Done, Operation, cancel, each, edit, hold, release, remove, retry
 from polpod.services.rpc.refusal import refusal
 from polpod.services.selection import select
-from polpod.store import changes, queries
+from polpod.store import queries
 from polpod.store.changes import require
 from polpod.store.group import GroupCommit
-from polpod.store.organisation import CostRecords, StoredCost
+from polpod.store.organisation import CostRecords, StoredCost, TaskMetrics
 from polpod.store.records import Tx
 from polpod.store.tables import Dependencies, Events, Queues, Tasks
 
@@ -424,16 +425,17 @@ def test_no_command_is_about_a_task_of_another_owner(store: Store) -> None:
         store.group.write(lambda tx: require(tx, "7"))
 
 
-def test_a_task_that_costs_are_about_stays(store: Store) -> None:
+def test_costs_and_metrics_go_with_their_task(store: Store) -> None:
     """Cost records and task metrics name tasks that are there: polpod/store/organisation.py."""
-    task = store.put()
+    store.put()
     cost = CostRecord(
         agent_id="a", task_id="7", provider="p", model="m", input_tokens=1, output_tokens=1, cost_usd=1.0, timestamp=NOW
     )
     store.group.write(lambda tx: tx.append(CostRecords, StoredCost(0, cost)))
-    with pytest.raises(Conflict, match="cost records"):
-        store.do(remove)
-    assert store.get() == task
-    assert store.group.write(lambda tx: changes.stays(tx, task)) is not None
-    other = store.put("8")
-    assert store.group.write(lambda tx: changes.stays(tx, other)) is None
+    metric = TaskMetricRecord(
+        agent_id="a", task_id="7", task_type=TaskType.ADMIN, completed_at=NOW, is_success=True, duration_seconds=1.0, cost_usd=0,
+        turns_used=0, tokens_used=0, complexity=Complexity.MEDIUM,
+    )  # fmt: skip
+    store.group.write(lambda tx: tx[TaskMetrics].add(metric))
+    store.do(remove)
+    assert store.group.write(lambda tx: (tx[CostRecords].count(), tx[TaskMetrics].count())) == (0, 0)

@@ -53,6 +53,18 @@ def spec_of(**fields: Any) -> Spec:
     return specify(submission(**fields), CONFIG, "/root")
 
 
+def test_an_agent_without_a_directory_works_in_work_dir() -> None:
+    """Polpo's `workDir`; a command works where it was submitted, or where the daemon's directory is."""
+    idle = Agent(name="idle", command=("idle",))
+    config = Config(settings=Settings(work_dir="sub/../there"), agents=(FIXER, idle))
+    asked = {"idle": "/root/there", "fixer": "/agents"}
+    assert {name: specify(submission(agent=name), config, "/root").cwd for name in asked} == asked
+    assert specify(submission(), config, "/root").cwd == "/root"
+    absolute = Config(settings=Settings(work_dir="/there"), agents=(idle,))
+    assert specify(submission(agent="idle", cwd="/own"), absolute, "/root").cwd == "/own"
+    assert specify(submission(agent="idle"), absolute, "/root").cwd == "/there"
+
+
 def body(given: Submission, config: Config = CONFIG, uid: int = UID) -> Any:
     return lambda tx: store(tx, given, specify(given, config, "/root"), config, uid)
 

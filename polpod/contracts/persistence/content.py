@@ -72,20 +72,52 @@ class FileSystemArtifactStorage:
         Raises ArtifactTooLargeError, ArtifactStorageFullError, ValueError, OSError.
         """
         path = self._path(artifact_id)
-        if len(content) > self._max_artifact:
-            raise ArtifactTooLargeError(f"{artifact_id}: {len(content)} bytes, and at most {self._max_artifact}")
+        self.require_small(artifact_id, len(content))
 
         def write() -> int:
             with self._locked():
-                total = self._total() - _size(path) + len(content)
-                if total > self._max_total:
-                    raise ArtifactStorageFullError(
-                        f"{artifact_id}: {total} bytes in all, and at most {self._max_total}"
-                    )
+                self._require_room(path, len(content))
                 self._replace(path, content)
             return len(content)
 
         return await _in_thread(write)
+
+    async def adopt(self, artifact_id: str, written: str) -> int:
+        """Store what was written into that file of the same file system, which is gone then; how many bytes it has.
+
+        Raises as `store`.
+        """
+        path = self._path(artifact_id)
+
+        def move() -> int:
+            size = os.path.getsize(written)
+            self.require_small(artifact_id, size)
+            with self._locked():
+                self._require_room(path, size)
+                sync(written)
+                os.rename(written, path)
+                sync(str(self._content))
+            return size
+
+        return await _in_thread(move)
+
+    async def read(self, artifact_id: str, offset: int, size: int) -> bytes:
+        """At most `size` bytes of the content from `offset`.  Raises RecordNotFoundError, ValueError, OSError."""
+
+        def part() -> bytes:
+            with self._path(artifact_id).open("rb") as file:
+                file.seek(offset)
+                return file.read(size)
+
+        try:
+            return await _in_thread(part)
+        except FileNotFoundError:
+            raise RecordNotFoundError(f"no content of artifact {artifact_id}") from None
+
+    def require_small(self, artifact_id: str, size: int) -> None:
+        """Raises ArtifactTooLargeError."""
+        if size > self._max_artifact:
+            raise ArtifactTooLargeError(f"{artifact_id}: {size} bytes, and at most {self._max_artifact}")
 
     async def retrieve(self, artifact_id: str) -> bytes:
         """Raises RecordNotFoundError, ValueError, OSError."""
@@ -115,6 +147,12 @@ class FileSystemArtifactStorage:
     async def total_size(self) -> int:
         """Bytes of all content, as it is stored now."""
         return await _in_thread(self._total)
+
+    def _require_room(self, path: Path, size: int) -> None:
+        """Raises ArtifactStorageFullError unless there is room for so many bytes in place of what is there."""
+        total = self._total() - _size(path) + size
+        if total > self._max_total:
+            raise ArtifactStorageFullError(f"{path.name}: {total} bytes in all, and at most {self._max_total}")
 
     def _path(self, artifact_id: str) -> Path:
         unfit = _IN_NO_NAME.search(artifact_id) or artifact_id in (".", "..") or not artifact_id.strip()

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from polpod.errors import AlreadyExists, PolpodError
+from polpod.errors import AlreadyExists, BrokenReference, PolpodError
 
 
 class PersistenceError(Exception):
@@ -65,10 +65,19 @@ OF_CONNECTING: Errors = ((PolpodError, PersistenceConnectionError), (OSError, Pe
 OF_MIGRATING: Errors = ((PolpodError, MigrationError),)
 
 
+SAID: tuple[tuple[type[Exception], str], ...] = (
+    (AlreadyExists, "another record has this id, or this value that only one may have"),
+    (BrokenReference, "it names a record that is not there, or one that is there names it"),
+)
+"""What is said in place of a database's own words."""
+
+
 @contextmanager
-def translated(errors: Errors) -> Iterator[None]:
+def translated(errors: Errors, about: str = "") -> Iterator[None]:
+    """`about`: what the message begins with, as a rule the name of a table."""
     try:
         yield
     except tuple(theirs for theirs, _ in errors) as error:
         ours = next(ours for theirs, ours in errors if isinstance(error, theirs))
-        raise ours(str(error)) from error
+        words = next((said for theirs, said in SAID if isinstance(error, theirs)), str(error))
+        raise ours(f"{about}: {words}" if about else words) from error

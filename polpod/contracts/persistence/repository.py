@@ -49,11 +49,11 @@ class Repository(Generic[E, K]):
         self._table = table
 
     async def _read(self, body: Callable[[Tx], X]) -> X:
-        with translated(OF_QUERIES):
+        with translated(OF_QUERIES, self._table.name):
             return await self._gate.read(body)
 
     async def _write(self, body: Callable[[Tx], X], errors: Errors = OF_QUERIES) -> X:
-        with translated(errors):
+        with translated(errors, self._table.name):
             return await self._gate.write(body)
 
     async def _save(self, entity: E) -> None:

@@ -30,9 +30,9 @@ def known(values: Mapping[str, object], names: Iterable[str]) -> None:
 
 
 def entity(kind: type[C], values: Mapping[str, object]) -> C:
-    """An entity of this kind with these values; UNSET is as not said.  Raises InvalidRequest."""
+    """An entity of this kind with these values; None and UNSET are as not said.  Raises InvalidRequest."""
     known(values, types_of(kind))
-    said = {name: value for name, value in values.items() if value is not UNSET}
+    said = {name: value for name, value in values.items() if value is not None and value is not UNSET}
     required = {f.name for f in structs.fields(kind) if f.required}
     if missing := sorted(required - said.keys()):
         raise InvalidRequest(f"missing field: {', '.join(missing)}", f"$.{missing[0]}")

@@ -7,6 +7,7 @@ never taken from what is handed in.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from msgspec import Struct, structs
@@ -39,7 +40,7 @@ def set_state(tx: Tx, partial: Mapping[str, object] | PolpoState | None = None, 
 
     `tasks` are then there with their ids and statuses, and no others; new ones come after all that were there, in the
     order of their `created_at`.  None clears.  Raises InvalidRequest: a field, a task of another owner, an id named twice,
-    a dependency that is not among them; Conflict: that would end, or change the status of, a task that may have a live
+    a dependency that is not among them, or that waits for its own; Conflict: that would end, or change the status of, a task that may have a live
     run.  Then nothing is changed.
     """
     values = said.fields(partial, fields)
@@ -68,6 +69,7 @@ def _replace_tasks(tx: Tx, tasks: Sequence[Task]) -> None:
         if task.owner != OWNER or (task.id not in there and tx[Tasks].count(Tasks.id.eq(task.id))):
             raise InvalidRequest(f"tasks: task {task.id} is another owner's", "$.tasks")
     waits = {task.id: _dependencies(task, there, wanted) for task in tasks}
+    _refuse_cycle(waits)
     for task in there.values():
         if task.may_have_live_run and (task.id not in wanted or wanted[task.id].status is not task.status):
             raise live(task)
@@ -86,6 +88,13 @@ def _dependencies(task: Task, there: Mapping[str, Task], wanted: Mapping[str, Ta
         if on_id not in wanted and (on_id in there or on_id not in before):
             raise InvalidRequest(f"tasks: task {task.id} depends on {on_id}, which is not there", "$.tasks")
     return {on_id: wanted[on_id].status is TaskStatus.DONE for on_id in task.depends_on if on_id in wanted}
+
+
+def _refuse_cycle(waits: Mapping[str, Mapping[str, bool]]) -> None:
+    try:
+        TopologicalSorter(waits).prepare()
+    except CycleError as exc:
+        raise InvalidRequest(f"tasks: these wait for each other: {', '.join(exc.args[1][1:])}", "$.tasks") from exc
 
 
 def _put(tx: Tx, task: Task, there: Task | None, unmet: int) -> None:

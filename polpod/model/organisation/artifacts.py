@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
+
+from msgspec import Meta
 
 from polpod.model.organisation.entity import Amount, Count, Entity, NotBlank, distinct, iso
 from polpod.model.tasks import Instant
@@ -24,6 +27,8 @@ class Artifact(Entity, frozen=True, kw_only=True):
     content_type: str = ""
     size_bytes: Count = 0
     created_at: Instant | None = None
+    sha256: Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")] | None = None
+    """Of the content, in lower case hexadecimal digits, where polpod took it."""
     project_id: NotBlank | None = None
 
 

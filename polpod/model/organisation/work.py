@@ -164,3 +164,6 @@ class TaskMetricRecord(Entity, frozen=True, kw_only=True):
     tokens_used: Count
     quality_score: Annotated[float, Meta(ge=0, le=10)] | None = None
     complexity: Complexity
+    cpu_seconds: Amount | None = None
+    max_rss: Count | None = None
+    """Bytes; as the CPU time, of what polpod ran itself."""

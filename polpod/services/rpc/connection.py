@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 import logging
 import select
+import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -21,9 +22,11 @@ import orjson
 import trio
 
 from polpod.errors import Damaged, PermissionDenied, RequestError, Unavailable
-from polpod.services.rpc.method import Call, Caller, Method
+from polpod.services.rpc.method import Call, Caller, Method, Right
+from polpod.services.rpc.own import WRONG_TOKENS
 from polpod.services.rpc.refusal import invalid, refusal, shortened
 from polpod.services.rpc.table import METHODS
+from polpod.services.submission import Submitted
 from polpod.wire import jsonrpc
 from polpod.wire.errors import (
     APPLICATION_ERROR,
@@ -93,6 +96,11 @@ class Connection:
         self._writing.shield, self._writing.deadline = True, trio.current_time() + LAST_WORDS
 
     @property
+    def run_id(self) -> int | None:
+        """The run whose rights it has."""
+        return self._call.caller.run_id
+
+    @property
     def unread(self) -> bytes:
         """What whoever goes on here has to read before anything else, once `serve` and all long polls have ended."""
         return b"".join(frame + b"\n" for frame in self._unanswered.values()) + self._decoder.rest
@@ -116,6 +124,8 @@ class Connection:
                     self._unanswered[next(self._numbers)] = frame
                     continue
                 await self._receive(frame)
+                if self._call.wrong_tokens >= WRONG_TOKENS:
+                    return False
                 answered += 1
                 if answered % PER_TURN == 0:
                     await trio.lowlevel.checkpoint()
@@ -236,16 +246,42 @@ async def _carry_out(call: Call, request: jsonrpc.Call) -> Any:
     method = METHODS.get(request.method)
     if method is None:
         raise _UnknownMethod(f"there is no method {shortened(request.method, 100)!r}; rpc.discover lists them")
+    began, error, result = time.perf_counter(), None, None
+    try:
+        result = await _allowed(call, method, request.params)
+        return msgspec.to_builtins(result)
+    except RequestError as exc:
+        error = exc
+        raise
+    finally:
+        if method.audited or isinstance(error, PermissionDenied):
+            who = call.caller
+            call.desk.audit.note(
+                method.name, request.params, who=who.whole_name, run_id=who.run_id,
+                task_id=_about(method, request.params, result), error=error, risky=method.right is Right.OWNER,
+                took=time.perf_counter() - began,
+            )  # fmt: skip
+
+
+async def _allowed(call: Call, method: Method, given: Any) -> Any:
     _admit(method, call.caller)
     try:
-        params = msgspec.convert(request.params, method.params)
+        params = msgspec.convert(given, method.params)
     except msgspec.ValidationError as exc:
         raise invalid(exc) from exc
     if method.writes:
-        if call.desk.instance.stopping.is_set():
+        if call.desk.instance.stopping.is_set() and call.caller.run_id is None:  # a run may say what it leaves
             raise Unavailable("polpod is stopping")
         await call.desk.instance.recovered.wait()
-    return msgspec.to_builtins(await method.answer(call, params))
+    return await method.answer(call, params)
+
+
+def _about(method: Method, params: Any, result: Any) -> str | None:
+    """The task that the call was about, where it was about one."""
+    if isinstance(result, Submitted):
+        return result.id
+    named = params.get("id" if method.name.startswith("task.") else "task_id") if isinstance(params, dict) else None
+    return named if isinstance(named, str) and named.strip() else None
 
 
 def _admit(method: Method, who: Caller) -> None:

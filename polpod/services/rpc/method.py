@@ -43,13 +43,20 @@ class Caller:
         """Who it was, for events."""
         return f"uid {self.uid}" if self.run_id is None else f"run {self.run_id}"
 
+    @property
+    def whole_name(self) -> str:
+        """Both, for the audit."""
+        return f"uid {self.uid}" if self.run_id is None else f"uid {self.uid}, run {self.run_id}"
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Call:
-    """One call: who calls, and whom the daemon asks to answer."""
+    """What the calls of one connection share: who calls, and whom the daemon asks to answer."""
 
     desk: Desk
     caller: Caller
+    """As the kernel says; a run, once the connection said whose token it has (`run.identify`)."""
+    wrong_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +72,15 @@ class Method:
     """Waits for recovery's first pass."""
     waits: bool = False
     """May take long on purpose, so that other calls of the connection go on beside it."""
+    telling: bool = False
+    """It only says how things are, however often: no matter of the audit."""
 
     @property
     def changes(self) -> bool:
         """Whether it must not be carried out twice; what is its owner's alone is taken for such, too."""
         return self.writes or self.right is Right.OWNER
+
+    @property
+    def audited(self) -> bool:
+        """Whether it is kept who asked for it."""
+        return self.changes and not self.telling

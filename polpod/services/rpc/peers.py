@@ -26,6 +26,11 @@ def caller(peer: trio.socket.SocketType, base: str) -> Caller:
     return Caller(uid, pid, Right.OWNER if uid in (0, os.geteuid()) else Right.MEMBER)
 
 
+def of_run(who: Caller, run_id: int) -> Caller:
+    """The same process, with that run's rights and no others."""
+    return Caller(who.uid, who.pid, Right.RUN, run_id)
+
+
 def _run_around(pid: int, base: str) -> int | None:
     try:
         with open(f"/proc/{pid}/cgroup") as file:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -28,6 +30,17 @@ def invalid(exc: msgspec.ValidationError) -> InvalidRequest:
     if field := _FIELD.fullmatch(text):  # msgspec's path ends at the object
         path = f"{path}.{field[1]}"
     return InvalidRequest(text, path)
+
+
+@contextmanager
+def entity() -> Iterator[None]:
+    """What is no such entity is the caller's mistake: ValueError becomes InvalidRequest."""
+    try:
+        yield
+    except msgspec.ValidationError as exc:
+        raise invalid(exc) from exc
+    except ValueError as exc:
+        raise InvalidRequest(str(exc)) from exc
 
 
 def refusal(exc: RequestError) -> dict[str, Any]:

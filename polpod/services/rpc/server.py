@@ -13,7 +13,7 @@ from polpod.services.desk import Desk
 from polpod.services.rpc.connection import Connection
 from polpod.services.rpc.kept import Kept
 from polpod.services.rpc.method import Call
-from polpod.services.rpc.peers import caller
+from polpod.services.rpc.peers import caller, of_run
 
 KEPT = 64
 """Descriptors that are the daemon's own, whatever the limit: stores, zygote, pipes and pidfds of runs."""
@@ -32,10 +32,10 @@ async def serve(listener: trio.socket.SocketType, desk: Desk) -> None:
     decoding, kept = trio.CapacityLimiter(1), Kept()
     async with trio.open_nursery() as nursery:
         while desk.reload.given:
-            inherited, first = desk.reload.given.pop()
+            given = desk.reload.given.pop()
             await room.acquire()
-            client = trio.socket.from_stdlib_socket(inherited)
-            nursery.start_soon(_serve_connection, client, desk, decoding, kept, room, first)
+            client = trio.socket.from_stdlib_socket(given.socket)
+            nursery.start_soon(_serve_connection, client, desk, decoding, kept, room, given.first, given.run_id)
         with desk.reload.accepting():
             while True:
                 if not room.value:
@@ -70,17 +70,21 @@ async def _serve_connection(
     kept: Kept,
     room: trio.Semaphore,
     first: bytes = b"",
+    run_id: int | None = None,
 ) -> None:
+    """`run_id`: what it said already that it is."""
     scope, reload = trio.CancelScope(), desk.reload
     try:
         with client, scope:
             who = caller(client, desk.instance.base_name)
+            if run_id is not None:
+                who = of_run(who, run_id)
             async with trio.open_nursery() as nursery:
                 connection = Connection(client, Call(desk, who), nursery, decoding, partial(kept.set, scope))
                 with reload.knowing(connection):
                     goes_on = await connection.serve(first)
             if goes_on:
-                reload.keep(client, connection.unread)
+                reload.keep(client, connection.unread, connection.run_id)
     except* OSError:
         pass  # the client went away: nobody is left to be told
     except* Exception:

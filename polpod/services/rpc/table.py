@@ -9,7 +9,25 @@ import msgspec
 
 from polpod import __version__
 from polpod.services.rpc.method import Call, Method, Nothing, Right
-from polpod.services.rpc.methods import a2a, daemon, follow, queue, run, store, task
+from polpod.services.rpc.methods import (
+    a2a,
+    artifact,
+    checkpoint,
+    cost,
+    daemon,
+    follow,
+    key,
+    message,
+    preset,
+    project,
+    queue,
+    run,
+    stats,
+    store,
+    task,
+    user,
+    workflow,
+)
 
 
 async def discover(call: Call, params: Nothing) -> dict[str, Any]:
@@ -19,7 +37,10 @@ async def discover(call: Call, params: Nothing) -> dict[str, Any]:
 
 DISCOVER = Method("rpc.discover", Nothing, dict, discover, "This document.", Right.RUN)
 
-_NOUNS = (task, follow, run, queue, a2a, store, daemon)
+_NOUNS = (
+    *(task, follow, run, checkpoint, artifact, cost, message, stats, queue, project, workflow, preset, user, key, a2a),
+    *(store, daemon),
+)
 
 METHODS = {m.name: m for m in (*(m for noun in _NOUNS for m in noun.METHODS), DISCOVER)}
 

@@ -9,9 +9,15 @@ from msgspec import Meta, Struct
 
 from polpod.errors import InvalidRequest, NotFound
 from polpod.model.runs import Reason, RunStatus
+from polpod.model.tasks import Task
 from polpod.rules.outcome import MEANING
+from polpod.rules.progress import reported
 from polpod.services import views
+from polpod.services.instance import now
+from polpod.services.rpc import own
 from polpod.services.rpc.method import Call, Method, Right
+from polpod.store.changes import apply, require
+from polpod.store.records import Tx
 
 
 class ById(Struct, frozen=True, forbid_unknown_fields=True):
@@ -23,6 +29,24 @@ class List(Struct, frozen=True, forbid_unknown_fields=True):
     status: tuple[RunStatus, ...] | None = None
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
     before: int | None = None
+
+
+class Identify(Struct, frozen=True, forbid_unknown_fields=True):
+    """What its job finds as POLPO_RUN_ID and POLPO_TOKEN."""
+
+    run_id: int
+    token: Annotated[str, Meta(max_length=1000)]
+
+
+class Activity(Struct, frozen=True, forbid_unknown_fields=True):
+    text: Annotated[str, Meta(max_length=1000)] | None = None
+    """None: as it said before."""
+
+
+class Progress(Struct, frozen=True, forbid_unknown_fields=True):
+    percent: Annotated[float, Meta(ge=0, le=100)]
+    text: Annotated[str, Meta(max_length=1000)] | None = None
+    """As above."""
 
 
 class Report(Struct, frozen=True):
@@ -65,8 +89,41 @@ async def report(call: Call, params: Report) -> dict[str, object]:
     return {}
 
 
+async def identify(call: Call, params: Identify) -> dict[str, object]:
+    run = await own.identify(call, params.run_id, params.token)
+    return {"run_id": run.id, "task_id": run.task_id}
+
+
+async def progress(call: Call, params: Progress) -> dict[str, object]:
+    return await _told(call, params.percent, params.text)
+
+
+async def activity(call: Call, params: Activity) -> dict[str, object]:
+    return await _told(call, None, params.text)
+
+
+async def _told(call: Call, percent: float | None, text: str | None) -> dict[str, object]:
+    run = await own.own_run(call)
+
+    def body(tx: Tx) -> Task:
+        change = reported(require(tx, run.task_id), run.id, percent, text, now())
+        apply(tx, change)
+        return change.task
+
+    task = await call.desk.instance.tasks.write(body, durable=False)
+    call.desk.health.active(run.id)
+    return {"progress": task.progress}
+
+
 METHODS = (
     Method("run.get", ById, dict, get, "One run.", Right.RUN),
     Method("run.list", List, dict, list_, "Runs by page, newest first.", Right.RUN),
+    Method(
+        "run.identify", Identify, dict, identify, "Have the rights of this run from now on, and no others.", Right.RUN
+    ),
+    Method("run.progress", Progress, dict, progress, "A run says how far it is.", Right.RUN, writes=True, telling=True),
+    Method(
+        "run.activity", Activity, dict, activity, "A run says that it goes on.", Right.RUN, writes=True, telling=True
+    ),
     Method("run.report", Report, dict, report, "A runner says how its run ended.", Right.RUN),
 )

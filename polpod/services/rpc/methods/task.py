@@ -12,14 +12,15 @@ from msgspec import Meta, Struct
 
 from polpod import crash
 from polpod.config import Config
-from polpod.errors import PermissionDenied, RequestError
+from polpod.errors import RequestError
 from polpod.model.submissions import Edit, Id, Selector, Submission
 from polpod.model.tasks import FINISHED, Spec, Task, TaskStatus
 from polpod.rules.waiting import Why, why
 from polpod.services import limits, operations, views
 from polpod.services.instance import now
 from polpod.services.operations import Done, Operation
-from polpod.services.rpc.method import Call, Caller, Method, Right
+from polpod.services.rpc.method import Call, Method, Right
+from polpod.services.rpc.own import require_own
 from polpod.services.rpc.refusal import invalid, refusal
 from polpod.services.selection import select, statuses
 from polpod.services.submission import Submitted, enterable, specify, store
@@ -96,7 +97,7 @@ async def get(call: Call, params: Get) -> dict[str, object]:
     def body(tx: Tx) -> tuple[Task, views.Unmet, dict[str, Any] | None]:
         task = require(tx, params.id)
         if with_values:
-            _require_own(call.caller, task)  # a run has the values of its own task already, and no business with others
+            require_own(call.caller, task)  # a run has the values of its own task already, and no business with others
         spec = views.spec_view(tx, task.spec_id, with_values=with_values)
         return task, views.unmet_dependencies(tx, task), spec
 
@@ -140,7 +141,7 @@ async def list_(call: Call, params: List) -> dict[str, object]:
 
 async def update(call: Call, params: Edit) -> dict[str, object]:
     def body(tx: Tx) -> Task:
-        _require_own(call.caller, require(tx, params.id))
+        require_own(call.caller, require(tx, params.id))
         return operations.edit(tx, params, call.desk.instance.config, call.caller.name)
 
     await limits.refuse(call.desk.instance, params)
@@ -191,7 +192,7 @@ async def explain(call: Call, params: ById) -> dict[str, object]:
 
 async def _each(call: Call, params: Selected, operation: Operation) -> list[Done]:
     def guarded(tx: Tx, task: Task, at: Any, by: str) -> Done:
-        _require_own(call.caller, task)
+        require_own(call.caller, task)
         return operation(tx, task, at, by)
 
     def body(tx: Tx) -> list[Done]:
@@ -233,13 +234,6 @@ def _stored(tx: Tx, entry: tuple[Submission, Spec] | RequestError, config: Confi
     if isinstance(entry, RequestError):
         raise entry
     return store(tx, *entry, config, uid)
-
-
-def _require_own(caller: Caller, task: Task) -> None:
-    if caller.right is Right.RUN:
-        raise PermissionDenied("not from inside a run")
-    if caller.right < Right.OWNER and caller.uid != task.created_by:
-        raise PermissionDenied(f"task {task.id} belongs to uid {task.created_by}")
 
 
 METHODS = (

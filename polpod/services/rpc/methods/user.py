@@ -1,0 +1,40 @@
+"""user.*: people, as an organisation of agents knows them.  Who may use the socket is the kernel's word, not theirs."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from polpod.model.organisation.people import HumanRole, User
+from polpod.services.rpc.directory import Made, methods
+from polpod.services.rpc.method import Call
+from polpod.store.organisation import Users
+from polpod.store.records import Tx
+
+NO_PASSWORD = "!"
+"""No hash of any password."""
+
+
+class Add(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    username: Annotated[str, Meta(min_length=1, max_length=200)]
+    role: HumanRole = HumanRole.OBSERVER
+
+
+def _made(tx: Tx, params: Add, call: Call, at: datetime) -> Made:
+    return Made(
+        User(
+            id=f"user-{secrets.token_hex(4)}", username=params.username, password_hash=NO_PASSWORD, role=params.role,
+            created_at=at, updated_at=at,
+        )
+    )  # fmt: skip
+
+
+def _view(user: User) -> object:
+    return {name: value for name, value in msgspec.structs.asdict(user).items() if name not in user.hidden}
+
+
+METHODS = methods("user", Users, Add, _made, view=_view)
