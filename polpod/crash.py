@@ -41,6 +41,7 @@ POINTS = (
     "kill.signalled",
     # daemon, others
     "submit.committed",
+    "artifact.stored",
     "recover.planned",
     "recover.executed",
 )

@@ -88,7 +88,8 @@ class StateDirectory:
         self.runs_db = os.path.join(self.path, "runs.db")
         self.run_directories = os.path.join(self.path, "tmp")
         self.logs = os.path.join(self.path, "logs")
-        self.uploads = os.path.join(self.path, "uploads")
+        self.content = os.path.join(self.path, "content")
+        """Of artifacts; a store of files has their records in `artifacts`."""
         self.daemon_log = os.path.join(self.logs, "polpod.log")
 
     def run(self, run_id: int) -> RunDirectory:

@@ -4,79 +4,23 @@ Rules:
 
 1. A document that is sent between agents (`A2ATask`, `Message`, `SendParams`, …) has A2A's camelCase when encoded; what a
    store says about it (`StoredTask`, `Changes`) has snake_case.  A key that A2A 0.1 does not have is ignored, as by Elkar.
-2. Each value holds from its construction on: it is within its limits, with no NUL, no lone surrogate, no number that
-   JSON would not bring back, no nesting without end, and every instant in UTC.  Anything else is a ValueError, by the one
-   mechanism of `Sound`.  Of which type it is, is seen to where it is decoded, and by the type checker.
+2. Each value holds from its construction on (model/entity.py).
 3. Nothing here changes: what a rule makes of a task is another task (rules/a2a.py).
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from enum import StrEnum
-from functools import cache
-from typing import Annotated, Any, get_origin
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
 
+from polpod.model.entity import Entity
 from polpod.model.tasks import Instant
-
-MOST = 2**53
-"""The largest magnitude of a number that every JSON codec keeps exact."""
-
-DEEPEST = 50
-"""Lists and objects within each other in one value: with what is around it, it is no deeper than a message may be."""
 
 TaskId = Annotated[str, Meta(min_length=1, max_length=500)]
 Document = dict[str, Any]
-
-
-class Sound(Struct, frozen=True, kw_only=True):
-    """A struct whose values are within their limits, and what every store, and JSON, can keep (rule 2)."""
-
-    def __post_init__(self) -> None:
-        for name in self.__struct_fields__:
-            _refuse_unsound(getattr(self, name), name)
-        for name, limited in _limits(type(self)):
-            msgspec.structs.force_setattr(self, name, _within(getattr(self, name), limited, name))
-
-
-@cache
-def _limits(entity: type[Struct]) -> tuple[tuple[str, Any], ...]:
-    """The fields that are declared with limits, and their types."""
-    fields = msgspec.structs.fields(entity)
-    return tuple((field.name, field.type) for field in fields if get_origin(field.type) is Annotated)
-
-
-def _within(value: object, limited: Any, name: str) -> object:
-    try:
-        known = msgspec.convert(value, limited)
-        return known.astimezone(UTC) if isinstance(known, datetime) else known
-    except (ValueError, OverflowError) as exc:  # an instant may be one that UTC has no date for
-        raise ValueError(f"{name}: {exc}") from exc
-
-
-def _refuse_unsound(value: object, where: str, depth: int = 0) -> None:
-    if depth > DEEPEST:
-        raise ValueError(f"{where[:80]}: nested more than {DEEPEST} deep")
-    match value:
-        case str():
-            if "\0" in value:
-                raise ValueError(f"{where}: contains a NUL character")
-            value.encode()  # a lone surrogate is a UnicodeEncodeError, so a ValueError
-        case int() | float():
-            if not -MOST <= value <= MOST:  # NaN is beyond, too
-                raise ValueError(f"{where}: a number beyond ±2**53")
-        case list() | tuple():
-            for index, member in enumerate(value):
-                _refuse_unsound(member, f"{where}[{index}]", depth + 1)
-        case dict():
-            for key, member in value.items():
-                _refuse_unsound(key, f"a key of {where}")
-                _refuse_unsound(member, f"{where}.{key}", depth + 1)
-        case _:  # None, or a struct, which was looked at when it was made
-            pass
 
 
 class TaskState(StrEnum):
@@ -99,31 +43,27 @@ class Role(StrEnum):
     AGENT = "agent"
 
 
-class TextPart(Sound, frozen=True, kw_only=True, tag="text"):
+class TextPart(Entity, frozen=True, kw_only=True, tag="text"):
     text: str
     metadata: Document | None = None
 
 
-class FileContent(Sound, frozen=True, kw_only=True, rename="camel"):
+class FileContent(Entity, frozen=True, kw_only=True, rename="camel"):
     """Exactly one of `bytes` (in base64) and `uri` says what is in it."""
 
     name: str | None = None
     mime_type: str | None = None
     bytes: str | None = None
     uri: str | None = None
-
-    def __post_init__(self) -> None:
-        Sound.__post_init__(self)
-        if bool(self.bytes) is bool(self.uri):
-            raise ValueError("a file has either bytes or a uri")
+    rules = (lambda file: "a file has either bytes or a uri" if bool(file.bytes) is bool(file.uri) else None,)
 
 
-class FilePart(Sound, frozen=True, kw_only=True, tag="file"):
+class FilePart(Entity, frozen=True, kw_only=True, tag="file"):
     file: FileContent
     metadata: Document | None = None
 
 
-class DataPart(Sound, frozen=True, kw_only=True, tag="data"):
+class DataPart(Entity, frozen=True, kw_only=True, tag="data"):
     data: Document
     metadata: Document | None = None
 
@@ -131,19 +71,19 @@ class DataPart(Sound, frozen=True, kw_only=True, tag="data"):
 Part = TextPart | FilePart | DataPart
 
 
-class Message(Sound, frozen=True, kw_only=True):
+class Message(Entity, frozen=True, kw_only=True):
     role: Role
     parts: tuple[Part, ...]
     metadata: Document | None = None
 
 
-class TaskStatus(Sound, frozen=True, kw_only=True):
+class TaskStatus(Entity, frozen=True, kw_only=True):
     state: TaskState
     message: Message | None = None
     timestamp: Instant
 
 
-class Artifact(Sound, frozen=True, kw_only=True, rename="camel"):
+class Artifact(Entity, frozen=True, kw_only=True, rename="camel"):
     """What an agent made.  `index` tells the artifacts of a task apart; after `last_chunk` nothing is appended."""
 
     name: str | None = None
@@ -162,20 +102,24 @@ class Authentication(Struct, frozen=True, kw_only=True):
     credentials: str | None = None
 
 
-class PushNotification(Sound, frozen=True, kw_only=True):
+def _problem(value: Document | None, kind: Any) -> str | None:
+    try:
+        msgspec.convert(value, kind)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+class PushNotification(Entity, frozen=True, kw_only=True):
     """Where a client wants to be told; `authentication` is an Authentication, with whatever else that place asks for."""
 
     url: str
     token: str | None = None
     authentication: Document | None = None
-
-    def __post_init__(self) -> None:
-        Sound.__post_init__(self)
-        if self.authentication is not None:
-            msgspec.convert(self.authentication, Authentication)
+    rules = (lambda push: _problem(push.authentication, Authentication | None),)
 
 
-class A2ATask(Sound, frozen=True, kw_only=True, rename="camel"):
+class A2ATask(Entity, frozen=True, kw_only=True, rename="camel"):
     id: TaskId
     session_id: str | None = None
     status: TaskStatus
@@ -184,7 +128,7 @@ class A2ATask(Sound, frozen=True, kw_only=True, rename="camel"):
     metadata: Document | None = None
 
 
-class SendParams(Sound, frozen=True, kw_only=True, rename="camel"):
+class SendParams(Entity, frozen=True, kw_only=True, rename="camel"):
     """What a client says to begin a task, or to go on with it (`tasks/send`)."""
 
     id: TaskId
@@ -194,7 +138,7 @@ class SendParams(Sound, frozen=True, kw_only=True, rename="camel"):
     metadata: Document | None = None
 
 
-class StoredTask(Sound, frozen=True, kw_only=True):
+class StoredTask(Entity, frozen=True, kw_only=True):
     """`caller_id`: whose task it is, None for nobody's in particular."""
 
     id: TaskId
@@ -208,7 +152,7 @@ class StoredTask(Sound, frozen=True, kw_only=True):
     agent_url: str | None = None
 
 
-class Changes(Sound, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Changes(Entity, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What an update says; None is not said."""
 
     status: TaskStatus | None = None
@@ -219,7 +163,7 @@ class Changes(Sound, frozen=True, kw_only=True, forbid_unknown_fields=True):
     caller_id: str | None = None
 
 
-class Once(Sound, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Once(Entity, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which call of which client this is, so that it is carried out once however often it is sent.
 
     A client counts its calls, and has no later one under way before the earlier ones are answered or given up.
@@ -229,7 +173,7 @@ class Once(Sound, frozen=True, kw_only=True, forbid_unknown_fields=True):
     number: Annotated[int, Meta(ge=1)]
 
 
-class KeptTask(Sound, frozen=True, kw_only=True):
+class KeptTask(Entity, frozen=True, kw_only=True):
     """A task as polpod keeps it: with its place in the order of creation, and who made it by which user or run."""
 
     stored: StoredTask

@@ -4,7 +4,7 @@ Rules:
 
 1. A file is whole, on disk, and of the size and hash that were announced before anybody is told of it: the content is
    moved into its place first, then the record is stored.  Content without a record is removed by the next sweep.
-2. Content of others (a library's user may keep some in the same place) is known by its id, and left alone.
+2. Only content with an id of ours is ever swept.
 3. What is under way is bounded: so many uploads, each of a size that was announced; one that nobody goes on with ends.
 4. Nothing of an upload outlives the daemon.
 """
@@ -26,6 +26,7 @@ from typing import Any
 import msgspec
 import trio
 
+from polpod import crash
 from polpod.config import Artifacts as Limits
 from polpod.contracts.persistence.content import FileSystemArtifactStorage
 from polpod.contracts.persistence.errors import ArtifactStorageFullError, ArtifactTooLargeError, RecordNotFoundError
@@ -67,16 +68,18 @@ class Upload:
     received: int = 0
     hash: Any = field(default_factory=hashlib.sha256)
     touched: float = field(default_factory=trio.current_time)
+    writing: trio.Lock = field(default_factory=trio.Lock)
 
 
 class Uploads:
     """Everything under way, and the content that is there."""
 
     def __init__(self, paths: StateDirectory, limits: Limits, tasks: Gate[Tx]) -> None:
-        self._tasks, self._directory, self._artifacts = tasks, paths.uploads, os.path.join(paths.path, "artifacts")
-        self._limits = limits
+        self._tasks, self._limits = tasks, limits
+        self._directory = os.path.join(paths.content, "uploads")
+        self._artifacts = os.path.join(paths.content, "artifacts")
         self._content = FileSystemArtifactStorage(
-            paths.path, max_artifact_bytes=limits.max_bytes, max_total_bytes=limits.max_total_bytes
+            paths.content, max_artifact_bytes=limits.max_bytes, max_total_bytes=limits.max_total_bytes
         )
         self._uploads: dict[str, Upload] = {}
         shutil.rmtree(self._directory, ignore_errors=True)  # rule 4
@@ -105,20 +108,22 @@ class Uploads:
     async def write(self, artifact_id: str, by: str, offset: int, data: bytes) -> int:
         """Add the next bytes; how many there are now.  Raises NotFound, Conflict, TooLarge, DiskFull."""
         upload = self._upload(artifact_id, by)
-        if offset != upload.received:
-            raise Conflict(f"artifact {artifact_id} has {upload.received} bytes: go on there, not at {offset}")
-        if offset + len(data) > upload.artifact.size_bytes:
-            raise TooLarge(
-                f"artifact {artifact_id} was announced with {upload.artifact.size_bytes} bytes, and this is more"
-            )
-        upload.received += len(data)
-        upload.touched = trio.current_time()
-        try:
-            await trio.to_thread.run_sync(_append, upload.path, data)
-        except OSError as exc:
-            self._drop(artifact_id)
-            raise DiskFull(f"{upload.path}: {exc.strerror}") from exc
-        upload.hash.update(data)
+        async with upload.writing:
+            if offset != upload.received:
+                raise Conflict(f"artifact {artifact_id} has {upload.received} bytes: go on there, not at {offset}")
+            if offset + len(data) > upload.artifact.size_bytes:
+                raise TooLarge(
+                    f"artifact {artifact_id} was announced with {upload.artifact.size_bytes} bytes, and this is more"
+                )
+            try:
+                with _as_refusals():
+                    await trio.to_thread.run_sync(_append, upload.path, data)
+            except RequestError:
+                self._drop(artifact_id)
+                raise
+            upload.hash.update(data)
+            upload.received += len(data)
+            upload.touched = trio.current_time()
         return upload.received
 
     async def end(self, artifact_id: str, by: str, sha256: str, keep: Callable[[Tx, Artifact], None]) -> Artifact:
@@ -127,7 +132,7 @@ class Uploads:
         Raises NotFound, InvalidRequest (size or hash differ), DiskFull, and what `keep` raises.
         """
         upload = self._upload(artifact_id, by)
-        upload.by = ""  # nobody goes on with it; the sweep leaves it alone until its record is there
+        upload.by = ""  # from here on nobody goes on with it; the sweep leaves it alone until its record is there
         try:
             return await self._end(upload, sha256, keep)
         finally:
@@ -144,6 +149,7 @@ class Uploads:
                 await self._content.adopt(artifact.id, upload.path)
         except ArtifactStorageFullError as exc:
             raise self._full() from exc
+        crash.point("artifact.stored")
         await self._tasks.write(lambda tx: keep(tx, artifact))
         return artifact
 
@@ -176,7 +182,9 @@ class Uploads:
         return upload
 
     def _drop(self, artifact_id: str) -> None:
-        upload = self._uploads.pop(artifact_id)
+        upload = self._uploads.pop(artifact_id, None)
+        if upload is None:
+            return
         with suppress(OSError):
             os.unlink(upload.path)
 

@@ -48,7 +48,6 @@ class Asked(NamedTuple):
     at: datetime
     method: str
     who: str
-    run_id: int | None
     task_id: str | None
     arguments_hash: str
     word: str | None
@@ -72,7 +71,6 @@ class Audit:
         params: Any,
         *,
         who: str,
-        run_id: int | None,
         task_id: str | None,
         error: RequestError | None,
         risky: bool,
@@ -81,7 +79,7 @@ class Audit:
         """A call is over; `took` is seconds."""
         digest = hashlib.sha256(orjson.dumps(params, option=orjson.OPT_SORT_KEYS)).hexdigest()
         allowed, word = not isinstance(error, PermissionDenied), None if error is None else error.kind
-        self._noted.append(Asked(now(), method, who, run_id, task_id, digest, word, allowed, risky, took))
+        self._noted.append(Asked(now(), method, who, task_id, digest, word, allowed, risky, took))
         if len(self._noted) > MOST:
             self._noted.popleft()
             self._dropped += 1

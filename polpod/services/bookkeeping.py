@@ -23,7 +23,7 @@ from polpod.model.organisation.runtime import AgentRuntimeState, ExecutionStatus
 from polpod.model.organisation.settings import NamespacedSetting
 from polpod.model.runs import Reason, Run
 from polpod.model.tasks import Task
-from polpod.rules.metrics import agent_of, metric
+from polpod.rules.metrics import agent_of, metric, metric_id
 from polpod.store.organisation import (
     AgentStates,
     Checkpoints,
@@ -165,5 +165,5 @@ def _turns(tx: Tx, run: Run) -> int:
     newest = tx[Checkpoints].find(Checkpoints.execution_id.eq(execution_id(run.id)), limit=1)
     if not newest:
         return 0
-    others = tx[TaskMetrics].find(TaskMetrics.task_id.eq(run.task_id))
+    others = tx[TaskMetrics].find(TaskMetrics.task_id.eq(run.task_id), TaskMetrics.id.lt(metric_id(run.id)))
     return max(0, newest[0].turn_number - sum(other.turns_used for other in others))

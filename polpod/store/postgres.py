@@ -228,10 +228,6 @@ class PostgresRows:
 
     def __init__(self, db: Connection) -> None:
         self.db = db
-        self.begin()
-
-    def begin(self) -> None:
-        """A transaction was begun."""
         self.changed = False
         """Whether it wrote anything."""
         self._parts = 0

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import secrets
 import time
-from contextlib import ExitStack, closing
 
 from psycopg.pq import TransactionStatus
 
@@ -60,12 +59,15 @@ _OPEN = {TransactionStatus.ACTIVE, TransactionStatus.INTRANS, TransactionStatus.
 
 
 class PostgresSession:
-    """That only reads.  `db` belongs to the session from here on."""
+    """That only reads.  It connects when it has to."""
 
     patience = READER_PATIENCE
 
-    def __init__(self, address: Address, db: Connection) -> None:
-        self.rows = PostgresRows(db)
+    rows: PostgresRows
+    """From the first transaction on."""
+
+    def __init__(self, address: Address, db: Connection | None = None) -> None:
+        self._db = db
         self._address = address
         self._pause = 0.0
         self._next_attempt = 0.0
@@ -77,7 +79,8 @@ class PostgresSession:
 
     @property
     def in_transaction(self) -> bool:
-        return self.rows.db.pgconn.transaction_status in _OPEN
+        db = self._live()
+        return db is not None and db.pgconn.transaction_status in _OPEN
 
     def begin(self, *, durable: bool) -> None:
         raise StoreError(f"{self.where}: opened for reading")
@@ -89,8 +92,8 @@ class PostgresSession:
         raise StoreError(f"{self.where}: opened for reading")
 
     def rollback(self) -> None:
-        if self.in_transaction:
-            end_transaction(self.rows.db)
+        if (db := self._live()) is not None and self.in_transaction:
+            end_transaction(db)
 
     def rest(self, *, full: bool) -> None:
         pass
@@ -103,29 +106,36 @@ class PostgresSession:
 
     def close(self) -> None:
         self._closed = True
-        self.rows.db.close()
+        if self._db is not None:
+            self._db.close()
+
+    def _live(self) -> Connection | None:
+        """The connection, unless it is known to be lost."""
+        return None if self._db is None or self._db.closed else self._db
 
     def _begin(self, statement: str) -> None:
         if self._closed:
             raise StoreError(f"{self.where}: closed")
-        if not self._begun(statement):
-            self._reconnect()
-            self.rows.db.tell(statement)
-        self.rows.begin()
+        self.rows = PostgresRows(self._begun(statement) or self._begun_anew(statement))
 
-    def _begun(self, statement: str) -> bool:
-        """False: the connection was lost since the last transaction, and nothing has begun."""
-        db = self.rows.db
-        if not db.closed:
-            try:
+    def _begun(self, statement: str) -> Connection | None:
+        """None: the connection was lost since the last transaction, and nothing has begun."""
+        db = self._live()
+        try:
+            if db is not None:
                 db.tell(statement)
-            except PolpodError:
-                if not db.closed:
-                    raise
-        return not db.closed
+        except PolpodError:
+            if self._live() is not None:
+                raise
+        return self._live()
 
-    def _reconnect(self) -> None:
-        """Rule 1.  Raises Unavailable, StoreError."""
+    def _begun_anew(self, statement: str) -> Connection:
+        db = self._db = self._reconnect()
+        db.tell(statement)
+        return db
+
+    def _reconnect(self) -> Connection:
+        """Rule 1.  Raises Unavailable, CommitInDoubt."""
         if time.monotonic() < self._next_attempt:
             raise Unavailable(f"{self.where}: not reachable")
         try:
@@ -137,7 +147,7 @@ class PostgresSession:
                 raise
             raise Unavailable(str(error)) from error  # it was good enough before
         self._pause = 0.0
-        self.rows.db = db
+        return db
 
     def _connect(self) -> Connection:
         return connect(self._address, patience=self.patience)
@@ -188,7 +198,7 @@ class PostgresWriter(PostgresSession):
         """Find out what became of the commit: it returns if it has happened.  Raises Unavailable, CommitInDoubt."""
         while True:
             try:
-                self._reconnect()
+                self._db = self._reconnect()
                 break
             except Unavailable as gone:
                 if self._next_attempt >= deadline:
@@ -239,11 +249,12 @@ def open_sessions(url: str, schema: Schema) -> Sessions:
     """As of store/location.py, for a database of PostgreSQL."""
     name = f"polpod {secrets.token_hex(8)}"
     writing, reading = address(url, name), address(url, "polpod")
-    with ExitStack() as opened:
-        db = opened.enter_context(closing(connect(writing, patience=WRITER_PATIENCE)))
+    db = connect(writing, patience=WRITER_PATIENCE)
+    try:
         lock(db, name)
         prepare(db, schema)
         writer = PostgresWriter(writing, name, db)
-        dbs = [opened.enter_context(closing(connect(reading, patience=READER_PATIENCE))) for _ in range(READERS)]
-        opened.pop_all()
-    return Sessions(writer, tuple(PostgresSession(reading, one) for one in dbs))
+    except BaseException:
+        db.close()
+        raise
+    return Sessions(writer, tuple(PostgresSession(reading) for _ in range(READERS)))

@@ -15,6 +15,7 @@ METHODS = (
     "artifact.list",
     "artifact.remove",
     "artifact.write",
+    "audit.list",
     "checkpoint.get",
     "checkpoint.save",
     "cost.add",

@@ -102,7 +102,16 @@ LAYERS: dict[str, set[str]] = {
     },
     "polpod.services.artifacts": {
         *("polpod.contracts.persistence.content", "polpod.contracts.persistence.errors"),
-        *("polpod.store", "polpod.model", "polpod.config", "polpod.paths", "polpod.errors", "trio", "msgspec"),
+        *(
+            "polpod.store",
+            "polpod.model",
+            "polpod.config",
+            "polpod.paths",
+            "polpod.errors",
+            "polpod.crash",
+            "trio",
+            "msgspec",
+        ),
     },
     "polpod.daemon": {"polpod", "polpod.*", "trio", "orjson", "msgspec"},
     "polpod.__main__": {"polpod", "polpod.*", "trio"},

@@ -5,12 +5,13 @@ A maker takes an empty directory and the tables, and gives a store: something wi
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from kit.postgres import Server, server
+from kit.postgres import server
 from msgspec import Struct
 
 from polpod.persistence import FileConfig, PersistenceConfig, PostgresConfig, SQLiteConfig
@@ -50,8 +51,15 @@ def make_memory(directory: Path, tables: Sequence[AnyTable]) -> Store:
     return open_store(Memory(), _kind(tables))
 
 
+class Database(Struct):
+    name: str
+    schema: str
+    directory: Path
+    test: str
+
+
 _templates: dict[str, str] = {}
-_databases: dict[tuple[str, Path], str] = {}
+_databases: list[Database] = []
 
 
 def make_postgres(directory: Path, tables: Sequence[AnyTable]) -> Store:
@@ -60,25 +68,27 @@ def make_postgres(directory: Path, tables: Sequence[AnyTable]) -> Store:
 
 
 def database(directory: Path, kind: Kind[Tx], tables: Sequence[AnyTable]) -> str:
-    """The address of a database with that schema: one for each directory."""
+    """The address of a database with that schema: one for each directory.
+
+    One that has served its test, or its directory, is emptied for others, since a new one takes far longer.
+    """
     pg = server()
-    script = "".join(kind.schema.for_postgres)
-    if script not in _templates:
-        _templates[script] = pg.fresh(keep=True)
-        open_store(Postgres(pg.url(_templates[script])), kind).close()
-    if (script, directory) not in _databases:
-        _databases[script, directory] = _left_over(pg, script, tables) or pg.fresh(_templates[script])
-    return pg.url(_databases[script, directory])
-
-
-def _left_over(pg: Server, script: str, tables: Sequence[AnyTable]) -> str | None:
-    """A database whose directory is gone, emptied: far sooner had than a new one."""
-    gone = next((key for key in _databases if key[0] == script and not key[1].exists()), None)
-    if gone is None:
-        return None
-    name = _databases.pop(gone)
-    pg.execute(name, "; ".join(f'DELETE FROM "{table.name}"' for table in reversed(tables)))
-    return name
+    schema = "".join(kind.schema.for_postgres)
+    test = os.environ["PYTEST_CURRENT_TEST"].rpartition(" ")[0]
+    made = [one for one in _databases if one.schema == schema]
+    for one in made:
+        if (one.directory, one.test) == (directory, test):
+            return pg.url(one.name)
+    for one in made:
+        if one.test != test or not one.directory.exists():
+            pg.execute(one.name, "; ".join(f'DELETE FROM "{table.name}"' for table in reversed(tables)))
+            one.directory, one.test = directory, test
+            return pg.url(one.name)
+    if schema not in _templates:
+        _templates[schema] = pg.fresh()
+        open_store(Postgres(pg.url(_templates[schema])), kind).close()
+    _databases.append(Database(pg.fresh(_templates[schema]), schema, directory, test))
+    return pg.url(_databases[-1].name)
 
 
 def make_files(directory: Path, tables: Sequence[AnyTable]) -> Store:

@@ -39,7 +39,7 @@ from kit.organisation import (
 )
 
 from polpod import persistence as p
-from polpod.model.organisation.entity import MAX_DEPTH, Entity
+from polpod.model.entity import MAX_DEPTH, Entity
 
 ENTITIES = [
     p.Task, p.CostRecord, p.Message, p.AgentLifecycleEvent, p.TaskMetricRecord, p.CollaborationMetricRecord,

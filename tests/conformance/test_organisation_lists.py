@@ -344,8 +344,10 @@ async def test_projects(backend: p.PersistenceBackend) -> None:
     assert (bare.lead, bare.deadline, bare.team, bare.task_ids) == (None, None, (), ())
 
 
-async def test_no_list_is_cut_short(backend: p.PersistenceBackend) -> None:
+async def test_no_list_is_cut_short() -> None:
     """A.9 no. 6: lists have no silent cap (the reference's is 10,000)."""
+    backend = p.create_backend(p.PersistenceConfig(backend="memory"))
+    await backend.connect()
 
     def body(tx: Any) -> None:
         for n in range(10_001):
@@ -353,3 +355,4 @@ async def test_no_list_is_cut_short(backend: p.PersistenceBackend) -> None:
 
     await backend.get_db().write(body)
     assert len(await backend.projects.list_projects()) == 10_001
+    await backend.disconnect()

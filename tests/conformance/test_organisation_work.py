@@ -18,7 +18,8 @@ from polpod.model.tasks import Task, TaskStatus
 from polpod.rules.organisation import STAND_IN, STATUSES, as_seen
 from polpod.store import changes, queries
 from polpod.store.records import Tx
-from polpod.store.tables import Tasks
+from polpod.store.table import Scalar
+from polpod.store.tables import Quarantine, Quarantined, Tasks
 
 pytestmark = pytest.mark.anyio
 
@@ -140,6 +141,22 @@ async def test_polpods_own_tasks_are_not_written(backend: p.PersistenceBackend) 
     with pytest.raises(p.QueryError, match="polpod"):
         await backend.tasks.delete("1")
     assert await backend.get_db().read(lambda tx: tx[Tasks].get("1")) == own
+
+
+@pytest.mark.parametrize("owner", [None, "polpod", "synthorg"])
+async def test_the_id_of_a_task_that_was_set_aside_is_not_free(
+    owner: str | None, backend: p.PersistenceBackend
+) -> None:
+    """F10: polpod's own may have a run that goes on; an organisation's may be saved again."""
+    columns: dict[str, Scalar] = {} if owner is None else {"owner": owner}
+    entry = Quarantined(at=NOW, subject="task/1", table="tasks", problem="", columns=columns, doc="")
+    await backend.get_db().write(lambda tx: tx.append(Quarantine, entry))
+    if owner == "synthorg":
+        await backend.tasks.save(a_task(id="1"))
+    else:
+        with pytest.raises(p.QueryError, match="quarantine"):
+            await backend.tasks.save(a_task(id="1"))
+    assert (await backend.tasks.get("1") is not None) is (owner == "synthorg")
 
 
 async def test_what_an_organisation_saves_is_nothing_to_the_daemon(backend: p.PersistenceBackend) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -164,4 +166,16 @@ def _die_in_recovery(host: Host, work: Work, dies: dict[str, Any]) -> None:
     host.start()
 
 
-BEGIN: dict[str, Callable[[Host, Work, dict[str, Any]], None]] = {"recover": _die_in_recovery}
+def _die_in_an_upload(host: Host, work: Work, dies: dict[str, Any]) -> None:
+    """The first daemon dies between the content and the record of an artifact."""
+    host.start(**dies)
+    work.submit()
+    with host.client() as client, suppress(OSError, EOFError):
+        begun = client.call("artifact.begin", path="f", size=0, task_id=work.ids["a"])["id"]
+        client.call("artifact.end", id=begun, sha256=hashlib.sha256().hexdigest())
+
+
+BEGIN: dict[str, Callable[[Host, Work, dict[str, Any]], None]] = {
+    "recover": _die_in_recovery,
+    "artifact": _die_in_an_upload,
+}

@@ -50,7 +50,8 @@ def values(kind: inspect.Type) -> st.SearchStrategy[Any]:
             return _accepted(cls, least) | _accepted(cls, every)
         case inspect.UnionType(types):
             return st.one_of([values(one) for one in types])
-        case inspect.IntType(ge=least, le=most):
+        case inspect.IntType(ge=least, le=most, lt=beyond):
+            most = most if beyond is None else beyond - 1
             return integers if least is None else st.integers(int(least), 2**53 if most is None else int(most))
         case inspect.FloatType(ge=least, le=most):
             return st.floats(least, most, allow_nan=False, allow_infinity=False)

@@ -26,9 +26,6 @@ import pytest
 
 from kit.waiting import BOUND, until
 
-KEPT = 16
-"""Databases that are kept: a test that opens one again does so before so many others were made."""
-
 CONFIGURATION = """
 listen_addresses = ''
 unix_socket_directories = '{directory}'
@@ -78,7 +75,6 @@ class Server:
         self._data = Path(self.directory, "data")
         self._user = _user()
         self._process: subprocess.Popen[bytes] | None = None
-        self._made: list[str] = []
         self._number = 0
         guard = subprocess.Popen([sys.executable, "-c", GUARD, self.directory], stdin=subprocess.PIPE)
         assert guard.stdin is not None
@@ -96,15 +92,11 @@ class Server:
     def url(self, database: str, *, user: str = "polpod", host: str | None = None, more: str = "") -> str:
         return f"postgresql://{user}@/{database}?host={host or self.directory}{more}"
 
-    def fresh(self, template: str = "template0", *, keep: bool = False) -> str:
-        """The name of a new database.  Unless it has to be kept, it goes once KEPT others were made."""
+    def fresh(self, template: str = "template0") -> str:
+        """The name of a new database.  It stays: to drop one takes a checkpoint, and so, on a busy disk, seconds."""
         self._number += 1
         name = f"test{self._number}"
         self.execute("postgres", f"CREATE DATABASE {name} TEMPLATE {template}")
-        if not keep:
-            self._made.append(name)
-        if len(self._made) > KEPT:
-            self.execute("postgres", f"DROP DATABASE {self._made.pop(0)} WITH (FORCE)")
         return name
 
     def execute(self, database: str, statement: str) -> list[tuple[Any, ...]]:

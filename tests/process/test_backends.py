@@ -18,7 +18,7 @@ LASTING = ("sqlite", "file", "postgres")
 
 def database() -> str:
     """The address of a new one."""
-    return server().url(server().fresh(keep=True))
+    return server().url(server().fresh())
 
 
 def settings_of(storage: str) -> dict[str, str]:

@@ -147,11 +147,8 @@ def test_a_schema_that_is_not_there_is_named(pg: Server, name: str) -> None:
 
 def test_a_database_in_another_encoding_is_refused(pg: Server) -> None:
     pg.execute("postgres", "CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0")
-    try:
-        with pytest.raises(StoreError, match="UTF8, not LATIN1"):
-            opened(pg, "latin", ONE)
-    finally:
-        pg.execute("postgres", "DROP DATABASE latin")
+    with pytest.raises(StoreError, match="UTF8, not LATIN1"):
+        opened(pg, "latin", ONE)
 
 
 def test_a_database_that_is_not_there_is_named(pg: Server) -> None:

@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -194,3 +196,62 @@ def test_the_audit_survives_a_kill_once_it_is_stored(host: Host) -> None:
     host.kill()
     host.start()
     assert len(entries(host, "task.submit")) == 1
+
+
+def test_the_audit_is_listed_newest_last_and_for_the_owner_only(host: Host) -> None:
+    host.start()
+    let_in(host.paths.path, host.socket)
+    for _ in range(3):
+        host.submit("true")
+    member = NOBODY if os.geteuid() == 0 else os.geteuid()
+    (answer,) = call_as(member, host.socket, [("audit.list", {})])
+    refused = os.geteuid() == 0
+    assert ("error" in answer) is refused
+
+    def listed(*options: str) -> list[dict[str, Any]]:
+        argv = [sys.executable, "-m", "polpoctl", "audit", "--json", "--socket", host.socket, *options]
+        found: list[dict[str, Any]] = json.loads(subprocess.run(argv, capture_output=True, check=True).stdout)
+        return found
+
+    assert [entry["task_id"] for entry in listed("--method", "task.submit")] == ["1", "2", "3"]
+    assert [entry["task_id"] for entry in listed("--method", "task.submit", "-n", "2")] == ["2", "3"]
+    assert [entry["tool_name"] for entry in listed("--denied")] == ["audit.list"] * refused
+    assert len(listed("--who", f"uid {os.geteuid()}", "--method", "task.submit")) == 3
+    first, second = host.call("audit.list", limit=2), host.call("audit.list", method="task.submit", limit=2)
+    assert len(first["entries"]) == 2
+    rest = host.call("audit.list", method="task.submit", before=second["next"])
+    assert [entry["task_id"] for entry in (*second["entries"], *rest["entries"])] == ["3", "2", "1"]
+
+
+def test_what_agents_and_clients_did_long_ago_is_forgotten(host: Host) -> None:
+    """Retention: the audit, messages, lifecycle events and heartbeats by age."""
+    with_agents(host, "ann")
+    host.start()
+    until(lambda: host.call("daemon.health")["ok"], "it has recovered")
+    host.call("message.send", channel="c", text="old")
+    assert host.stop() == 0
+    long_ago = "2020-01-02T03:04:05.000000Z"
+    with closing(sqlite3.connect(host.paths.tasks_db)) as db:
+        for table in ("audit_entries", "lifecycle_events", "messages"):
+            changed = db.execute(f"UPDATE {table} SET timestamp = ?", (long_ago,)).rowcount
+            assert changed == (0 if table == "audit_entries" else 1)
+        db.commit()
+    host.start()
+    host.call("message.send", channel="c", text="new")
+    dry = host.call("store.prune", dry_run=True)
+    assert (dry["records"], len(docs(host, "messages"))) == (2, 2)
+    assert host.call("store.prune")["records"] == 2
+    assert [message["content"] for message in docs(host, "messages")] == ["new"]
+    assert docs(host, "lifecycle_events") == []
+
+
+def test_what_an_agent_does_now_is_listed_with_it(host: Host) -> None:
+    with_agents(host, "ann")
+    host.start()
+    go = host.root / "go"
+    task_id = host.submit(agent="ann", description=waits_for(go))
+    host.running(task_id)
+    (agent,) = host.call("agent.list")["agents"]
+    assert (agent["name"], agent["state"]["status"], agent["state"]["task_id"]) == ("ann", "executing", task_id)
+    go.touch()
+    host.finished(task_id)

@@ -6,8 +6,10 @@ import hashlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -118,11 +120,24 @@ def test_only_the_newest_checkpoints_are_kept_and_none_may_be_large(started: Hos
         for number in range(15):
             assert client.call("checkpoint.save", context_json=json.dumps({"n": number}))["turn_number"] == number + 1
         assert json.loads(client.call("checkpoint.get")["checkpoint"]["context_json"]) == {"n": 14}
+        with closing(sqlite3.connect(f"file:{started.paths.tasks_db}?mode=ro", uri=True)) as db:
+            assert db.execute("SELECT min(turn), max(turn), count(*) FROM checkpoints").fetchone() == (6, 15, 10)
         assert client.error("checkpoint.save", context_json=json.dumps({"n": "x" * 2**20})) == "too_large"
         (started.root / "one.go").touch()
         started.finished(task_id)
         assert client.error("checkpoint.save", context_json="{}") == "conflict"
     assert ctl(started, "checkpoint", "save", stdin="{}").returncode == 6
+
+
+def test_a_job_saves_where_it_is_while_polpod_stops(started: Host) -> None:
+    ready = started.root / "ready"
+    script = started.root / "saves"
+    script.write_text(f"echo '{{\"at\": 7}}' | {POLPOCTL} checkpoint save")
+    task_id = started.submit(shell=f"trap 'sh {script}; exit 1' TERM; touch {ready}; while :; do sleep 0.05; done")
+    until(ready.exists, "the job would save")
+    assert started.stop() == 0
+    started.start()
+    assert json.loads(started.call("checkpoint.get", task_id=task_id)["checkpoint"]["context_json"]) == {"at": 7}
 
 
 # Artifacts.
@@ -146,7 +161,7 @@ def test_a_job_keeps_files_that_anybody_who_may_can_fetch(started: Host) -> None
     assert (started.root / "copy").read_bytes() == large.read_bytes()
     assert ctl(started, "artifact", "get", second).stdout == ""
     assert said(started, "artifact", "get", first)["id"] == first
-    stored = Path(started.paths.path) / "artifacts" / first
+    stored = Path(started.paths.content) / "artifacts" / first
     stored.write_bytes(b"damaged")
     damaged = ctl(started, "artifact", "get", first, "-o", "copy")
     assert (damaged.returncode, "damaged" in damaged.stderr) == (1, True)
@@ -172,7 +187,21 @@ def test_an_artifact_is_whole_or_not_there(started: Host) -> None:
     started.start()
     with started.client() as client:
         assert client.error("artifact.write", id=begun, offset=0, data="YQ==") == "not_found"
-    assert not Path(started.paths.uploads).exists()
+    assert not (Path(started.paths.content) / "uploads").exists()
+
+
+def test_content_without_its_record_is_swept(host: Host) -> None:
+    """SIGKILL between the content and the record of an artifact: it never was, and takes no room."""
+    host.start(POLPOD_CRASH_AT="artifact.stored")
+    (host.root / "f").write_text("x")
+    task_id = host.submit("true")
+    assert ctl(host, "artifact", "put", "--task", task_id, "f").returncode == 4
+    content = Path(host.paths.content) / "artifacts"
+    assert len(list(content.iterdir())) == 1
+    (content / "theirs").touch()
+    until(host.survive, "the daemon died")
+    until(lambda: [path.name for path in content.iterdir()] == ["theirs"], "it is swept")
+    assert host.call("artifact.list")["artifacts"] == []
 
 
 def test_artifacts_have_their_quota_and_removing_makes_room(started: Host) -> None:

@@ -12,8 +12,6 @@ import pytest
 from kit.agents import message, status, text
 
 from polpod.model.a2a import (
-    DEEPEST,
-    MOST,
     A2ATask,
     Artifact,
     Changes,
@@ -29,6 +27,7 @@ from polpod.model.a2a import (
     TaskStatus,
     TextPart,
 )
+from polpod.model.entity import LARGEST, MAX_DEPTH
 
 
 def nested(depth: int) -> dict[str, Any]:
@@ -45,10 +44,10 @@ UNSOUND: list[tuple[str, Callable[[], object]]] = [
     ("NUL", lambda: Artifact(parts=text("a"), metadata={"a": "\0"})),
     ("surrogates", lambda: TextPart(text="\ud800")),
     ("surrogates", lambda: DataPart(data={"\udfff": 1})),
-    ("beyond", lambda: DataPart(data={"a": float("nan")})),
-    ("beyond", lambda: DataPart(data={"a": [float("-inf")]})),
-    ("beyond", lambda: DataPart(data={"a": MOST + 1})),
-    ("deep", lambda: DataPart(data=nested(DEEPEST + 1))),
+    ("finite", lambda: DataPart(data={"a": float("nan")})),
+    ("finite", lambda: DataPart(data={"a": [float("-inf")]})),
+    ("53 bits", lambda: DataPart(data={"a": LARGEST + 1})),
+    ("deep", lambda: DataPart(data=nested(MAX_DEPTH + 1))),
     ("timezone", lambda: TaskStatus(state=TaskState.WORKING, timestamp=datetime(2026, 1, 1))),  # noqa: DTZ001
     ("timestamp", lambda: TaskStatus(state=TaskState.WORKING, timestamp=datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1))))),
     ("length >= 1", lambda: A2ATask(id="", status=status(TaskState.WORKING))),
@@ -69,7 +68,7 @@ def test_what_no_store_could_keep_cannot_be_made(because: str, made: Callable[[]
 
 
 def test_what_is_at_the_edge_can() -> None:
-    DataPart(data=nested(DEEPEST) | {"n": MOST, "m": -MOST, "f": 1e15, "b": True, "none": None, "é": "\n"})
+    DataPart(data=nested(MAX_DEPTH - 1) | {"n": LARGEST, "m": -LARGEST, "f": 1e15, "b": True, "none": None, "é": "\n"})
 
 
 @pytest.mark.parametrize(

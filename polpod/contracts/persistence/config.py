@@ -8,7 +8,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 from polpod.contracts.persistence.errors import PersistenceConnectionError
-from polpod.model.organisation.entity import Count, Entity, NotBlank
+from polpod.model.entity import Count, Entity, NotBlank
 from polpod.paths import STATE, StateDirectory
 from polpod.store.location import Files, Location, Memory, Postgres, Sqlite
 

@@ -18,7 +18,7 @@ from polpod.model.organisation.money import CostRecord
 from polpod.model.organisation.work import Task, TaskMetricRecord, TaskStatus
 from polpod.rules.organisation import STAND_IN, as_seen
 from polpod.store import organisation as stored
-from polpod.store import queries, tables
+from polpod.store import quarantine, queries, tables
 from polpod.store.organisation import ORGANISATION, StoredCost
 from polpod.store.records import Tx
 from polpod.store.table import Where
@@ -39,6 +39,7 @@ def _save(tx: Tx, task: Task) -> None:
         _require_theirs(old)
         tx[tables.Tasks].save(ours.changed(old, at, **values))
     else:
+        _require_free(tx, task.id)
         queries.note_client_id(tx, task.id)
         seq = queries.next_task_seq(tx)
         row = ours.Task(id=task.id, seq=seq, owner=ORGANISATION, created_at=at, updated_at=at, **values)
@@ -55,6 +56,15 @@ def _delete(tx: Tx, task_id: str) -> bool:
 def _require_theirs(row: ours.Task) -> None:
     if row.owner != ORGANISATION:
         raise QueryError(f"task {row.id} is carried out by polpod, and can be read but not written here")
+
+
+def _require_free(tx: Tx, task_id: str) -> None:
+    """The id of a task of polpod's own that was set aside is not free: it may have a run that goes on (F10)."""
+    kept = quarantine.of_task(tx, task_id)
+    if kept is not None and kept.columns.get(tables.Tasks.owner.name) != ORGANISATION:
+        raise QueryError(
+            f"task {task_id} is polpod's, and its record cannot be read; it is kept in the table quarantine"
+        )
 
 
 class Tasks(Repository[ours.Task, str]):

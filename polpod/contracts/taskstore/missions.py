@@ -10,7 +10,7 @@ from msgspec import structs
 from polpod.contracts.taskstore import said
 from polpod.contracts.taskstore.tasks import BY
 from polpod.errors import Conflict, NotFound
-from polpod.model.polpo.checked import types_of
+from polpod.model.entity import types_of
 from polpod.model.polpo.missions import Mission
 from polpod.store import changes
 from polpod.store.polpo import Missions, next_number

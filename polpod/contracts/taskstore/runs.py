@@ -13,7 +13,7 @@ from msgspec import structs
 
 from polpod.contracts.taskstore import said
 from polpod.errors import InvalidRequest
-from polpod.model.polpo.checked import types_of
+from polpod.model.entity import types_of
 from polpod.model.polpo.runs import TERMINAL, RecordedStatus, RunRecord, RunResult
 from polpod.model.polpo.state import AgentActivity
 from polpod.store.polpo import RecordedRuns, next_number

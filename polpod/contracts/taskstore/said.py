@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 from msgspec import UNSET, Struct, structs
 
 from polpod.errors import InvalidRequest
-from polpod.model.polpo.checked import Checked, checked, types_of
+from polpod.model.entity import Entity, converted, types_of
 
-C = TypeVar("C", bound=Checked)
+C = TypeVar("C", bound=Entity)
 
 
 def now() -> datetime:
@@ -45,7 +45,7 @@ def entity(kind: type[C], values: Mapping[str, object]) -> C:
 def value(name: str, given: object, kind: Any) -> Any:
     """One value of a field.  Raises InvalidRequest."""
     try:
-        return checked(name, given, kind)
+        return converted(name, given, kind)
     except ValueError as exc:
         raise _invalid(exc) from exc
 

@@ -16,7 +16,7 @@ from polpod.contracts.taskstore import said
 from polpod.contracts.taskstore.tasks import BY, created, fitting, get_all_tasks, live
 from polpod.errors import InvalidRequest
 from polpod.model.changes import Change
-from polpod.model.polpo.checked import types_of
+from polpod.model.entity import types_of
 from polpod.model.polpo.state import PolpoState, Project
 from polpod.model.tasks import Task, TaskStatus
 from polpod.rules import tasks as rules

@@ -19,8 +19,8 @@ from polpod.contracts.taskstore import said
 from polpod.contracts.taskstore.said import now
 from polpod.errors import Conflict, InvalidRequest, NotFound, TooLarge
 from polpod.model.changes import Change
+from polpod.model.entity import types_of
 from polpod.model.events import Event
-from polpod.model.polpo.checked import types_of
 from polpod.model.polpo.tasks import NewTask
 from polpod.model.tasks import Task, TaskResult, TaskStatus, changed
 from polpod.rules import tasks as rules

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from polpod.model.organisation.entity import Amount, Count, Entity, NotBlank, distinct, iso
+from polpod.model.entity import Amount, Count, Entity, NotBlank, distinct, iso
 from polpod.model.tasks import Instant
 
 

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 from msgspec import field
 
-from polpod.model.organisation.entity import Amount, Count, Entity, NotBlank, distinct
+from polpod.model.entity import Amount, Count, Entity, NotBlank, distinct
 from polpod.model.tasks import Instant
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from polpod.model.organisation.entity import Amount, Count, Entity, NotBlank
+from polpod.model.entity import Amount, Count, Entity, NotBlank
 from polpod.model.tasks import Instant
 
 

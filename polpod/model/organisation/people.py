@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from msgspec import Meta, field
 
-from polpod.model.organisation.entity import Amount, Entity, NotBlank, Share
+from polpod.model.entity import Amount, Entity, NotBlank, Share
 from polpod.model.tasks import Instant
 
 

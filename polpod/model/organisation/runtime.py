@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from msgspec import field
 
-from polpod.model.organisation.entity import Amount, Count, Entity, NotBlank, json_text, set_iff
+from polpod.model.entity import Amount, Count, Entity, NotBlank, json_text, set_iff
 from polpod.model.tasks import Instant
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from polpod.model.organisation.entity import Amount, Entity, NotBlank
+from polpod.model.entity import Amount, Entity, NotBlank
 from polpod.model.tasks import Instant
 
 

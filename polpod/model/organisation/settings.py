@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from polpod.model.organisation.entity import Entity, NotBlank
+from polpod.model.entity import Entity, NotBlank
 
 
 class NamespacedSetting(Entity, frozen=True, kw_only=True):

@@ -10,8 +10,8 @@ from uuid import uuid4
 import msgspec
 from msgspec import Meta, field
 
+from polpod.model.entity import Amount, Count, Entity, NotBlank, distinct, iso, without
 from polpod.model.organisation.artifacts import ArtifactType
-from polpod.model.organisation.entity import Amount, Count, Entity, NotBlank, distinct, iso, without
 from polpod.model.tasks import Instant
 
 

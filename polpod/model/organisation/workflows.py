@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from msgspec import field
 
-from polpod.model.organisation.entity import Entity, NotBlank, Version, distinct, set_iff, without
+from polpod.model.entity import Entity, NotBlank, Version, distinct, set_iff, without
 from polpod.model.tasks import Instant
 
 

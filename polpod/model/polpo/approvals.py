@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from polpod.model.polpo.checked import Checked
+from polpod.model.entity import Entity
 from polpod.model.submissions import Id
 from polpod.model.tasks import Instant
 
@@ -16,7 +16,7 @@ class ApprovalStatus(StrEnum):
     TIMEOUT = "timeout"
 
 
-class ApprovalRequest(Checked, frozen=True, kw_only=True):
+class ApprovalRequest(Entity, frozen=True, kw_only=True):
     id: Id
     gate_id: str
     gate_name: str = ""

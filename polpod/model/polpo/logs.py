@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from polpod.model.polpo.checked import Checked
+from polpod.model.entity import Entity
 from polpod.model.tasks import Count, Instant
 
 
-class LogEntry(Checked, frozen=True, kw_only=True):
+class LogEntry(Entity, frozen=True, kw_only=True):
     ts: Instant | None = None
     """None: when it is stored."""
     event: str
@@ -16,7 +16,7 @@ class LogEntry(Checked, frozen=True, kw_only=True):
     """Order of all entries; the store gives it."""
 
 
-class LogSession(Checked, frozen=True, kw_only=True):
+class LogSession(Entity, frozen=True, kw_only=True):
     session_id: str
     started_at: Instant
     entries: Count = 0

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from polpod.model.polpo.checked import Checked
+from polpod.model.entity import Entity
 
 
-class Memory(Checked, frozen=True, kw_only=True):
+class Memory(Entity, frozen=True, kw_only=True):
     scope: str
     content: str = ""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from polpod.model.polpo.checked import Checked
+from polpod.model.entity import Entity
 from polpod.model.submissions import Name
 from polpod.model.tasks import Count, Instant
 
@@ -25,7 +25,7 @@ class MissionStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
-class Mission(Checked, frozen=True, kw_only=True):
+class Mission(Entity, frozen=True, kw_only=True):
     id: str
     seq: int
     """Order of creation."""
@@ -48,7 +48,7 @@ class Mission(Checked, frozen=True, kw_only=True):
     updated_at: Instant
 
 
-class Gate(Checked, frozen=True, kw_only=True):
+class Gate(Entity, frozen=True, kw_only=True):
     """What holds back `blocks_tasks` once all of `after_tasks` are over; both are titles."""
 
     name: Name
@@ -69,18 +69,18 @@ class Delay(Gate, frozen=True, kw_only=True):
     """ISO 8601: `PT2H`."""
 
 
-class ActiveCheckpoint(Checked, frozen=True, kw_only=True):
+class ActiveCheckpoint(Entity, frozen=True, kw_only=True):
     checkpoint: Checkpoint
     reached_at: Instant
 
 
-class ActiveDelay(Checked, frozen=True, kw_only=True):
+class ActiveDelay(Entity, frozen=True, kw_only=True):
     delay: Delay
     started_at: Instant
     expires_at: Instant
 
 
-class CheckpointState(Checked, frozen=True, kw_only=True):
+class CheckpointState(Entity, frozen=True, kw_only=True):
     """Of all groups: what is defined, by group; what was reached and holds tasks back; what was resumed."""
 
     definitions: dict[str, tuple[Checkpoint, ...]] = {}
@@ -89,7 +89,7 @@ class CheckpointState(Checked, frozen=True, kw_only=True):
     resumed: dict[str, tuple[str, ...]] = {}
 
 
-class DelayState(Checked, frozen=True, kw_only=True):
+class DelayState(Entity, frozen=True, kw_only=True):
     """Of all groups: what is defined, by group; what holds tasks back now; what is over."""
 
     definitions: dict[str, tuple[Delay, ...]] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from polpod.model.polpo.checked import Checked
+from polpod.model.entity import Entity
 from polpod.model.submissions import Id
 from polpod.model.tasks import Count, Instant
 
@@ -14,7 +14,7 @@ class NotificationStatus(StrEnum):
     FAILED = "failed"
 
 
-class NotificationRecord(Checked, frozen=True, kw_only=True):
+class NotificationRecord(Entity, frozen=True, kw_only=True):
     id: Id
     timestamp: Instant
     rule_id: str

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from polpod.model.polpo.checked import Checked
+from polpod.model.entity import Entity
 from polpod.model.polpo.state import AgentActivity
 from polpod.model.submissions import Id
 from polpod.model.tasks import Instant, Seconds
@@ -23,7 +23,7 @@ class RecordedStatus(StrEnum):
 TERMINAL = frozenset({RecordedStatus.COMPLETED, RecordedStatus.FAILED, RecordedStatus.KILLED})
 
 
-class RunResult(Checked, frozen=True, kw_only=True):
+class RunResult(Entity, frozen=True, kw_only=True):
     exit_code: int = 0
     stdout: str = ""
     stderr: str = ""
@@ -33,7 +33,7 @@ class RunResult(Checked, frozen=True, kw_only=True):
     """Earlier ones, the oldest first."""
 
 
-class RunRecord(Checked, frozen=True, kw_only=True):
+class RunRecord(Entity, frozen=True, kw_only=True):
     id: Id
     task_id: Id
     pid: Annotated[int, Meta(ge=0)] = 0

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from polpod.model.polpo.checked import Checked
+from polpod.model.entity import Entity
 from polpod.model.tasks import Count, Instant
 
 Role = Literal["user", "assistant"]
 
 
-class ToolCall(Checked, frozen=True, kw_only=True):
+class ToolCall(Entity, frozen=True, kw_only=True):
     id: str
     name: str
     arguments: dict[str, object] | None = None
@@ -18,7 +18,7 @@ class ToolCall(Checked, frozen=True, kw_only=True):
     state: Literal["preparing", "calling", "completed", "error", "interrupted"]
 
 
-class Message(Checked, frozen=True, kw_only=True):
+class Message(Entity, frozen=True, kw_only=True):
     id: str
     seq: int
     session_id: str
@@ -28,7 +28,7 @@ class Message(Checked, frozen=True, kw_only=True):
     tool_calls: tuple[ToolCall, ...] = ()
 
 
-class Session(Checked, frozen=True, kw_only=True):
+class Session(Entity, frozen=True, kw_only=True):
     id: str
     title: str | None = None
     agent: str | None = None

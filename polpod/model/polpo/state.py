@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from polpod.model.polpo.checked import Checked
+from polpod.model.entity import Entity
 from polpod.model.tasks import Count, Instant, Task
 
 
-class AgentActivity(Checked, frozen=True, kw_only=True):
+class AgentActivity(Entity, frozen=True, kw_only=True):
     """What an agent is seen to do."""
 
     last_tool: str | None = None
@@ -20,7 +20,7 @@ class AgentActivity(Checked, frozen=True, kw_only=True):
     session_id: str | None = None
 
 
-class AgentProcess(Checked, frozen=True, kw_only=True):
+class AgentProcess(Entity, frozen=True, kw_only=True):
     """A note of whoever stored it.  polpod itself goes by its runs, and signals nothing because of this."""
 
     agent_name: str
@@ -31,13 +31,13 @@ class AgentProcess(Checked, frozen=True, kw_only=True):
     activity: AgentActivity = AgentActivity()
 
 
-class Team(Checked, frozen=True, kw_only=True):
+class Team(Entity, frozen=True, kw_only=True):
     name: str = ""
     description: str | None = None
     agents: tuple[dict[str, object], ...] = ()
 
 
-class Project(Checked, frozen=True, kw_only=True):
+class Project(Entity, frozen=True, kw_only=True):
     """What is kept of the state, beside the tasks."""
 
     project: str = ""

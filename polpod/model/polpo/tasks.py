@@ -6,14 +6,14 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from polpod.model.polpo.checked import Checked
+from polpod.model.entity import Entity
 from polpod.model.submissions import Id, Name
 from polpod.model.tasks import Count, Instant, Seconds, TaskResult, TaskStatus
 
 Objects = tuple[dict[str, object], ...]
 
 
-class NewTask(Checked, frozen=True, kw_only=True):
+class NewTask(Entity, frozen=True, kw_only=True):
     """A field that is not named has the default of Task; a duration is in seconds."""
 
     title: Annotated[str, Meta(min_length=1, max_length=1000)]

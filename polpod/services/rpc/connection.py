@@ -255,9 +255,8 @@ async def _carry_out(call: Call, request: jsonrpc.Call) -> Any:
         raise
     finally:
         if method.audited or isinstance(error, PermissionDenied):
-            who = call.caller
             call.desk.audit.note(
-                method.name, request.params, who=who.whole_name, run_id=who.run_id,
+                method.name, request.params, who=call.caller.whole_name,
                 task_id=_about(method, request.params, result), error=error, risky=method.right is Right.OWNER,
                 took=time.perf_counter() - began,
             )  # fmt: skip

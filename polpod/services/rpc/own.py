@@ -59,7 +59,7 @@ async def own_run(call: Call) -> Run:
     """The run that the call comes from.  Raises PermissionDenied: from none; Conflict: it is over."""
     run_id = call.caller.run_id
     if run_id is None:
-        raise PermissionDenied("only a run says that, from inside: its POLPO_TOKEN makes it known")
+        raise PermissionDenied("only a job says that, of its own run: call it in the task's command")
     run = await call.desk.instance.runs.read(lambda tx: tx.get(run_id))
     if run is None or not run.live:
         raise Conflict(f"run {run_id} is over")

@@ -12,6 +12,7 @@ from polpod.services.rpc.method import Call, Method, Nothing, Right
 from polpod.services.rpc.methods import (
     a2a,
     artifact,
+    audit,
     checkpoint,
     cost,
     daemon,
@@ -39,7 +40,7 @@ DISCOVER = Method("rpc.discover", Nothing, dict, discover, "This document.", Rig
 
 _NOUNS = (
     *(task, follow, run, checkpoint, artifact, cost, message, stats, queue, project, workflow, preset, user, key, a2a),
-    *(store, daemon),
+    *(audit, store, daemon),
 )
 
 METHODS = {m.name: m for m in (*(m for noun in _NOUNS for m in noun.METHODS), DISCOVER)}

@@ -12,6 +12,7 @@ from polpod.model.submissions import Name
 from polpod.services.instance import Instance, now
 from polpod.services.rpc.method import Call, Method, Nothing, Right
 from polpod.store import changes, queries
+from polpod.store.organisation import AgentStates
 from polpod.store.records import Tx
 from polpod.store.tables import Queues
 
@@ -62,7 +63,10 @@ def overview(instance: Instance, tx: Tx) -> list[dict[str, Any]]:
 
 
 async def agents(call: Call, params: Nothing) -> dict[str, object]:
-    return {"agents": call.desk.instance.config.agents}
+    """What polpo.json says of each, and what it does now."""
+    instance = call.desk.instance
+    states = await instance.tasks.read(lambda tx: {state.agent_id: state for state in tx[AgentStates].find()})
+    return {"agents": [msgspec.to_builtins(a) | {"state": states.get(a.name)} for a in instance.config.agents]}
 
 
 METHODS = (

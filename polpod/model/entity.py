@@ -1,11 +1,11 @@
-"""What all entities of an organisation share: at construction their fields are checked and brought to one form.
+"""What entities that others make have in common: at construction their fields are checked and brought to one form.
 
 Rules:
 
 1. A value becomes one of its field's type where it can be read as one: "1.5" is 1.5, "created" the status, a list a
    tuple, ISO 8601 text an instant.  One that cannot raises ValueError, which names the field.
 2. Every backend can store what was constructed, and gives it back as it was: instants are UTC, numbers finite, integers
-   of 64 bits, text without NUL and lone surrogates; a dict is a copy, and what is in it is JSON.
+   of 53 bits, text without NUL and lone surrogates; a dict is a copy, and what is in it is JSON.
 3. What must hold between fields is the table `rules` of the entity: functions that say what is wrong, or None.
 """
 
@@ -14,26 +14,31 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from enum import Enum
 from functools import cache
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
+
+X = TypeVar("X")
 
 Rule = Callable[[Any], "str | None"]
 
 NotBlank = Annotated[str, Meta(pattern=r"\S")]
 """Text that says something; it is kept as it is, spaces around it included."""
-Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Version = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+Version = Annotated[int, Meta(ge=1, le=2**53)]
 Amount = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 
-MAX_DEPTH = 64
-"""Of what is in a dict, as on the wire (DESIGN §9)."""
+MAX_DEPTH = 50
+"""Of lists and dicts within each other: with what is around it, a value is no deeper than a message may be (DESIGN §9)."""
+
+LARGEST = 2**53
+"""The largest magnitude of an integer that every JSON codec keeps exact."""
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
@@ -46,15 +51,19 @@ class Entity(Struct, frozen=True, kw_only=True):
     """Fields that `repr` leaves out."""
 
     def __post_init__(self) -> None:
-        given = {name: getattr(self, name) for name in self.__struct_fields__}
-        read = msgspec.convert(given, _fields_of(type(self)), strict=False)
+        kinds = types_of(type(self))
+        given = {name: getattr(self, name) for name in kinds}
+        plain = {name: _named(name, storable, value) for name, value in given.items()}
+        try:
+            read = msgspec.convert(plain, _fields_of(type(self)), strict=False)
+        except ValueError:
+            for name, value in given.items():  # which of them, in words that begin with its name
+                converted(name, value, kinds[name])
+            raise
         for name, value in given.items():
-            try:
-                plain = storable(getattr(read, name))
-            except ValueError as error:
-                raise ValueError(f"{name}: {error}") from error
-            if plain is not value:
-                msgspec.structs.force_setattr(self, name, plain)
+            kept = _named(name, _kept, getattr(read, name))
+            if kept is not value:
+                msgspec.structs.force_setattr(self, name, kept)
         for rule in self.rules:
             if (problem := rule(self)) is not None:
                 raise ValueError(problem)
@@ -76,16 +85,40 @@ class Entity(Struct, frozen=True, kw_only=True):
 
 
 @cache
+def types_of(entity: type[Struct]) -> Mapping[str, Any]:
+    """The annotated type of each field."""
+    return {field.name: field.type for field in msgspec.structs.fields(entity)}
+
+
+@cache
 def _fields_of(entity: type[Entity]) -> type[Struct]:
     """A struct of the same fields without rules, since nothing is converted into what is being constructed."""
-    return msgspec.defstruct(entity.__name__, [(f.name, f.type) for f in msgspec.structs.fields(entity)])
+    return msgspec.defstruct(entity.__name__, list(types_of(entity).items()))
+
+
+def converted(name: str, value: object, kind: Any) -> Any:
+    """The value as a field of this name and type has it.  Raises ValueError, which begins with the name."""
+    return _named(name, lambda: _kept(msgspec.convert(storable(value), kind, strict=False)))
+
+
+def _named(name: str, made: Callable[..., X], *values: object) -> X:
+    try:
+        return made(*values)
+    except ValueError as error:
+        text = str(error)
+        raise ValueError(text if text.startswith(f"{name}: ") else f"{name}: {text}") from error
 
 
 def storable(value: Any, depth: int = 0) -> Any:
-    """The value in the form in which it is stored (rule 2).  Raises ValueError."""
+    """The value as JSON has it, and every backend keeps it (rule 2); entities in it have seen to themselves.
+
+    Raises ValueError.  What is not JSON is left to who converts it, unless it is in a list or a dict.
+    """
+    if depth > MAX_DEPTH:
+        raise ValueError(f"nested deeper than {MAX_DEPTH}")
     match value:
         case Enum():
-            return value
+            return storable(value.value, depth)
         case str():
             if _UNSTORABLE.search(value):
                 raise ValueError("NUL and lone surrogates cannot be stored")
@@ -93,22 +126,17 @@ def storable(value: Any, depth: int = 0) -> Any:
             if not math.isfinite(value):
                 raise ValueError(f"not a finite number: {value}")
         case int():
-            if not -(2**63) <= value < 2**63:
-                raise ValueError("not an integer of 64 bits")
-        case datetime():
-            return _utc(value)
-        case tuple():
-            return tuple(storable(part, depth) for part in value)
+            if abs(value) > LARGEST:
+                raise ValueError(f"not an integer of 53 bits: {value}")
+        case list() | tuple():
+            return [storable(part, depth + 1) for part in value]
         case dict():
-            return {_name(key): _json(part, depth + 1) for key, part in value.items()}
+            return {_name(key): storable(part, depth + 1) for key, part in value.items()}
+        case None | Struct():
+            pass
+        case _ if depth:
+            raise ValueError(f"not JSON: {type(value).__name__}")
     return value
-
-
-def _utc(value: datetime) -> datetime:
-    try:
-        return value.astimezone(UTC)
-    except OverflowError:
-        raise ValueError(f"no such instant in UTC: {value}") from None
 
 
 def _name(key: object) -> str:
@@ -117,17 +145,17 @@ def _name(key: object) -> str:
     return str(storable(key))
 
 
-def _json(value: object, depth: int) -> object:
-    if depth > MAX_DEPTH:
-        raise ValueError(f"nested deeper than {MAX_DEPTH}")
+def _kept(value: Any) -> Any:
+    """What was read from text, as it is kept: instants in UTC, numbers finite."""
     match value:
-        case Enum():
-            return _json(value.value, depth)
-        case list() | tuple():
-            return [_json(part, depth + 1) for part in value]
-        case None | bool() | int() | float() | str() | dict():
-            return storable(value, depth)
-    raise ValueError(f"not JSON: {type(value).__name__}")
+        case datetime():
+            try:
+                return value.astimezone(UTC)
+            except OverflowError:
+                raise ValueError(f"no such instant in UTC: {value}") from None
+        case float() if not math.isfinite(value):
+            raise ValueError(f"not a finite number: {value}")
+    return value
 
 
 # What many entities ask of their fields.
