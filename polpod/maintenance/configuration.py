@@ -15,7 +15,6 @@ from polpod.errors import NotFound, StartError
 from polpod.lock import require_own
 from polpod.paths import StateDirectory
 
-
 _AT_START = {("storage",), ("databaseUrl",)}
 """Settings for which a running polpod refuses to be reloaded."""
 

@@ -82,7 +82,9 @@ async def reload(call: Call, params: Nothing) -> dict[str, object]:
         raise DiskFull(f"a reload needs {ROOM >> 20} MiB of free space: polpod goes on as it is")
     await attempt()
     _require_same_store(call.desk.instance)
-    await call.desk.instance.tasks.read(lambda tx: None)  # a store that is not to be reached would keep it from starting
+    await call.desk.instance.tasks.read(
+        lambda tx: None
+    )  # a store that is not to be reached would keep it from starting
     if call.desk.instance.stopping.is_set():
         raise Unavailable("polpod is stopping")
     call.desk.reload.ask()
