@@ -61,7 +61,7 @@ MUTANTS = (
     Mutant("order", "polpod/store/table.py", "return (*order, *(c.asc() for c in table.key if c.name not in named))", "return order", STORE),
     Mutant("bounds", "polpod/store/table.py", 'return Cmp(self.name, "<=", scalar(value))', 'return Cmp(self.name, "<", scalar(value))', STORE),
     Mutant("instants", "polpod/store/table.py", "value.astimezone(UTC).replace(tzinfo=None)", "value.replace(tzinfo=None)", STORE),
-    Mutant("journal", "polpod/store/records.py", "if undo is None:", "if undo is None:", STORE),
+    Mutant("journal", "polpod/store/records.py", "        self._last[journal] += 1\n", "", STORE),
     Mutant("copy", "polpod/store/copy.py", "for table in reversed(TABLES):", "for table in ():", COPY),
     Mutant("copy", "polpod/store/copy.py", "skip = of_value + (skip if value == last else 0)", "skip = of_value", COPY),
     Mutant("a2a", 'polpod/rules/a2a.py', 'status=TaskStatus(state=TaskState.SUBMITTED, timestamp=now)', 'status=TaskStatus(state=TaskState.WORKING, timestamp=now)', A2A),
@@ -132,18 +132,13 @@ MUTANTS = (
     Mutant("organisation", 'polpod/contracts/persistence/content.py', '            fcntl.flock(fd, fcntl.LOCK_EX)\n', '', ORGANISATION + "content.py -k limit"),
     Mutant("organisation", 'polpod/contracts/persistence/content.py', 'partial = self._work / "partial"', 'partial = self._content / "partial"', ORGANISATION + "content.py -k killed"),
     Mutant("organisation", 'polpod/store/quarantine.py', '                    tx[other].delete_where(*other.with_key(other.key_of(row)))\n', '', "tests/unit/test_store_quarantine.py"),
-<<<<<<< HEAD
-    Mutant("organisation", 'polpod/store/changes.py', '    if queries.is_recorded(tx, task.id):\n', '    if False:\n', "tests/unit/test_operations.py -k costs"),
+    Mutant("organisation", 'polpod/store/changes.py', '        tx[organisation.CostRecords].delete_where(organisation.CostRecords.task_id.eq(task.id))\n', '', "tests/unit/test_operations.py -k costs"),
     Mutant("polpo", "polpod/store/queries.py", "return task if task is not None and task.owner == OWNER else None", "return task", POLPO_TASKS),
     Mutant("polpo-machine", "polpod/contracts/taskstore/state.py", "    _refuse_cycle(waits)\n", "", POLPO_MACHINE),
     Mutant("polpo-machine", "polpod/contracts/taskstore/state.py", "    for task_id, met in waits.items():\n        changes.depend(tx, task_id, met)\n", "", POLPO_MACHINE),
     Mutant("polpo-machine", "polpod/contracts/taskstore/tasks.py", "        changes.undo_done(tx, task.id, change.task.updated_at)", "        pass", POLPO_MACHINE),
     Mutant("polpo-machine", "polpod/store/changes.py", "if on_id == task.id or _reaches(tx, other, task.id):", "if on_id == task.id:", POLPO_MACHINE),
     Mutant("polpo-machine", "polpod/contracts/taskstore/state.py", '.events if "status" in different else ()', ".events[:0]", POLPO_MACHINE),
-=======
-    Mutant("organisation", 'polpod/store/changes.py', '        tx[organisation.CostRecords].delete_where(organisation.CostRecords.task_id.eq(task.id))\n', '', "tests/unit/test_operations.py -k costs"),
-    Mutant("polpo", "polpod/contracts/taskstore/tasks.py", "task = tx[Tasks].get(task_id)\n    return task if task is not None and task.owner == OWNER else None", "return tx[Tasks].get(task_id)", POLPO_TASKS),
->>>>>>> 313217798304916bfa671532362a42b943b0526b
     Mutant("polpo", "polpod/contracts/taskstore/tasks.py", "return tx[Tasks].find(Tasks.owner.eq(OWNER))", "return tx[Tasks].find(Tasks.owner.eq(OWNER), order_by=(Tasks.created_at.asc(),))", POLPO_TASKS),
     Mutant("polpo", "polpod/contracts/taskstore/tasks.py", 'if name != "status"} | {', "} | {", POLPO_TASKS),
     Mutant("polpo", "polpod/contracts/taskstore/tasks.py", 'values |= changes.rewire(tx, task, tuple(dict.fromkeys(values["depends_on"])))', "pass", POLPO_TASKS),
