@@ -273,6 +273,9 @@ MUTANTS = (
     Mutant("used", 'polpod/services/retention.py', '        for table, at in OF_THEIR_TIME:', '        for table, at in OF_THEIR_TIME[:1]:', f"{USED_BOOKS} -k test_what_agents_and_clients_did_long_ago_is_forgotten"),
     Mutant("used", 'polpod/services/rpc/directory.py', 'f"Add a {noun}.", Right.OWNER', 'f"Add a {noun}.", Right.MEMBER', f"{USED_RECORDS} -k test_the_owner_writes_and_members_read"),
     Mutant("used", 'polpoctl/client.py', '        self._identify()\n', '', f"{USED_RUNS} -k test_polpoctl_has_the_rights_of_the_token_wherever_it_is"),
+    Mutant("used", "polpod/services/artifacts.py", "        under_way = sum(upload.artifact.size_bytes for upload in self._uploads.values())", "        under_way = 0", f"{USED_RECORDS} -k test_announced_uploads_count_for_the_quota"),
+    Mutant("used", "polpod/services/artifacts.py", "        if len(self._uploads) >= MOST_UPLOADS:", "        if False:", f"{USED_RECORDS} -k test_uploads_under_way_are_bounded"),
+    Mutant("used", "polpod/services/rpc/methods/user.py", ", among=(Users.role.ne(HumanRole.SYSTEM),)", "", f"{USED_RECORDS} -k test_the_system_user_is_left_alone"),
 )  # fmt: skip
 
 

@@ -25,6 +25,8 @@ class Add(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 def _made(tx: Tx, params: Add, call: Call, at: datetime) -> Made:
+    if params.role is HumanRole.SYSTEM:
+        raise ValueError("role: a user is a person")
     return Made(
         User(
             id=f"user-{secrets.token_hex(4)}", username=params.username, password_hash=NO_PASSWORD, role=params.role,
@@ -37,4 +39,4 @@ def _view(user: User) -> object:
     return {name: value for name, value in msgspec.structs.asdict(user).items() if name not in user.hidden}
 
 
-METHODS = methods("user", Users, Add, _made, view=_view)
+METHODS = methods("user", Users, Add, _made, view=_view, among=(Users.role.ne(HumanRole.SYSTEM),))
