@@ -56,6 +56,11 @@ POWER = "tests/process/test_files_kill.py -k power"
 
 QUARANTINE = "tests/unit/test_store_quarantine.py"
 
+USED_RUNS = "tests/process/test_used_runs.py"
+USED_BOOKS = "tests/process/test_used_bookkeeping.py"
+USED_RECORDS = "tests/process/test_used_records.py"
+BOOKS = "tests/unit/test_bookkeeping.py"
+
 MUTANTS = (
     Mutant("rollback", "polpod/store/group.py", "self.session.rows.end_part(undo=True)", "self.session.rows.end_part(undo=False)", STORE),
     Mutant("order", "polpod/store/table.py", "return (*order, *(c.asc() for c in table.key if c.name not in named))", "return order", STORE),
@@ -236,6 +241,38 @@ MUTANTS = (
     Mutant("files", 'polpod/store/quarantine.py', '    _take_along(tx, table, key, kept)\n', '', QUARANTINE),
     Mutant("files", 'polpod/store/quarantine.py', '                    _take_along(tx, other, other.key_of(row), kept)\n', '                    return\n', QUARANTINE),
     Mutant("files", 'polpod/store/files/opening.py', '    if there.format > FORMAT or there.schema', '    if there.schema', FILES),
+    Mutant("used", 'polpod/services/rpc/own.py', '    if not run.live:\n        raise Conflict(f"run {run_id} is over: what', '    if False:\n        raise Conflict(f"run {run_id} is over: what', f"{USED_RUNS} -k test_a_run_that_is_over_is_spoken_for_by_nobody"),
+    Mutant("used", 'polpod/services/rpc/own.py', '    if call.caller.run_id not in (None, run_id):', '    if False:', f"{USED_RUNS} -k test_inside_one_run_nobody_speaks_for_another"),
+    Mutant("used", 'polpod/services/rpc/own.py', '        call.wrong_tokens += 1\n', '', f"{USED_RUNS} -k test_after_a_few_wrong_tokens_a_connection_ends"),
+    Mutant("used", 'polpod/services/rpc/own.py', '    if call.wrong_tokens >= WRONG_TOKENS:', '    if False:', f"{USED_RUNS} -k test_the_members_of_a_batch_are_no_more_guesses"),
+    Mutant("used", 'polpod/services/rpc/own.py', '    call.caller = of_run(call.caller, run_id)\n', '', f"{USED_RUNS} -k test_who_has_the_token_has_the_rights_of_the_run_and_no_others"),
+    Mutant("used", 'polpod/services/reload.py', '            self._runs.append((descriptor, run_id))', '            pass', f"{USED_RUNS} -k test_a_reload_gives_no_rights_back"),
+    Mutant("used", 'polpod/rules/progress.py', ' if tells else ()', '', f"{USED_RUNS} -k test_the_journal_has_progress_once_a_second_at_most"),
+    Mutant("used", 'polpod/services/rpc/methods/run.py', '    call.desk.health.active(run.id)\n', '', f"{USED_RUNS} -k test_a_job_that_says_that_it_goes_on_is_not_stale"),
+    Mutant("used", 'polpod/services/rpc/own.py', '    if run is not None and task_id not in (None, run.task_id):', '    if False:', f"{USED_RECORDS} -k test_a_checkpoint_belongs_to_its_task_alone"),
+    Mutant("used", 'polpod/services/rpc/methods/checkpoint.py', 'newest.turn_number + 1 if newest is not None else 1', '1', f"{USED_RECORDS} -k test_a_job_that_was_killed_goes_on_where_it_was"),
+    Mutant("used", 'polpod/services/rpc/methods/checkpoint.py', 'Checkpoints.turn.le(turn - KEPT)', 'Checkpoints.turn.le(0)', f"{USED_RECORDS} -k test_only_the_newest_checkpoints_are_kept_and_none_may_be_large"),
+    Mutant("used", 'polpod/services/rpc/connection.py', ' and call.caller.run_id is None:', ':', f"{USED_RECORDS} -k test_a_job_saves_where_it_is_while_polpod_stops"),
+    Mutant("used", 'polpod/services/artifacts.py', '            if upload.hash.hexdigest() != sha256:', '            if False:', f"{USED_RECORDS} -k test_an_artifact_is_whole_or_not_there"),
+    Mutant("used", 'polpod/services/artifacts.py', '            await self.sweep()\n            if', '            if', f"{USED_RECORDS} -k test_artifacts_have_their_quota_and_removing_makes_room"),
+    Mutant("used", 'polpod/services/artifacts.py', ' if _OURS.fullmatch(name)]', ']', f"{USED_RECORDS} -k test_content_without_its_record_is_swept"),
+    Mutant("used", 'polpod/services/artifacts.py', '        if upload is None or upload.by != by:', '        if upload is None:', f"{USED_RECORDS} -k test_an_artifact_is_nobody_else_s_business"),
+    Mutant("used", 'polpod/services/collector.py', '            bookkeeping.finished(tx, change.task, run, at)\n', '', f"{USED_BOOKS} -k test_metrics_say_what_the_rows_of_the_runs_say"),
+    Mutant("used", 'polpod/services/bookkeeping.py', '    if run.reason is not Reason.NEVER_STARTED:', '    if True:', f"{USED_BOOKS} -k test_what_never_started_is_not_measured"),
+    Mutant("used", 'polpod/services/bookkeeping.py', '        tx[TaskMetrics].save(metric(', '        tx[TaskMetrics].add(metric(', f"{BOOKS} -k test_booking_the_same_run_again_changes_nothing"),
+    Mutant("used", 'polpod/services/bookkeeping.py', ', TaskMetrics.id.lt(metric_id(run.id))', '', f"{BOOKS} -k test_booking_the_same_run_again_changes_nothing"),
+    Mutant("used", 'polpod/services/bookkeeping.py', '    if run.heartbeat_at is not None:', '    if False:', f"{BOOKS} -k test_a_heartbeat_goes_with_its_run"),
+    Mutant("used", 'polpod/services/launcher.py', '        bookkeeping.launched(tx, change.task, run, at)\n', '', f"{USED_BOOKS} -k test_an_agent_is_at_work_while_its_run_is_and_idle_otherwise"),
+    Mutant("used", 'polpod/services/bookkeeping.py', '    if not at_work or at_work[0].run_id is None:', '    if True:', f"{USED_BOOKS} -k test_an_agent_with_two_runs_is_at_work_until_both_are_over"),
+    Mutant("used", 'polpod/store/changes.py', '        tx[organisation.TaskMetrics].delete_where(organisation.TaskMetrics.task_id.eq(task.id))\n', '', f"{USED_BOOKS} -k test_removing_a_task_takes_along_what_was_kept_of_it"),
+    Mutant("used", 'polpod/services/audit.py', 'verdict="allow" if asked.allowed else "deny"', 'verdict="allow"', f"{USED_BOOKS} -k test_the_audit_knows_who_asked_for_what_and_what_was_refused"),
+    Mutant("used", 'polpod/services/rpc/connection.py', '        if method.audited or isinstance(error, PermissionDenied):', '        if method.audited:', f"{USED_BOOKS} -k test_the_audit_is_listed_newest_last_and_for_the_owner_only"),
+    Mutant("used", 'polpod/services/rpc/methods/key.py', 'key_hash=hashlib.sha256(key.encode()).hexdigest()', 'key_hash=key', f"{USED_RECORDS} -k test_a_key_is_told_once_and_only_its_hash_is_kept"),
+    Mutant("used", 'polpod/services/rpc/methods/key.py', ' if name not in key.hidden', '', f"{USED_RECORDS} -k test_a_key_is_told_once_and_only_its_hash_is_kept"),
+    Mutant("used", 'polpod/rules/metrics.py', '        cost_usd=sum(cost.cost_usd for cost in costs),', '        cost_usd=0.0,', f"{USED_RECORDS} -k test_costs_are_added_up_and_are_part_of_the_metrics"),
+    Mutant("used", 'polpod/services/retention.py', '        for table, at in OF_THEIR_TIME:', '        for table, at in OF_THEIR_TIME[:1]:', f"{USED_BOOKS} -k test_what_agents_and_clients_did_long_ago_is_forgotten"),
+    Mutant("used", 'polpod/services/rpc/directory.py', 'f"Add a {noun}.", Right.OWNER', 'f"Add a {noun}.", Right.MEMBER', f"{USED_RECORDS} -k test_the_owner_writes_and_members_read"),
+    Mutant("used", 'polpoctl/client.py', '        self._identify()\n', '', f"{USED_RUNS} -k test_polpoctl_has_the_rights_of_the_token_wherever_it_is"),
 )  # fmt: skip
 
 
