@@ -82,7 +82,8 @@ class Server:
         self._guard = guard
         if self._user is not None:
             os.chown(self.directory, self._user, -1)
-        how = ["--auth=trust", "--username=polpod", "--encoding=UTF8", "--locale=C", "--no-sync"]
+        how = ["--auth=trust", "--username=polpod", "--encoding=UTF8", "--no-sync"]
+        how += ["--locale=C", "--locale-provider=icu", "--icu-locale=en"]  # whose order of text is not ours
         self._run("initdb", f"--pgdata={self._data}", *how)
         with (self._data / "postgresql.conf").open("a") as file:
             file.write(CONFIGURATION.format(directory=self.directory))
