@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import latency, memory, recovery, start, stored, submit, throughput
+from bench import latency, memory, recovery, start, stored, stores, submit, throughput
 from bench.figures import Figure, table
 from bench.peers import absent
 from polpod import __version__
@@ -29,6 +29,7 @@ SUBJECTS: dict[str, Callable[[], Iterator[Figure]]] = {
     "stored": stored.run,
     "memory": memory.run,
     "recovery": recovery.run,
+    "stores": stores.run,
 }
 
 

@@ -6,6 +6,7 @@ somebody would who has but this one table."""
 from __future__ import annotations
 
 import os
+import sqlite3
 import statistics
 import tempfile
 import time
@@ -73,7 +74,6 @@ def tasks() -> list[Task]:
 def _of(name: str, location: Location) -> Iterator[Figure]:
     wanted = tasks()
     with closing(open_store(location, TASKS)) as store:
-        hand = BY_HAND.get(name)
         ours: list[Measured] = []
         theirs: list[Measured] = []
         commits: list[float] = []
@@ -82,9 +82,8 @@ def _of(name: str, location: Location) -> Iterator[Figure]:
             ours.append(store.write(lambda tx: _ours(tx, wanted)))
             commits.append(time.perf_counter() - started - sum(ours[-1].values()))
             store.write(lambda tx: tx[Tasks].delete_where())
-            if hand is not None:
-                theirs.append(store.write(lambda tx: hand(store.session.db.execute, wanted)))  # type: ignore[attr-defined]
-                store.write(lambda tx: tx[Tasks].delete_where())
+            if name in MARKS:
+                theirs.append(_by_hand(location, MARKS[name], wanted))
     for operation in ours[0]:
         rate = ROWS / statistics.median(m[operation] for m in ours)
         yield Figure(name=f"{name}: {operation}", value=rate, unit="1/s", n=ROUNDS)
@@ -127,7 +126,24 @@ def _measured(
     }
 
 
-def _by_hand(mark: str) -> Callable[[Callable[..., Any], list[Task]], Measured]:
+def _by_hand(location: Location, mark: str, wanted: list[Task]) -> Measured:
+    """With a plain connection of the driver, which takes it back."""
+    db: Any
+    if isinstance(location, Postgres):
+        import psycopg
+
+        db = psycopg.connect(location.url, autocommit=True)
+    else:
+        assert isinstance(location, Sqlite)
+        db = sqlite3.connect(location.path, isolation_level=None)
+    with closing(db):
+        db.execute("BEGIN")
+        measured = _statements(mark)(db.execute, wanted)
+        db.execute("ROLLBACK")
+    return measured
+
+
+def _statements(mark: str) -> Callable[[Callable[..., Any], list[Task]], Measured]:
     columns = ", ".join(
         [
             '"id"',
@@ -180,4 +196,5 @@ def _by_hand(mark: str) -> Callable[[Callable[..., Any], list[Task]], Measured]:
     return measure
 
 
-BY_HAND = {"sqlite": _by_hand("?"), "postgres": _by_hand("%s")}
+MARKS = {"sqlite": "?", "postgres": "%s"}
+"""What stands for a value, of the backends that have a driver of their own."""

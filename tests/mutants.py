@@ -43,6 +43,7 @@ POLPO_MISSIONS = "tests/conformance/test_polpo_missions.py -k sqlite"
 POLPO_RUNS = "tests/conformance/test_polpo_runs.py -k sqlite"
 POLPO_SESSIONS = "tests/conformance/test_polpo_sessions.py -k sqlite"
 POLPO_RECORDS = "tests/conformance/test_polpo_records.py -k sqlite"
+POLPO_MACHINE = "tests/conformance/test_polpo_machine.py -k sqlite"
 POLPO_OPEN = "tests/process/test_taskstore_open.py"
 POLPO_CONFIG = "tests/unit/test_config_store.py"
 
@@ -57,13 +58,17 @@ QUARANTINE = "tests/unit/test_store_quarantine.py"
 
 POSTGRES = "tests/process/test_postgres_store.py"
 POSTGRES_FAULTS = "tests/process/test_postgres_faults.py"
+USED_RUNS = "tests/process/test_used_runs.py"
+USED_BOOKS = "tests/process/test_used_bookkeeping.py"
+USED_RECORDS = "tests/process/test_used_records.py"
+BOOKS = "tests/unit/test_bookkeeping.py"
 
 MUTANTS = (
     Mutant("rollback", "polpod/store/group.py", "self.session.rows.end_part(undo=True)", "self.session.rows.end_part(undo=False)", STORE),
     Mutant("order", "polpod/store/table.py", "return (*order, *(c.asc() for c in table.key if c.name not in named))", "return order", STORE),
     Mutant("bounds", "polpod/store/table.py", 'return Cmp(self.name, "<=", scalar(value))', 'return Cmp(self.name, "<", scalar(value))', STORE),
     Mutant("instants", "polpod/store/table.py", "value.astimezone(UTC).replace(tzinfo=None)", "value.replace(tzinfo=None)", STORE),
-    Mutant("journal", "polpod/store/records.py", "if undo is None:", "if undo is None:", STORE),
+    Mutant("journal", "polpod/store/records.py", "        self._last[journal] += 1\n", "", STORE),
     Mutant("copy", "polpod/store/copy.py", "for table in reversed(TABLES):", "for table in ():", COPY),
     Mutant("copy", "polpod/store/copy.py", "skip = of_value + (skip if value == last else 0)", "skip = of_value", COPY),
     Mutant("a2a", 'polpod/rules/a2a.py', 'status=TaskStatus(state=TaskState.SUBMITTED, timestamp=now)', 'status=TaskStatus(state=TaskState.WORKING, timestamp=now)', A2A),
@@ -113,6 +118,7 @@ MUTANTS = (
     Mutant("organisation", 'polpod/contracts/persistence/backend.py', 'if (directory := state_directory_of(self._location)) is not None:', 'if False:', ORGANISATION + "backend.py -k state_directory"),
     Mutant("organisation", 'polpod/contracts/persistence/config.py', 'for kind in (PurePosixPath, PureWindowsPath)', 'for kind in (PurePosixPath,)', ORGANISATION + "backend.py -k refused"),
     Mutant("organisation", 'polpod/contracts/persistence/work.py', '        _require_theirs(old)\n        tx[tables.Tasks].save', '        tx[tables.Tasks].save', ORGANISATION + "work.py -k not_written"),
+    Mutant("organisation", 'polpod/contracts/persistence/work.py', '        _require_free(tx, task.id)\n', '', ORGANISATION + "work.py -k set_aside"),
     Mutant("organisation", 'polpod/contracts/persistence/work.py', '        queries.note_client_id(tx, task.id)\n', '', ORGANISATION + "work.py -k daemon"),
     Mutant("organisation", 'polpod/contracts/persistence/work.py', 'None if assigned_to == STAND_IN else assigned_to', 'assigned_to', ORGANISATION + "work.py -k seen_and_filtered"),
     Mutant("organisation", 'polpod/rules/organisation.py', 'STAND_IN if agent is None and status in work.ASSIGNEE_NEEDED else agent', 'agent', ORGANISATION + "work.py -k seen"),
@@ -129,12 +135,17 @@ MUTANTS = (
     Mutant("organisation", 'polpod/contracts/persistence/settings.py', 'if expected_updated_at is not None and expected_updated_at != found:', 'if expected_updated_at and expected_updated_at != found:', ORGANISATION + "settings.py -k compare"),
     Mutant("organisation", 'polpod/contracts/persistence/workflows.py', 'if (old := tx[stored.WorkflowDefinitions].get(definition.id)) is not None:', 'if (old := tx[stored.WorkflowDefinitions].get(definition.id)) and definition.version > 1:', ORGANISATION + "workflows.py -k follow"),
     Mutant("organisation", 'polpod/contracts/persistence/workflows.py', 'await self.list_by_status(WorkflowExecutionStatus.RUNNING)', 'await self._find()', ORGANISATION + "workflows.py -k running"),
-    Mutant("organisation", 'polpod/contracts/persistence/content.py', 'total = self._total() - _size(path) + len(content)', 'total = self._total() + len(content)', ORGANISATION + "content.py -k total"),
+    Mutant("organisation", 'polpod/contracts/persistence/content.py', 'total = self._total() - _size(path) + size', 'total = self._total() + size', ORGANISATION + "content.py -k total"),
     Mutant("organisation", 'polpod/contracts/persistence/content.py', '            fcntl.flock(fd, fcntl.LOCK_EX)\n', '', ORGANISATION + "content.py -k limit"),
     Mutant("organisation", 'polpod/contracts/persistence/content.py', 'partial = self._work / "partial"', 'partial = self._content / "partial"', ORGANISATION + "content.py -k killed"),
     Mutant("organisation", 'polpod/store/quarantine.py', '                    tx[other].delete_where(*other.with_key(other.key_of(row)))\n', '', "tests/unit/test_store_quarantine.py"),
-    Mutant("organisation", 'polpod/store/changes.py', '    if queries.is_recorded(tx, task.id):\n', '    if False:\n', "tests/unit/test_operations.py -k costs"),
-    Mutant("polpo", "polpod/contracts/taskstore/tasks.py", "task = tx[Tasks].get(task_id)\n    return task if task is not None and task.owner == OWNER else None", "return tx[Tasks].get(task_id)", POLPO_TASKS),
+    Mutant("organisation", 'polpod/store/changes.py', '        tx[organisation.CostRecords].delete_where(organisation.CostRecords.task_id.eq(task.id))\n', '', "tests/unit/test_operations.py -k costs"),
+    Mutant("polpo", "polpod/store/queries.py", "return task if task is not None and task.owner == OWNER else None", "return task", POLPO_TASKS),
+    Mutant("polpo-machine", "polpod/contracts/taskstore/state.py", "    _refuse_cycle(waits)\n", "", POLPO_MACHINE),
+    Mutant("polpo-machine", "polpod/contracts/taskstore/state.py", "    for task_id, met in waits.items():\n        changes.depend(tx, task_id, met)\n", "", POLPO_MACHINE),
+    Mutant("polpo-machine", "polpod/contracts/taskstore/tasks.py", "        changes.undo_done(tx, task.id, change.task.updated_at)", "        pass", POLPO_MACHINE),
+    Mutant("polpo-machine", "polpod/store/changes.py", "if on_id == task.id or _reaches(tx, other, task.id):", "if on_id == task.id:", POLPO_MACHINE),
+    Mutant("polpo-machine", "polpod/contracts/taskstore/state.py", '.events if "status" in different else ()', ".events[:0]", POLPO_MACHINE),
     Mutant("polpo", "polpod/contracts/taskstore/tasks.py", "return tx[Tasks].find(Tasks.owner.eq(OWNER))", "return tx[Tasks].find(Tasks.owner.eq(OWNER), order_by=(Tasks.created_at.asc(),))", POLPO_TASKS),
     Mutant("polpo", "polpod/contracts/taskstore/tasks.py", 'if name != "status"} | {', "} | {", POLPO_TASKS),
     Mutant("polpo", "polpod/contracts/taskstore/tasks.py", 'values |= changes.rewire(tx, task, tuple(dict.fromkeys(values["depends_on"])))', "pass", POLPO_TASKS),
@@ -254,6 +265,38 @@ MUTANTS = (
     Mutant("postgres", 'polpod/store/sql.py', 'for special in "\\\\%_":', 'for special in "":', f"{STORE}::test_globs_know_no_special_character_of_the_database[postgres]"),
     Mutant("postgres", 'polpod/store/sql.py', 'if any(order.column == c.name for c in table.key):', 'if False:', f"{POSTGRES} -k migrations_lead"),
     Mutant("postgres", 'polpod/store/table.py', 'if "\\0" in value else None', 'if False else None', f"{STORE} -k refused_by_all"),
+    Mutant("used", 'polpod/services/rpc/own.py', '    if not run.live:\n        raise Conflict(f"run {run_id} is over: what', '    if False:\n        raise Conflict(f"run {run_id} is over: what', f"{USED_RUNS} -k test_a_run_that_is_over_is_spoken_for_by_nobody"),
+    Mutant("used", 'polpod/services/rpc/own.py', '    if call.caller.run_id not in (None, run_id):', '    if False:', f"{USED_RUNS} -k test_inside_one_run_nobody_speaks_for_another"),
+    Mutant("used", 'polpod/services/rpc/own.py', '        call.wrong_tokens += 1\n', '', f"{USED_RUNS} -k test_after_a_few_wrong_tokens_a_connection_ends"),
+    Mutant("used", 'polpod/services/rpc/own.py', '    if call.wrong_tokens >= WRONG_TOKENS:', '    if False:', f"{USED_RUNS} -k test_the_members_of_a_batch_are_no_more_guesses"),
+    Mutant("used", 'polpod/services/rpc/own.py', '    call.caller = of_run(call.caller, run_id)\n', '', f"{USED_RUNS} -k test_who_has_the_token_has_the_rights_of_the_run_and_no_others"),
+    Mutant("used", 'polpod/services/reload.py', '            self._runs.append((descriptor, run_id))', '            pass', f"{USED_RUNS} -k test_a_reload_gives_no_rights_back"),
+    Mutant("used", 'polpod/rules/progress.py', ' if tells else ()', '', f"{USED_RUNS} -k test_the_journal_has_progress_once_a_second_at_most"),
+    Mutant("used", 'polpod/services/rpc/methods/run.py', '    call.desk.health.active(run.id)\n', '', f"{USED_RUNS} -k test_a_job_that_says_that_it_goes_on_is_not_stale"),
+    Mutant("used", 'polpod/services/rpc/own.py', '    if run is not None and task_id not in (None, run.task_id):', '    if False:', f"{USED_RECORDS} -k test_a_checkpoint_belongs_to_its_task_alone"),
+    Mutant("used", 'polpod/services/rpc/methods/checkpoint.py', 'newest.turn_number + 1 if newest is not None else 1', '1', f"{USED_RECORDS} -k test_a_job_that_was_killed_goes_on_where_it_was"),
+    Mutant("used", 'polpod/services/rpc/methods/checkpoint.py', 'Checkpoints.turn.le(turn - KEPT)', 'Checkpoints.turn.le(0)', f"{USED_RECORDS} -k test_only_the_newest_checkpoints_are_kept_and_none_may_be_large"),
+    Mutant("used", 'polpod/services/rpc/connection.py', ' and call.caller.run_id is None:', ':', f"{USED_RECORDS} -k test_a_job_saves_where_it_is_while_polpod_stops"),
+    Mutant("used", 'polpod/services/artifacts.py', '            if upload.hash.hexdigest() != sha256:', '            if False:', f"{USED_RECORDS} -k test_an_artifact_is_whole_or_not_there"),
+    Mutant("used", 'polpod/services/artifacts.py', '            await self.sweep()\n            if', '            if', f"{USED_RECORDS} -k test_artifacts_have_their_quota_and_removing_makes_room"),
+    Mutant("used", 'polpod/services/artifacts.py', ' if _OURS.fullmatch(name)]', ']', f"{USED_RECORDS} -k test_content_without_its_record_is_swept"),
+    Mutant("used", 'polpod/services/artifacts.py', '        if upload is None or upload.by != by:', '        if upload is None:', f"{USED_RECORDS} -k test_an_artifact_is_nobody_else_s_business"),
+    Mutant("used", 'polpod/services/collector.py', '            bookkeeping.finished(tx, change.task, run, at)\n', '', f"{USED_BOOKS} -k test_metrics_say_what_the_rows_of_the_runs_say"),
+    Mutant("used", 'polpod/services/bookkeeping.py', '    if run.reason is not Reason.NEVER_STARTED:', '    if True:', f"{USED_BOOKS} -k test_what_never_started_is_not_measured"),
+    Mutant("used", 'polpod/services/bookkeeping.py', '        tx[TaskMetrics].save(metric(', '        tx[TaskMetrics].add(metric(', f"{BOOKS} -k test_booking_the_same_run_again_changes_nothing"),
+    Mutant("used", 'polpod/services/bookkeeping.py', ', TaskMetrics.id.lt(metric_id(run.id))', '', f"{BOOKS} -k test_booking_the_same_run_again_changes_nothing"),
+    Mutant("used", 'polpod/services/bookkeeping.py', '    if run.heartbeat_at is not None:', '    if False:', f"{BOOKS} -k test_a_heartbeat_goes_with_its_run"),
+    Mutant("used", 'polpod/services/launcher.py', '        bookkeeping.launched(tx, change.task, run, at)\n', '', f"{USED_BOOKS} -k test_an_agent_is_at_work_while_its_run_is_and_idle_otherwise"),
+    Mutant("used", 'polpod/services/bookkeeping.py', '    if not at_work or at_work[0].run_id is None:', '    if True:', f"{USED_BOOKS} -k test_an_agent_with_two_runs_is_at_work_until_both_are_over"),
+    Mutant("used", 'polpod/store/changes.py', '        tx[organisation.TaskMetrics].delete_where(organisation.TaskMetrics.task_id.eq(task.id))\n', '', f"{USED_BOOKS} -k test_removing_a_task_takes_along_what_was_kept_of_it"),
+    Mutant("used", 'polpod/services/audit.py', 'verdict="allow" if asked.allowed else "deny"', 'verdict="allow"', f"{USED_BOOKS} -k test_the_audit_knows_who_asked_for_what_and_what_was_refused"),
+    Mutant("used", 'polpod/services/rpc/connection.py', '        if method.audited or isinstance(error, PermissionDenied):', '        if method.audited:', f"{USED_BOOKS} -k test_the_audit_is_listed_newest_last_and_for_the_owner_only"),
+    Mutant("used", 'polpod/services/rpc/methods/key.py', 'key_hash=hashlib.sha256(key.encode()).hexdigest()', 'key_hash=key', f"{USED_RECORDS} -k test_a_key_is_told_once_and_only_its_hash_is_kept"),
+    Mutant("used", 'polpod/services/rpc/methods/key.py', ' if name not in key.hidden', '', f"{USED_RECORDS} -k test_a_key_is_told_once_and_only_its_hash_is_kept"),
+    Mutant("used", 'polpod/rules/metrics.py', '        cost_usd=sum(cost.cost_usd for cost in costs),', '        cost_usd=0.0,', f"{USED_RECORDS} -k test_costs_are_added_up_and_are_part_of_the_metrics"),
+    Mutant("used", 'polpod/services/retention.py', '        for table, at in OF_THEIR_TIME:', '        for table, at in OF_THEIR_TIME[:1]:', f"{USED_BOOKS} -k test_what_agents_and_clients_did_long_ago_is_forgotten"),
+    Mutant("used", 'polpod/services/rpc/directory.py', 'f"Add a {noun}.", Right.OWNER', 'f"Add a {noun}.", Right.MEMBER', f"{USED_RECORDS} -k test_the_owner_writes_and_members_read"),
+    Mutant("used", 'polpoctl/client.py', '        self._identify()\n', '', f"{USED_RUNS} -k test_polpoctl_has_the_rights_of_the_token_wherever_it_is"),
 )  # fmt: skip
 
 

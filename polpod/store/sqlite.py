@@ -144,18 +144,24 @@ def _of_a_file(timeout: float) -> Sequence[Pragma]:
 
 
 class SqliteRows:
-    """The rows of the transaction that is open on `db`."""
+    """The rows of the transaction that is open on `db`.
+
+    Where one row is concerned, errors are translated on the spot: `translated` would take as long as the rest.
+    """
 
     def __init__(self, db: Connection) -> None:
         self._db = db
 
     def insert(self, table: AnyTable, row: Row, *, replace: bool) -> None:
-        self._execute(sql.insert(sql.SQLITE, table, row, replace=replace))
+        try:
+            self._db.execute(*sql.insert(sql.SQLITE, table, row, replace=replace))
+        except sqlite3.Error as error:
+            raise translate(error, self._db.path) from error
 
     def get(self, table: AnyTable, key: tuple[Scalar, ...]) -> bytes | None:
         try:
             row = self._db.execute(sql.get(sql.SQLITE, table), key).fetchone()
-        except sqlite3.Error as error:  # spelt out, since `translated` would take as long as the rest
+        except sqlite3.Error as error:
             raise translate(error, self._db.path) from error
         return None if row is None else row[0]
 

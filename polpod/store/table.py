@@ -38,41 +38,34 @@ Kind = Literal["text", "integer", "real"]
 Comparison = Literal["=", "<>", "<", "<=", ">", ">="]
 
 
-def _wrong_text(value: str) -> str | None:
-    return f"a NUL character in {value[:100]!r}" if "\0" in value else None
-
-
-def _wrong_integer(value: int) -> str | None:
-    return None if -(2**63) <= value < 2**63 else f"an integer beyond 64 bits: {value:#x}"
-
-
-def _wrong_real(value: float) -> str | None:
-    return None if math.isfinite(value) else f"not a finite number: {value}"
-
-
-_WRONG: dict[type, Callable[[Any], str | None]] = {str: _wrong_text, int: _wrong_integer, float: _wrong_real}
-"""Of what is stored as it is: why one of the databases could not hold it."""
+_LEAST, _MOST = -(2**63), 2**63 - 1
 
 
 def scalar(value: Any) -> Scalar:
     """The stored form of a value.  Instants become UTC text of fixed width, so that text order is time order.
 
-    Raises ValueError for a naive datetime, a NUL character, an integer beyond 64 bits, NaN and infinity; TypeError for
-    what no column holds.
+    Raises ValueError for what one of the databases could not hold: a naive datetime, a NUL character, an integer beyond 64
+    bits, NaN and infinity; TypeError for what no column holds.
     """
-    if value is None:
-        return None
-    kind = type(value)
-    if kind in _WRONG:
-        if (problem := _WRONG[kind](value)) is not None:
-            raise ValueError(problem)
-        plain: Scalar = value
-        return plain
     match value:
+        case None:
+            return None
         case Enum():
             return scalar(value.value)
+        case str():
+            if "\0" in value:
+                raise ValueError(f"a NUL character in {value[:100]!r}")
+            return value
         case bool():
             return int(value)
+        case int():
+            if not _LEAST <= value <= _MOST:
+                raise ValueError(f"an integer beyond 64 bits: {value:#x}")
+            return value
+        case float():
+            if not math.isfinite(value):
+                raise ValueError(f"not a finite number: {value}")
+            return value
         case datetime(tzinfo=None):
             raise ValueError(f"naive datetime: {value!r}")
         case datetime():

@@ -23,9 +23,10 @@ from polpod.store.schema import TABLES
 from polpod.store.tables import Dependencies, Events, Tasks
 
 Agreed = tuple[dict[str, Task], list[Dependency], dict[str, TaskStatus | None]]
-picks = st.integers(0, 6)
+picks = st.integers(0, 2)
+"""Few tasks, so that they have to do with each other."""
 statuses = st.sampled_from(TaskStatus)
-several = st.lists(picks, max_size=3)
+several = st.lists(picks, max_size=2)
 REFUSALS = (Conflict, InvalidRequest, InvalidTransition, NotFound)
 
 
@@ -37,12 +38,14 @@ class Machine(RuleBasedStateMachine):
         self.polpo = self.maker()
         self.made: list[str] = []
         """All ids that there ever were."""
+        for on in ([], [0], []):
+            self.add(on, draft=False)
 
     def teardown(self) -> None:
         self.polpo.close()
 
     def one(self, pick: int) -> str:
-        return self.made[pick % len(self.made)] if self.made else "0"
+        return self.made[-1 - pick % len(self.made)] if self.made else "0"
 
     def attempt(self, change: Callable[[], Any]) -> None:
         """What is refused changes nothing, and writes nothing."""
@@ -74,20 +77,24 @@ class Machine(RuleBasedStateMachine):
     def overrule(self, pick: int, to: TaskStatus) -> None:
         self.attempt(lambda: self.polpo.tasks.unsafe_set_status(self.one(pick), to, "why"))
 
+    @rule(pick=picks)
+    def finish_and_reopen(self, pick: int) -> None:
+        self.overrule(pick, TaskStatus.DONE)
+        self.dependencies_agree()
+        self.overrule(pick, TaskStatus.FAILED)
+
     @rule(going=several)
     def remove(self, going: list[int]) -> None:
         ids = {self.one(pick) for pick in going}
         self.attempt(lambda: self.polpo.tasks.remove_tasks(lambda task: task.id in ids))
 
-    @rule(kept=st.lists(picks, max_size=6), to=statuses, on=several)
-    def replace(self, kept: list[int], to: TaskStatus, on: list[int]) -> None:
-        """The first gets another status, the last other dependencies."""
-        there = self.polpo.tasks.get_all_tasks()
-        tasks = [there[i] for i in sorted({pick % len(there) for pick in kept})] if there else []
-        if tasks:
-            tasks[0] = structs.replace(tasks[0], status=to)
-            others = [self.one(pick) for pick in on]
-            tasks[-1] = structs.replace(tasks[-1], depends_on=tuple(o for o in others if o != tasks[-1].id))
+    @rule(gone=st.none() | picks, moved=picks, to=statuses, wired=picks, on=several)
+    def replace(self, gone: int | None, moved: int, to: TaskStatus, wired: int, on: list[int]) -> None:
+        """One task goes, or none; one gets another status; one, other dependencies."""
+        left = [t for t in self.polpo.tasks.get_all_tasks() if gone is None or t.id != self.one(gone)]
+        others = tuple(dict.fromkeys(self.one(pick) for pick in on if pick != wired))
+        tasks = [structs.replace(t, status=to) if t.id == self.one(moved) else t for t in left]
+        tasks = [structs.replace(t, depends_on=others) if t.id == self.one(wired) else t for t in tasks]
         self.attempt(lambda: self.polpo.tasks.set_state(tasks=tasks))
 
     @invariant()

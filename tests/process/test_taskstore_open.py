@@ -40,6 +40,13 @@ def library(code: str, root: Path, *arguments: str) -> subprocess.Popen[str]:
 # Opening
 
 
+def test_the_example_of_the_page_is_true(tmp_path: Path) -> None:
+    page = Path(__file__).parents[2] / "docs" / "taskstore.md"
+    code = page.read_text().partition("```python\n")[2].partition("```")[0].replace("/srv/builds", str(tmp_path))
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ended.stdout, ended.stderr) == ("done 0 mission-1\n", "")
+
+
 def test_the_state_directory_is_made_and_is_nobody_else_s(tmp_path: Path) -> None:
     before = os.umask(0)
     try:

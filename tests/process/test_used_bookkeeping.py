@@ -229,17 +229,13 @@ def test_what_agents_and_clients_did_long_ago_is_forgotten(host: Host) -> None:
     host.start()
     until(lambda: host.call("daemon.health")["ok"], "it has recovered")
     host.call("message.send", channel="c", text="old")
-    assert host.stop() == 0
-    long_ago = "2020-01-02T03:04:05.000000Z"
+    host.call("store.prune")  # as the daemon does when it starts, and again in an hour
     with closing(sqlite3.connect(host.paths.tasks_db)) as db:
-        for table in ("audit_entries", "lifecycle_events", "messages"):
-            changed = db.execute(f"UPDATE {table} SET timestamp = ?", (long_ago,)).rowcount
-            assert changed == (0 if table == "audit_entries" else 1)
+        for table in ("lifecycle_events", "messages"):
+            assert db.execute(f"UPDATE {table} SET timestamp = ?", ("2020-01-02T03:04:05.000000Z",)).rowcount == 1
         db.commit()
-    host.start()
     host.call("message.send", channel="c", text="new")
-    dry = host.call("store.prune", dry_run=True)
-    assert (dry["records"], len(docs(host, "messages"))) == (2, 2)
+    assert host.call("store.prune", dry_run=True)["records"] == 2
     assert host.call("store.prune")["records"] == 2
     assert [message["content"] for message in docs(host, "messages")] == ["new"]
     assert docs(host, "lifecycle_events") == []

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -177,6 +180,22 @@ def test_polpoctl_speaks_for_the_run_that_it_is_of(started: Host) -> None:
     assert started.finished(task_id)["status"] == "done"
     assert refused.read_text().splitlines()[-1] == "6"
     assert "not allowed from inside a run" in refused.read_text()
+
+
+def test_polpoctl_has_the_rights_of_the_token_wherever_it_is(started: Host) -> None:
+    speaker = Speaker(started)
+    own = {"POLPO_RUN_ID": str(speaker.run_id), "POLPO_TOKEN": speaker.token, "POLPO_SOCKET": started.socket}
+
+    def code(*words: str, **env: str) -> int:
+        argv = [sys.executable, "-m", "polpoctl", *words]
+        return subprocess.run(argv, capture_output=True, env=os.environ | env, check=False, timeout=60).returncode
+
+    assert code("report", "progress", "5", **own) == 0
+    assert started.task(speaker.task_id)["progress"]["percent"] == 5
+    assert code("submit", "--", "true", **own) == 6
+    assert code("submit", "--", "true", **own | {"POLPO_TOKEN": ""}) == 0
+    elsewhere = {"POLPO_SOCKET": str(started.root / "other")}  # the token is told to nobody else
+    assert code("submit", "--socket", started.socket, "--", "true", **own | elsewhere) == 0
 
 
 def test_polpoctl_says_what_helps_where_a_token_is_none_any_more(started: Host, tmp_path: Path) -> None:

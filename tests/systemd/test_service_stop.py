@@ -21,7 +21,8 @@ def running(service: Service, ids: list[str], attempt: int) -> dict[str, list[di
     def all_begun() -> dict[str, list[dict[str, Any]]] | None:
         runs = service.runs()
         last = [runs[i][-1] for i in ids if i in runs]
-        said = [service.box.path(run["log_path"]) for run in last if run["attempt"] == attempt]
+        here = [run for run in last if (run["attempt"], run["status"]) == (attempt, "running")]
+        said = [service.box.path(run["log_path"]) for run in here]
         begun = [path for path in said if path.exists() and path.read_text() == "begun\n"]
         return runs if len(begun) == len(ids) else None
 

@@ -24,7 +24,7 @@ from polpod.store import quarantine, queries
 from polpod.store.databases import TASKS
 from polpod.store.files import opening, session
 from polpod.store.files.load import LARGEST
-from polpod.store.group import GroupCommit, open_store
+from polpod.store.group import GROUP_MAX, GroupCommit, Ticket, open_store
 from polpod.store.location import Files
 from polpod.store.organisation import CostRecords, StoredCost
 from polpod.store.records import Tx
@@ -166,6 +166,18 @@ def test_a_journals_file_that_somebody_took_away_is_written_again(tmp_path: Path
         (tmp_path / "events/000000.jsonl").unlink()
         store.write(say)
         assert (tmp_path / "events/000000.jsonl").read_bytes().count(b"\n") == 2
+
+
+def test_a_group_waits_for_the_disk_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    real = os.fdatasync
+    with opened(tmp_path) as store:
+        monkeypatch.setattr(os, "fdatasync", lambda fd: (calls.append(fd), real(fd)))
+        for n in range(GROUP_MAX):
+            store.submit(Ticket(lambda tx, n=n: tx[Settings].add(Setting(str(n), "v")), durable=n == 0))
+        store.drain()
+        assert len(calls) == 1
+        assert len(list((tmp_path / "settings").iterdir())) == GROUP_MAX
 
 
 def test_the_redo_log_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,8 +61,7 @@ def add_task(tx: Tx, task: Mapping[str, object] | None = None, /, **fields: obje
 
 def get_task(tx: Tx, task_id: str) -> Task | None:
     """The task; None: there is none of that id."""
-    task = tx[Tasks].get(task_id)
-    return task if task is not None and task.owner == OWNER else None
+    return queries.own(tx, task_id)
 
 
 def get_all_tasks(tx: Tx) -> list[Task]:

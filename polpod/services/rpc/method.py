@@ -73,7 +73,7 @@ class Method:
     waits: bool = False
     """May take long on purpose, so that other calls of the connection go on beside it."""
     telling: bool = False
-    """It only says how things are, however often: no matter of the audit."""
+    """It only says or asks how things are, however often: no matter of the audit."""
 
     @property
     def changes(self) -> bool:

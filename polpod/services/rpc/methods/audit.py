@@ -45,4 +45,4 @@ async def list_(call: Call, params: List) -> dict[str, object]:
     return {"entries": page, "next": page[-1].id if more else None}
 
 
-METHODS = (Method("audit.list", List, dict, list_, "Who asked for what, the newest first.", Right.OWNER),)
+METHODS = (Method("audit.list", List, dict, list_, "Who asked for what, the newest first.", Right.OWNER, telling=True),)
