@@ -56,6 +56,8 @@ POWER = "tests/process/test_files_kill.py -k power"
 
 QUARANTINE = "tests/unit/test_store_quarantine.py"
 
+POSTGRES = "tests/process/test_postgres_store.py"
+POSTGRES_FAULTS = "tests/process/test_postgres_faults.py"
 USED_RUNS = "tests/process/test_used_runs.py"
 USED_BOOKS = "tests/process/test_used_bookkeeping.py"
 USED_RECORDS = "tests/process/test_used_records.py"
@@ -241,6 +243,28 @@ MUTANTS = (
     Mutant("files", 'polpod/store/quarantine.py', '    _take_along(tx, table, key, kept)\n', '', QUARANTINE),
     Mutant("files", 'polpod/store/quarantine.py', '                    _take_along(tx, other, other.key_of(row), kept)\n', '                    return\n', QUARANTINE),
     Mutant("files", 'polpod/store/files/opening.py', '    if there.format > FORMAT or there.schema', '    if there.schema', FILES),
+    Mutant("postgres", 'polpod/store/postgres_session.py', 'if mark not in (self._mark, self._doubtful):', 'if False:', f"{POSTGRES_FAULTS} -k another_wrote"),
+    Mutant("postgres", 'polpod/store/postgres_session.py', 'self._found = _events(db, after=self._last)', 'self._found = ()', f"{POSTGRES_FAULTS} -k nobody_knows_yet"),
+    Mutant("postgres", 'polpod/store/postgres_session.py', '        self._found = ()  # whoever committed it has it\n', '', f"{POSTGRES_FAULTS} -k answer_is_lost"),
+    Mutant("postgres", 'polpod/store/postgres_session.py', 'if self._mark != mark:', 'if False:', f"{POSTGRES_FAULTS} -k answer_is_lost"),
+    Mutant("postgres", 'polpod/store/postgres_session.py', '            if not db.closed:  # the server says that it has not happened\n', '            if True:\n', f"{POSTGRES_FAULTS} -k answer_is_lost"),
+    Mutant("postgres", 'polpod/store/postgres_session.py', 'self._doubtful = mark\n', 'pass\n', f"{POSTGRES_FAULTS} -k nobody_knows_yet"),
+    Mutant("postgres", 'polpod/store/postgres_session.py', 'REPEATABLE READ READ ONLY', 'READ COMMITTED READ ONLY', f"{POSTGRES} -k one_state"),
+    Mutant("postgres", 'polpod/store/postgres_session.py', '            lock(db, self._name)\n            mark', '            mark', f"{POSTGRES_FAULTS} -k lock_is_taken_again"),
+    Mutant("postgres", 'polpod/store/group.py', '        except CommitInDoubt:\n            raise\n', '', f"{POSTGRES_FAULTS} -k another_wrote"),
+    Mutant("postgres", 'polpod/store/postgres_schema.py', 'SELECT pg_terminate_backend(pid)', 'SELECT pid', f"{POSTGRES_FAULTS} -k never_comes"),
+    Mutant("postgres", 'polpod/store/postgres_schema.py', 'coalesce(\n        (SELECT relnamespace', "coalesce('one',\n        (SELECT relnamespace", f"{POSTGRES} -k store_of_its_own"),
+    Mutant("postgres", 'polpod/store/postgres_schema.py', 'steps = ["BEGIN", "SET', 'steps = ["SET', f"{POSTGRES} -k whole_or_not"),
+    Mutant("postgres", 'polpod/store/postgres.py', '"SET statement_timeout = {};', '"SET statement_timeout = 0;', f"{POSTGRES} -k has_an_end"),
+    Mutant("postgres", 'polpod/store/postgres.py', "set_config('synchronous_commit', 'on', false)", "set_config('synchronous_commit', 'off', false)", f"{POSTGRES} -k waits_for_the_disk"),
+    Mutant("postgres", 'polpod/store/postgres.py', 'USER@HOST/DATABASE") from None', 'USER@HOST/DATABASE")', f"{POSTGRES_FAULTS} -k no_address"),
+    Mutant("postgres", 'polpod/store/postgres.py', '    "53100": DiskFull,\n', '', f"{POSTGRES} -k has_its_meaning"),
+    Mutant("postgres", 'polpod/store/postgres.py', '(server.needs_password or server.used_password)', 'False', f"{POSTGRES_FAULTS} -k wrong_password"),
+    Mutant("postgres", 'polpod/store/sql.py', '    ascending=" NULLS FIRST",', '    ascending="",', f"{STORE}::test_text_is_ordered_by_code_points_and_null_comes_before_every_value[postgres]"),
+    Mutant("postgres", 'polpod/store/sql.py', '    text=\'TEXT COLLATE "C"\',', '    text="TEXT",', f"{STORE}::test_text_is_ordered_by_code_points_and_null_comes_before_every_value[postgres]"),
+    Mutant("postgres", 'polpod/store/sql.py', 'for special in "\\\\%_":', 'for special in "":', f"{STORE}::test_globs_know_no_special_character_of_the_database[postgres]"),
+    Mutant("postgres", 'polpod/store/sql.py', 'if any(order.column == c.name for c in table.key):', 'if False:', f"{POSTGRES} -k migrations_lead"),
+    Mutant("postgres", 'polpod/store/table.py', 'if "\\0" in value else None', 'if False else None', f"{STORE} -k refused_by_all"),
     Mutant("used", 'polpod/services/rpc/own.py', '    if not run.live:\n        raise Conflict(f"run {run_id} is over: what', '    if False:\n        raise Conflict(f"run {run_id} is over: what', f"{USED_RUNS} -k test_a_run_that_is_over_is_spoken_for_by_nobody"),
     Mutant("used", 'polpod/services/rpc/own.py', '    if call.caller.run_id not in (None, run_id):', '    if False:', f"{USED_RUNS} -k test_inside_one_run_nobody_speaks_for_another"),
     Mutant("used", 'polpod/services/rpc/own.py', '        call.wrong_tokens += 1\n', '', f"{USED_RUNS} -k test_after_a_few_wrong_tokens_a_connection_ends"),
