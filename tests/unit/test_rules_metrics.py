@@ -62,8 +62,14 @@ def test_what_a_job_says_it_cost_never_breaks_the_record() -> None:
     """Each of its costs may be as large as a cost can be."""
     costs = [
         CostRecord(
-            agent_id="a", task_id="7", provider="p", model="m", input_tokens=2**53, output_tokens=2**53,
-            cost_usd=1.7e308, timestamp=NOW,
+            agent_id="a",
+            task_id="7",
+            provider="p",
+            model="m",
+            input_tokens=2**53,
+            output_tokens=2**53,
+            cost_usd=1.7e308,
+            timestamp=NOW,
         )  # fmt: skip
     ] * 2
     record = metric(a_task(), ended(), costs, 0, NOW)
