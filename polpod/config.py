@@ -200,6 +200,7 @@ def parse(text: bytes, path: str) -> tuple[Config, list[str]]:
     """As `load`, from the text of the file; `path` is for messages."""
     try:
         document = json.loads(text)
+        _require_storable(document, "$")
         config = msgspec.convert(document, Config)
     except (ValueError, RecursionError) as exc:  # msgspec.ValidationError and json.JSONDecodeError are ValueErrors
         raise InvalidConfig(f"{path}: {exc}") from exc
@@ -216,6 +217,23 @@ def parse(text: bytes, path: str) -> tuple[Config, list[str]]:
 def without_effect(document: Mapping[str, Any]) -> list[str]:
     """The paths of what Polpo knows, and what has no effect here."""
     return [key for key in _unknown(document, Config, "$") if key in WITHOUT_EFFECT]
+
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def _require_storable(value: Any, path: str) -> None:
+    """Raises ValueError for text that no store, file name or command can hold."""
+    match value:
+        case str() if _UNSTORABLE.search(value):
+            raise ValueError(f"NUL and lone surrogates cannot be stored - at `{path}`")
+        case list():
+            for n, part in enumerate(value):
+                _require_storable(part, f"{path}[{n}]")
+        case dict():
+            for name, part in value.items():
+                _require_storable(name, f"{path}.{name!a}")
+                _require_storable(part, f"{path}.{name}")
 
 
 _PASSWORD = re.compile(r"(://[^:/?#@]*:)[^@]*(?=@)|(password=)('(?:[^'\\]|\\.)*'|[^\s&]*)")

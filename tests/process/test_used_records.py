@@ -245,6 +245,37 @@ def test_artifacts_have_their_quota_and_removing_makes_room(started: Host) -> No
     assert [entry["path"] for entry in said(started, "artifact", "list")] == ["two"]
 
 
+def test_bytes_that_are_no_base64_are_refused(started: Host) -> None:
+    with started.client() as client:
+        speaker(started, client)
+        begun = client.call("artifact.begin", path="f", size=1)["id"]
+        assert [client.error("artifact.write", id=begun, offset=0, data=bad) for bad in ("A", "é", "!")] == [
+            "invalid"
+        ] * 3
+
+
+def all_pages(client: Client, method: str, records: str, **params: Any) -> list[dict[str, Any]]:
+    """All records, page by page, each of which is an answer that fits."""
+    page = client.call(method, **params)
+    found = list(page[records])
+    while page["next"] is not None:
+        page = client.call(method, **params, after=page["next"])
+        assert page[records]
+        found += page[records]
+    return found
+
+
+def test_a_page_of_artifacts_fits_into_an_answer(started: Host) -> None:
+    with started.client() as client:
+        speaker(started, client)
+        about = {"path": "f", "description": "\x01" * 4096, "size": 0}  # each of them takes six bytes of JSON
+        for _ in range(200):
+            begun = client.call("artifact.begin", **about)["id"]
+            client.call("artifact.end", id=begun, sha256=hashlib.sha256(b"").hexdigest())
+        found = all_pages(client, "artifact.list", "artifacts", limit=1000)
+        assert len({artifact["id"] for artifact in found}) == len(found) == 200
+
+
 def test_an_artifact_is_nobody_else_s_business(started: Host) -> None:
     (started.root / "f").write_text("secret")
     with started.client() as one, started.client() as two:
@@ -321,6 +352,8 @@ def test_statistics_are_made_from_the_metrics(started: Host) -> None:
         assert [(g["group"], g["count"]) for g in said(started, "stats", "--by", by)["groups"]] == [(group, 4)]
     assert said(started, "stats", "--since", "2100-01-01T00:00:00Z") == {"groups": [], "total": None}
     assert ctl(started, "stats").stdout.splitlines()[0].startswith("a\t3\t0.6667\t")
+    with started.client() as client:  # an instant of a year that UTC does not have
+        assert client.error("stats.runs", since="0001-01-01T00:00:00+14:00") == "invalid"
 
 
 # People and plans.
@@ -383,10 +416,17 @@ def test_each_noun_is_listed_shown_added_and_removed(
     assert kinds == [f"{noun}:added", f"{noun}:removed"]
 
 
+def test_a_page_of_large_presets_fits_into_an_answer(started: Host) -> None:
+    with started.client() as client:
+        for name in "abcde":
+            client.call("preset.add", name=name, config_json=json.dumps("x" * (2**20 - 2)))
+        assert [preset["name"] for preset in all_pages(client, "preset.list", "presets")] == list("abcde")
+
+
 def test_there_is_one_ceo_and_no_person_is_the_system(started: Host) -> None:
     assert ctl(started, "user", "add", "ada", "--role", "ceo").returncode == 0
     second = ctl(started, "user", "add", "bob", "--role", "ceo")
-    assert (second.returncode, "what one alone may have" in second.stderr) == (1, True)
+    assert (second.returncode, "there is a ceo already" in second.stderr) == (1, True)
     with started.client() as client:
         assert client.error("user.add", username="x", role="system") == "invalid"
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any, NamedTuple
 from msgspec import Meta, Struct
 
 from polpod.errors import AlreadyExists, BrokenReference, Conflict, NotFound
+from polpod.services import views
 from polpod.services.instance import now
 from polpod.services.rpc.method import Call, Method, Right
 from polpod.services.rpc.refusal import entity
@@ -71,8 +72,9 @@ def methods(
         found = await call.desk.instance.tasks.read(
             lambda tx: tx[table].find(*where, order_by=(key.asc(),), limit=params.limit)
         )
-        following = key.get(found[-1]) if len(found) == params.limit else None
-        return {f"{noun}s": [view(record) for record in found], "next": following}
+        page = views.fitting(found)
+        more = len(page) < len(found) or len(found) == params.limit
+        return {f"{noun}s": [view(record) for record in page], "next": key.get(page[-1]) if more else None}
 
     async def shown(call: Call, params: ById) -> dict[str, object]:
         found = await call.desk.instance.tasks.read(lambda tx: tx[table].find(*among, key.eq(params.id)))

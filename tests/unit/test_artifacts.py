@@ -1,0 +1,53 @@
+"""What is swept of what jobs leave behind, and what is not."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import trio
+from kit.samples import NOW
+
+from polpod.config import Artifacts as Limits
+from polpod.model.organisation.artifacts import Artifact, ArtifactType
+from polpod.paths import StateDirectory
+from polpod.services.artifacts import Uploads
+from polpod.store.gate import Gate
+from polpod.store.records import Tx
+
+ARTIFACT = Artifact(id="new", type=ArtifactType.CODE, path="f", task_id="1", created_by="a", created_at=NOW)
+
+
+class Looked:
+    """A gate whose look at the records is answered late: meanwhile something else happens."""
+
+    def __init__(self) -> None:
+        self.looked, self.go_on = trio.Event(), trio.Event()
+
+    async def read(self, body: Callable[[Tx], Any]) -> set[str]:
+        self.looked.set()
+        await self.go_on.wait()
+        return set()
+
+    async def write(self, body: Callable[[Tx], Any]) -> None:
+        """Its record is stored, and the look has missed it."""
+
+
+def test_what_ends_during_the_look_of_a_sweep_is_not_swept(tmp_path: Path) -> None:
+    async def main() -> None:
+        gate = Looked()
+        uploads = Uploads(StateDirectory(str(tmp_path)), Limits(), cast(Gate[Tx], gate))
+        artifact_id = await uploads.begin(ARTIFACT, "me")
+        content = Path(StateDirectory(str(tmp_path)).content, "artifacts", artifact_id)
+        content.parent.mkdir(exist_ok=True)
+        content.touch()  # as while its record is being stored
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(uploads.sweep)
+            await gate.looked.wait()
+            await uploads.end(artifact_id, "me", hashlib.sha256(b"").hexdigest(), lambda tx, artifact: None)
+            gate.go_on.set()
+        assert content.exists()
+
+    trio.run(main)
