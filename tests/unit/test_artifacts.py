@@ -36,18 +36,23 @@ class Looked:
 
 
 def test_what_ends_during_the_look_of_a_sweep_is_not_swept(tmp_path: Path) -> None:
-    async def main() -> None:
+    def content(artifact_id: str) -> Path:
+        return Path(StateDirectory(str(tmp_path)).content, "artifacts", artifact_id)
+
+    def make(path: Path) -> None:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+
+    async def main() -> str:
         gate = Looked()
         uploads = Uploads(StateDirectory(str(tmp_path)), Limits(), cast(Gate[Tx], gate))
         artifact_id = await uploads.begin(ARTIFACT, "me")
-        content = Path(StateDirectory(str(tmp_path)).content, "artifacts", artifact_id)
-        content.parent.mkdir(exist_ok=True)
-        content.touch()  # as while its record is being stored
+        make(content(artifact_id))  # as while its record is being stored
         async with trio.open_nursery() as nursery:
             nursery.start_soon(uploads.sweep)
             await gate.looked.wait()
             await uploads.end(artifact_id, "me", hashlib.sha256(b"").hexdigest(), lambda tx, artifact: None)
             gate.go_on.set()
-        assert content.exists()
+        return artifact_id
 
-    trio.run(main)
+    assert content(trio.run(main)).exists()
