@@ -264,7 +264,7 @@ MUTANTS = (
     Mutant("postgres", 'polpod/store/sql.py', '    text=\'TEXT COLLATE "C"\',', '    text="TEXT",', f"{STORE}::test_text_is_ordered_by_code_points_and_null_comes_before_every_value[postgres]"),
     Mutant("postgres", 'polpod/store/sql.py', 'for special in "\\\\%_":', 'for special in "":', f"{STORE}::test_globs_know_no_special_character_of_the_database[postgres]"),
     Mutant("postgres", 'polpod/store/sql.py', 'if any(order.column == c.name for c in table.key):', 'if False:', f"{POSTGRES} -k migrations_lead"),
-    Mutant("postgres", 'polpod/store/table.py', 'if "\\0" in value else None', 'if False else None', f"{STORE} -k refused_by_all"),
+    Mutant("postgres", 'polpod/store/table.py', 'if "\\0" in value:', 'if False:', f"{STORE} -k refused_by_all"),
     Mutant("used", 'polpod/services/rpc/own.py', '    if not run.live:\n        raise Conflict(f"run {run_id} is over: what', '    if False:\n        raise Conflict(f"run {run_id} is over: what', f"{USED_RUNS} -k test_a_run_that_is_over_is_spoken_for_by_nobody"),
     Mutant("used", 'polpod/services/rpc/own.py', '    if call.caller.run_id not in (None, run_id):', '    if False:', f"{USED_RUNS} -k test_inside_one_run_nobody_speaks_for_another"),
     Mutant("used", 'polpod/services/rpc/own.py', '        call.wrong_tokens += 1\n', '', f"{USED_RUNS} -k test_after_a_few_wrong_tokens_a_connection_ends"),
