@@ -14,6 +14,7 @@ This module, and those that import it, are imported where a store is in PostgreS
 
 from __future__ import annotations
 
+import re
 import select
 import time
 from collections.abc import Sequence
@@ -96,13 +97,21 @@ class Address(Struct, frozen=True):
     """For messages (rule 3)."""
 
 
+_URL = re.compile(r"[a-z]+://([^@/?]*@)?[^@/?]*(/[^@?]*)?(\?.*)?")
+"""One in which no part of a password is taken for the host or the database, and so told."""
+
+
 def address(url: str, application_name: str) -> Address:
     """Raises StoreError: it is no address."""
     try:
+        if "://" in url and not _URL.fullmatch(url):
+            raise psycopg.ProgrammingError
         given = conninfo_to_dict(url)
     except psycopg.Error:
         # What libpq says about it quotes it, perhaps with the password.
-        raise StoreError("the address of the database is none: postgresql://USER@HOST/DATABASE") from None
+        raise StoreError(
+            "the address of the database is none: postgresql://USER@HOST/DATABASE, with %40 for an @ in a password, %2F for a /"
+        ) from None
     parameters = {**_DEFAULTS, **given, "application_name": application_name, "client_encoding": "UTF8"}
     host = given.get("host") or given.get("hostaddr") or given.get("service") or "localhost"
     port = f":{given['port']}" if given.get("port") else ""
