@@ -237,29 +237,8 @@ def without_effect(document: Mapping[str, Any]) -> list[str]:
     return [key for key in _unknown(document, Config, "$") if key in WITHOUT_EFFECT]
 
 
-<<<<<<< HEAD
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-
-
-def _require_storable(value: Any, path: str) -> None:
-    """Raises ValueError for text that no store, file name or command can hold."""
-    match value:
-        case str() if _UNSTORABLE.search(value):
-            raise ValueError(f"NUL and lone surrogates cannot be stored - at `{path}`")
-        case list():
-            for n, part in enumerate(value):
-                _require_storable(part, f"{path}[{n}]")
-        case dict():
-            for name, part in value.items():
-                _require_storable(name, f"{path}.{name!a}")
-                _require_storable(part, f"{path}.{name}")
-
-
-_PASSWORD = re.compile(r"(://[^:/?#@]*:)[^@]*(?=@)|(password=)('(?:[^'\\]|\\.)*'|[^\s&]*)")
-=======
 _IN_URL = re.compile(r"(://[^:/?#@]*:).*(?=@)|(password=)[^&]*")
 _IN_WORDS = re.compile(r"()(password\s*=\s*)(?:'(?:[^'\\]|\\.)*'?|(?:[^\s\\]|\\.)*)")
->>>>>>> 1715c8013a92d08eff80f1529dd96aa65afc1adc
 
 
 def without_password(url: str) -> str:
