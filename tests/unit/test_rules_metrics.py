@@ -70,7 +70,7 @@ def test_what_a_job_says_it_cost_never_breaks_the_record() -> None:
             output_tokens=2**53,
             cost_usd=1.7e308,
             timestamp=NOW,
-        )  # fmt: skip
+        )
     ] * 2
     record = metric(a_task(), ended(), costs, 0, NOW)
     assert (record.tokens_used, record.cost_usd) == (2**53, sys.float_info.max)
