@@ -37,41 +37,20 @@ class Looked:
 
 
 def test_what_ends_during_the_look_of_a_sweep_is_not_swept(tmp_path: Path) -> None:
-<<<<<<< HEAD
-    def content(artifact_id: str) -> Path:
-        return Path(StateDirectory(str(tmp_path)).content, "artifacts", artifact_id)
-
-    def make(path: Path) -> None:
-        path.parent.mkdir(exist_ok=True)
-        path.touch()
-
-    async def main() -> str:
-=======
     paths = StateDirectory(str(tmp_path))
     content = os.path.join(paths.content, "artifacts")
     os.makedirs(content)
 
     async def main() -> None:
->>>>>>> 2100e00ae6fc9bb9fcd364f983b2a51e48a41877
         gate = Looked()
         uploads = Uploads(paths, Limits(), cast(Gate[Tx], gate))
         artifact_id = await uploads.begin(ARTIFACT, "me")
-<<<<<<< HEAD
-        make(content(artifact_id))  # as while its record is being stored
-=======
         await trio.to_thread.run_sync(Path(content, artifact_id).touch)  # as while its record is being stored
->>>>>>> 2100e00ae6fc9bb9fcd364f983b2a51e48a41877
         async with trio.open_nursery() as nursery:
             nursery.start_soon(uploads.sweep)
             await gate.looked.wait()
             await uploads.end(artifact_id, "me", hashlib.sha256(b"").hexdigest(), lambda tx, artifact: None)
             gate.go_on.set()
-<<<<<<< HEAD
-        return artifact_id
-
-    assert content(trio.run(main)).exists()
-=======
 
     trio.run(main)
     assert os.listdir(content)
->>>>>>> 2100e00ae6fc9bb9fcd364f983b2a51e48a41877
