@@ -25,12 +25,11 @@ Tests = list[tuple[str, str]]
 
 def contracts() -> list[str]:
     """The tables, as Markdown."""
-    conformance = _tests("conformance/test_*.py")
     lines = []
     for title, rows in (
         ("`polpo-stores`: configuration (`from polpod.config import JsonConfigStore`)", _configuration()),
-        ("`polpo-stores`: stores (`from polpod.taskstore import open_stores`)", _polpo(conformance)),
-        ("`synthorg-persistence-api` (`from polpod.persistence import create_backend`)", _organisation(conformance)),
+        ("`polpo-stores`: stores (`from polpod.taskstore import open_stores`)", _polpo()),
+        ("`synthorg-persistence-api` (`from polpod.persistence import create_backend`)", _organisation()),
         ("`elkar-task-store` (`from polpod.contrib.elkar import PolpodTaskManagerStore`)", _elkar()),
     ):
         lines += [f"### {title}", "", "| method | where | held by |", "| --- | --- | --- |", *rows, ""]
@@ -43,7 +42,8 @@ def _configuration() -> Iterator[str]:
         yield _row(f"JsonConfigStore.{name}", getattr(config.JsonConfigStore, name), _calling(tests, rf"\.{name}\("))
 
 
-def _polpo(tests: Tests) -> Iterator[str]:
+def _polpo() -> Iterator[str]:
+    tests = _tests("conformance/test_polpo_*.py")
     stores = {
         "tasks": taskstore.TaskStore, "runs": taskstore.RunStore, "sessions": taskstore.SessionStore,
         "memory": taskstore.MemoryStore, "logs": taskstore.LogStore, "notifications": taskstore.NotificationStore,
@@ -54,20 +54,22 @@ def _polpo(tests: Tests) -> Iterator[str]:
             yield _row(f"{store.__name__}.{name}", store, _calling(tests, rf"\b{attribute}\.{name}\b"))
 
 
-def _organisation(tests: Tests) -> Iterator[str]:
+def _organisation() -> Iterator[str]:
+    tests = _tests("conformance/test_organisation_*.py")
     protocol = persistence.PersistenceBackend
     repositories = {n: v for n, v in vars(backend.StoreBackend).items() if isinstance(v, backend.Part)}
     for name in _public(protocol):
         if name not in repositories:
             yield _row(f"PersistenceBackend.{name}", _of(backend.StoreBackend, name), _calling(tests, rf"\.{name}\b"))
     for name in repositories:
-        repository = _repository(name)
-        for method in _public(repository):
+        repository = type(repositories[name].make(None))
+        for method in _public(_protocol(name)):
             held = _calling(tests, rf"\b{name}\.{method}\b") or _telling(tests, name, method) or _only(tests, method)
             yield _row(f"{name}.{method}", getattr(repository, method), held)
+    content_tests = _tests("conformance/test_organisation_content.py")
     for name in _public(persistence.ArtifactStorageBackend):
         made = _of(content.FileSystemArtifactStorage, name)
-        yield _row(f"ArtifactStorageBackend.{name}", made, _calling(tests, rf"\.{name}\b"))
+        yield _row(f"ArtifactStorageBackend.{name}", made, _calling(content_tests, rf"\.{name}\b"))
 
 
 def _of(cls: type, name: str) -> Any:
@@ -76,7 +78,7 @@ def _of(cls: type, name: str) -> Any:
     return made if callable(made) or isinstance(made, property) else cls
 
 
-def _repository(name: str) -> type:
+def _protocol(name: str) -> type:
     """The protocol's name is that of the property's return type."""
     annotation = inspect.get_annotations(getattr(persistence.PersistenceBackend, name).fget)["return"]
     found: type = getattr(persistence, annotation.removeprefix("of."))

@@ -1,17 +1,22 @@
 """What a run that is over says about work: one record for each, and what many of them say together.
 
-Rule: a record repeats what the row of the run says, and nothing else; where the row has nothing, so has the record, or 0
-where it must have something.
+Rules:
+
+1. A record repeats what the row of the run says, and nothing else; where the row has nothing, so has the record, or 0
+   where it must have something.
+2. Costs are what jobs say: a sum that is beyond what a record can hold is the most that it can.
 """
 
 from __future__ import annotations
 
 import statistics
+import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from msgspec import Struct
 
+from polpod.model.entity import LARGEST
 from polpod.model.organisation.money import CostRecord
 from polpod.model.organisation.work import Complexity, TaskMetricRecord, TaskType
 from polpod.model.runs import Run, RunStatus
@@ -40,9 +45,9 @@ def metric(task: Task, run: Run, costs: Sequence[CostRecord], turns: int, at: da
         completed_at=completed,
         is_success=run.status is RunStatus.COMPLETED,
         duration_seconds=run.duration or 0.0,
-        cost_usd=sum(cost.cost_usd for cost in costs),
+        cost_usd=min(sum(cost.cost_usd for cost in costs), sys.float_info.max),
         turns_used=turns,
-        tokens_used=sum(cost.input_tokens + cost.output_tokens for cost in costs),
+        tokens_used=min(sum(cost.input_tokens + cost.output_tokens for cost in costs), LARGEST),
         complexity=Complexity.MEDIUM,
         cpu_seconds=run.cpu_seconds,
         max_rss=run.max_rss,

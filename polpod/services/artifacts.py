@@ -169,8 +169,9 @@ class Uploads:
     async def sweep(self) -> int:
         """Remove content of ours whose record is gone, as that of a task that was removed; how many there were."""
         there = [name for name in await trio.to_thread.run_sync(_names, self._artifacts) if _OURS.fullmatch(name)]
+        under_way = set(self._uploads)  # before the look at the records: one that ends meanwhile may have missed it
         kept = await self._tasks.read(lambda tx: {name for name in there if tx[Artifacts].count(Artifacts.id.eq(name))})
-        gone = [name for name in there if name not in kept and name not in self._uploads]
+        gone = [name for name in there if name not in kept and name not in under_way]
         for name in gone:
             await self._content.delete(name)
         return len(gone)

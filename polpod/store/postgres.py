@@ -17,8 +17,7 @@ from __future__ import annotations
 import re
 import select
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import psycopg
@@ -128,22 +127,22 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
 
     def ask(self, text: str, values: Sequence[Any]) -> psycopg.Cursor[tuple[Any, ...]]:
         """Raises what `translate` says."""
-        with self._translated():
+        try:
             return self.execute(text, values)
+        except psycopg.Error as error:
+            raise self._meaning(error) from error
 
     def tell(self, text: str) -> psycopg.Cursor[tuple[Any, ...]]:
         """Carry out statements without values, in one round trip.  Raises what `translate` says."""
-        with self._translated():
-            return self.execute(text, prepare=False)
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
         try:
-            yield
+            return self.execute(text, prepare=False)
         except psycopg.Error as error:
-            if error.diag.severity_nonlocalized in ("FATAL", "PANIC"):
-                self.close()  # as the server does, but its end may not have been read yet
-            raise translate(error, self.where) from error
+            raise self._meaning(error) from error
+
+    def _meaning(self, error: psycopg.Error) -> PolpodError:
+        if error.diag.severity_nonlocalized in ("FATAL", "PANIC"):
+            self.close()  # as the server does, but its end may not have been read yet
+        return translate(error, self.where)
 
     def wait(self, gen: PQGen[RV], interval: float = 0.0, timeout: float | None = None) -> RV:
         """All of psycopg's waiting for an answer goes on here.  A connection that keeps silent is closed."""
@@ -283,11 +282,22 @@ class PostgresRows:
             self._owed.append(f"ROLLBACK TO {name}")
         self._owed.append(f"RELEASE {name}")
 
-    def owed(self) -> str:
-        """The statements that have to come before all others, each with its semicolon; from here on it is not owed."""
-        text = "".join(f"{statement}; " for statement in self._owed)
+    def settle(self) -> None:
+        """Before the end, which releases every part by itself, only what has to be undone is still owed.
+
+        Raises Unavailable, StoreError; then everything was rolled back.
+        """
+        if any(statement.startswith("ROLLBACK") for statement in self._owed):
+            self._pay()
+
+    def _pay(self) -> None:
+        text = "; ".join(self._owed)
         self._owed.clear()
-        return text
+        try:
+            self.db.tell(text)
+        except PolpodError:
+            end_transaction(self.db)
+            raise
 
     def _one(self, statement: sql.Statement) -> Any:
         row = self._execute(statement).fetchone()
@@ -295,12 +305,8 @@ class PostgresRows:
         return row[0]
 
     def _execute(self, statement: sql.Statement) -> psycopg.Cursor[tuple[Any, ...]]:
-        if owed := self.owed():
-            try:
-                self.db.tell(owed)
-            except PolpodError:
-                end_transaction(self.db)
-                raise
+        if self._owed:
+            self._pay()
         return self.db.ask(*statement)
 
 

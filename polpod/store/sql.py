@@ -26,6 +26,7 @@ from polpod.store.table import (
     Unique,
     Where,
     cached,
+    scalar,
 )
 
 Statement = tuple[str, list[Scalar]]
@@ -254,7 +255,7 @@ def _asked(dialect: Dialect, query: Query) -> tuple[Shape, bool, list[Scalar]]:
     shape, values = _split(dialect, query.where)
     sliced = query.limit is not None or query.offset > 0
     if sliced:
-        values += (dialect.no_limit if query.limit is None else query.limit, query.offset)
+        values += (dialect.no_limit if query.limit is None else scalar(query.limit), scalar(query.offset))
     return shape, sliced, values
 
 

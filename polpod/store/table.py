@@ -44,8 +44,8 @@ _LEAST, _MOST = -(2**63), 2**63 - 1
 def scalar(value: Any) -> Scalar:
     """The stored form of a value.  Instants become UTC text of fixed width, so that text order is time order.
 
-    Raises ValueError for what one of the databases could not hold: a naive datetime, a NUL character, an integer beyond 64
-    bits, NaN and infinity; TypeError for what no column holds.
+    Raises ValueError for what one of the databases could not hold: a naive datetime and one outside of the years of
+    UTC, a NUL character, an integer beyond 64 bits, NaN and infinity; TypeError for what no column holds.
     """
     match value:
         case None:
@@ -69,7 +69,10 @@ def scalar(value: Any) -> Scalar:
         case datetime(tzinfo=None):
             raise ValueError(f"naive datetime: {value!r}")
         case datetime():
-            return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+            try:
+                return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+            except OverflowError:
+                raise ValueError(f"no such instant in UTC: {value}") from None
     raise TypeError(f"not a column value: {value!r}")
 
 

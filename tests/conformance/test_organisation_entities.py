@@ -177,6 +177,7 @@ BAD: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
     (p.WorkflowNodeExecution, {"node_id": "n", "node_type": "end", "status": "skipped"}, "skipped_reason"),
     (p.WorkflowNodeExecution, {"node_id": "n", "node_type": "end", "skipped_reason": "x"}, "skipped_reason"),
     (p.WorkflowNode, {"id": "n", "type": "end", "label": "E", "config": {"a": float("nan")}}, "config"),
+    (p.WorkflowNode, {"id": "n", "type": "end", "label": "E", "config": {"a": float("inf")}}, "config"),
     (p.WorkflowNode, {"id": "n", "type": "end", "label": "E", "config": {"a": {1: 2}}}, "config"),
     (p.WorkflowNode, {"id": "n", "type": "end", "label": "E", "config": {"a": object()}}, "config"),
 ]

@@ -6,7 +6,8 @@ Instants that are equal or in different zones, and bounds that are met exactly, 
 
 from __future__ import annotations
 
-from datetime import timedelta, timezone
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
 
@@ -356,3 +357,60 @@ async def test_no_list_is_cut_short() -> None:
     await backend.get_db().write(body)
     assert len(await backend.projects.list_projects()) == 10_001
     await backend.disconnect()
+
+
+UNFIT = ["a\0b", "\ud800"]
+"""Text that some database cannot hold: on every backend QueryError, and not a word of the driver's."""
+
+
+@pytest.mark.parametrize("bad", UNFIT, ids=["nul", "surrogate"])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda b, bad: b.tasks.get(bad),
+        lambda b, bad: b.tasks.list_tasks(project=bad),
+        lambda b, bad: b.messages.get_history(bad),
+        lambda b, bad: b.parked_contexts.get_by_approval(bad),
+        lambda b, bad: b.parked_contexts.get_by_agent(bad),
+        lambda b, bad: b.users.get_by_username(bad),
+        lambda b, bad: b.users.count_by_role(bad),
+        lambda b, bad: b.api_keys.get_by_hash(bad),
+        lambda b, bad: b.api_keys.list_by_user(bad),
+        lambda b, bad: b.checkpoints.get_latest(task_id=bad),
+        lambda b, bad: b.checkpoints.delete_by_execution(bad),
+        lambda b, bad: b.settings.get_namespace(bad),
+        lambda b, bad: b.settings.delete_namespace(bad),
+        lambda b, bad: b.artifacts.delete(bad),
+        lambda b, bad: b.workflow_executions.list_by_definition(bad),
+        lambda b, bad: b.workflow_executions.list_by_status(bad),
+    ],
+)
+async def test_what_no_column_holds_is_query_error(
+    backend: p.PersistenceBackend, ask: Callable[[p.PersistenceBackend, str], Awaitable[object]], bad: str
+) -> None:
+    with pytest.raises(p.QueryError):
+        await ask(backend, bad)
+
+
+async def test_numbers_and_instants_beyond_every_column_are_query_errors(backend: p.PersistenceBackend) -> None:
+    before_utc = datetime.min.replace(tzinfo=EAST)
+    for ask in (
+        backend.messages.get_history("#home", limit=2**63),
+        backend.audit_entries.query(limit=2**70),
+        backend.lifecycle_events.list_events(limit=2**63),
+        backend.lifecycle_events.list_events(since=before_utc),
+        backend.heartbeats.get_stale(before_utc),
+        backend.heartbeats.get_stale(T0.replace(tzinfo=None)),
+    ):
+        with pytest.raises(p.QueryError):
+            await ask
+
+
+async def test_nobody_deletes_or_finds_by_none(backend: p.PersistenceBackend) -> None:
+    """None is no filter where a filter may be left out, and fits nothing where it may not."""
+    await backend.heartbeats.save(a_heartbeat())
+    await backend.checkpoints.save(a_checkpoint())
+    nothing: Any = None
+    assert await backend.heartbeats.get_stale(nothing) == ()
+    assert await backend.checkpoints.delete_by_execution(nothing) == 0
+    assert await backend.users.get_by_username(nothing) is None

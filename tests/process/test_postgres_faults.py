@@ -30,7 +30,8 @@ from polpod.store.tables import Events, Setting, Settings
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
-COMMIT = b"; COMMIT"
+COMMIT = b"COMMIT\0"
+"""As it is sent; BEGIN says COMMITTED."""
 
 Store = GroupCommit[Tx]
 

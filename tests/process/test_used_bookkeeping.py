@@ -171,6 +171,8 @@ def test_the_audit_knows_who_asked_for_what_and_what_was_refused(host: Host) -> 
         host.call("task.update", id="999", title="x")
     member = NOBODY if os.geteuid() == 0 else os.geteuid()
     call_as(member, host.socket, [("queue.set", {"name": "default", "paused": False})])
+    with pytest.raises(Refused):
+        host.call("task.update", id="x" * 2**20, title="x")
     host.call("task.list")
     assert host.stop() == 0  # what was noted is stored before the end
     (submitted,) = entries(host, "task.submit")
@@ -178,7 +180,8 @@ def test_the_audit_knows_who_asked_for_what_and_what_was_refused(host: Host) -> 
     assert submitted["arguments_hash"] == digest
     assert (submitted["verdict"], submitted["task_id"], submitted["action_type"]) == ("allow", task_id, "task:submit")
     assert submitted["reason"] == f"uid {os.geteuid()}"
-    (updated,) = entries(host, "task.update")
+    updated, long = entries(host, "task.update")
+    assert long["task_id"] is None
     assert (updated["verdict"], updated["reason"]) == ("allow", f"uid {os.geteuid()}: not_found")
     (paused,) = entries(host, "queue.set")
     refused = os.geteuid() == 0

@@ -10,15 +10,20 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from kit.client import Client, Refused
 from kit.host import Host
 from kit.jobs import POLPOCTL, tells_token, waits_for
 from kit.other_user import NOBODY, call_as, let_in
 from kit.waiting import until
+
+from polpod import persistence
+from polpod.persistence import PersistenceConfig, SQLiteConfig
 
 MEMBER = os.geteuid() == 0
 """Without root nobody can become another user: then the same calls are made as the owner, who may."""
@@ -190,6 +195,23 @@ def test_an_artifact_is_whole_or_not_there(started: Host) -> None:
     assert not (Path(started.paths.content) / "uploads").exists()
 
 
+def test_uploads_under_way_are_bounded(started: Host) -> None:
+    task_id = started.submit("true")
+    with started.client() as client:
+        begun = [client.call("artifact.begin", path="f", size=0, task_id=task_id)["id"] for _ in range(32)]
+        assert client.error("artifact.begin", path="f", size=0, task_id=task_id) == "unavailable"
+        client.call("artifact.end", id=begun[0], sha256=hashlib.sha256().hexdigest())
+        client.call("artifact.begin", path="f", size=0, task_id=task_id)
+
+
+def test_announced_uploads_count_for_the_quota(started: Host) -> None:
+    task_id = started.submit("true")
+    with started.client() as client:
+        client.call("artifact.begin", path="f", size=3 << 20, task_id=task_id)
+        assert client.error("artifact.begin", path="f", size=2 << 20, task_id=task_id) == "disk_full"
+        client.call("artifact.begin", path="f", size=1 << 20, task_id=task_id)
+
+
 def test_content_without_its_record_is_swept(host: Host) -> None:
     """SIGKILL between the content and the record of an artifact: it never was, and takes no room."""
     host.start(POLPOD_CRASH_AT="artifact.stored")
@@ -221,6 +243,37 @@ def test_artifacts_have_their_quota_and_removing_makes_room(started: Host) -> No
     other = started.submit("true")
     assert ctl(started, "artifact", "put", "--task", other, "two").returncode == 0
     assert [entry["path"] for entry in said(started, "artifact", "list")] == ["two"]
+
+
+def test_bytes_that_are_no_base64_are_refused(started: Host) -> None:
+    with started.client() as client:
+        speaker(started, client)
+        begun = client.call("artifact.begin", path="f", size=1)["id"]
+        assert [client.error("artifact.write", id=begun, offset=0, data=bad) for bad in ("A", "é", "!")] == [
+            "invalid"
+        ] * 3
+
+
+def all_pages(client: Client, method: str, records: str, **params: Any) -> list[dict[str, Any]]:
+    """All records, page by page, each of which is an answer that fits."""
+    page = client.call(method, **params)
+    found = list(page[records])
+    while page["next"] is not None:
+        page = client.call(method, **params, after=page["next"])
+        assert page[records]
+        found += page[records]
+    return found
+
+
+def test_a_page_of_artifacts_fits_into_an_answer(started: Host) -> None:
+    with started.client() as client:
+        speaker(started, client)
+        about = {"path": "f", "description": "\x01" * 4096, "size": 0}  # each of them takes six bytes of JSON
+        for _ in range(200):
+            begun = client.call("artifact.begin", **about)["id"]
+            client.call("artifact.end", id=begun, sha256=hashlib.sha256(b"").hexdigest())
+        found = all_pages(client, "artifact.list", "artifacts", limit=1000)
+        assert len({artifact["id"] for artifact in found}) == len(found) == 200
 
 
 def test_an_artifact_is_nobody_else_s_business(started: Host) -> None:
@@ -299,6 +352,8 @@ def test_statistics_are_made_from_the_metrics(started: Host) -> None:
         assert [(g["group"], g["count"]) for g in said(started, "stats", "--by", by)["groups"]] == [(group, 4)]
     assert said(started, "stats", "--since", "2100-01-01T00:00:00Z") == {"groups": [], "total": None}
     assert ctl(started, "stats").stdout.splitlines()[0].startswith("a\t3\t0.6667\t")
+    with started.client() as client:  # an instant of a year that UTC does not have
+        assert client.error("stats.runs", since="0001-01-01T00:00:00+14:00") == "invalid"
 
 
 # People and plans.
@@ -359,6 +414,42 @@ def test_each_noun_is_listed_shown_added_and_removed(
     assert ctl(started, noun, "show", shown_id).returncode == 3
     kinds = [event["kind"] for event in started.call("event.list", after=0, kinds=[f"{noun}:*"])["events"]]
     assert kinds == [f"{noun}:added", f"{noun}:removed"]
+
+
+def test_a_page_of_large_presets_fits_into_an_answer(started: Host) -> None:
+    with started.client() as client:
+        for name in "abcde":
+            client.call("preset.add", name=name, config_json=json.dumps("x" * (2**20 - 2)))
+        assert [preset["name"] for preset in all_pages(client, "preset.list", "presets")] == list("abcde")
+
+
+def test_there_is_one_ceo_and_no_person_is_the_system(started: Host) -> None:
+    assert ctl(started, "user", "add", "ada", "--role", "ceo").returncode == 0
+    second = ctl(started, "user", "add", "bob", "--role", "ceo")
+    assert (second.returncode, "there is a ceo already" in second.stderr) == (1, True)
+    with started.client() as client:
+        assert client.error("user.add", username="x", role="system") == "invalid"
+
+
+def test_the_system_user_is_left_alone(started: Host) -> None:
+    async def make() -> None:
+        backend = persistence.create_backend(PersistenceConfig(sqlite=SQLiteConfig(path=started.paths.tasks_db)))
+        await backend.connect()
+        at = datetime.now(UTC)
+        system = persistence.User(
+            id="system", username="system", password_hash="!", role="system", created_at=at, updated_at=at
+        )
+        await backend.users.save(system)
+        await backend.disconnect()
+
+    assert started.stop() == 0
+    trio.run(make)
+    started.start()
+    assert said(started, "user", "list") == []
+    assert ctl(started, "user", "remove", "system").returncode == 3
+    assert started.stop() == 0
+    with closing(sqlite3.connect(f"file:{started.paths.tasks_db}?mode=ro", uri=True)) as db:
+        assert db.execute("SELECT count(*) FROM users").fetchone() == (1,)
 
 
 def test_what_is_no_workflow_is_refused_with_the_reason(started: Host) -> None:

@@ -29,6 +29,18 @@ def test_a_missing_file_is_an_empty_one(tmp_path: Path) -> None:
     assert parsed({}) == (Config(), [])
 
 
+@pytest.mark.parametrize(
+    ("document", "place"),
+    [
+        ({"agents": [{"name": "a\0b"}]}, "`$.agents[0].name`"),
+        ({"agents": [{"name": "\ud800"}]}, "`$.agents[0].name`"),
+        ({"settings": {"queues": {"a\0b": {}}}}, "`$.settings.queues.'a\\x00b'`"),
+    ],
+)
+def test_text_that_no_store_holds_is_refused_with_its_place(document: object, place: str) -> None:
+    assert place in str(refused(document))
+
+
 def test_defaults() -> None:
     settings = Settings()
     assert settings.max_concurrency == max(2, os.cpu_count() or 2)

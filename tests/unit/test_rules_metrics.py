@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -55,6 +56,24 @@ def test_a_clock_that_was_set_back_makes_no_bad_record(after: timedelta) -> None
 @pytest.mark.parametrize("status", [RunStatus.FAILED, RunStatus.KILLED, RunStatus.LOST])
 def test_only_what_completed_is_a_success(status: RunStatus) -> None:
     assert metric(a_task(), a_run(status, Reason.EXITED), (), 0, NOW).is_success is False
+
+
+def test_what_a_job_says_it_cost_never_breaks_the_record() -> None:
+    """Each of its costs may be as large as a cost can be."""
+    costs = [
+        CostRecord(
+            agent_id="a",
+            task_id="7",
+            provider="p",
+            model="m",
+            input_tokens=2**53,
+            output_tokens=2**53,
+            cost_usd=1.7e308,
+            timestamp=NOW,
+        )
+    ] * 2
+    record = metric(a_task(), ended(), costs, 0, NOW)
+    assert (record.tokens_used, record.cost_usd) == (2**53, sys.float_info.max)
 
 
 def test_costs_and_tokens_are_added_up() -> None:

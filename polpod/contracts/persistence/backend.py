@@ -112,7 +112,7 @@ class Part(Generic[R]):
     """A repository of the backend: made once a connection, and not there without one."""
 
     def __init__(self, make: Callable[[Gate[Tx]], R]) -> None:
-        self._make = make
+        self.make = make
 
     def __set_name__(self, owner: type[StoreBackend], name: str) -> None:
         self._name = name
@@ -120,7 +120,7 @@ class Part(Generic[R]):
     def __get__(self, backend: StoreBackend, owner: type[StoreBackend] | None = None) -> R:
         gate, parts = backend.connected(self._name)
         if self._name not in parts:
-            parts[self._name] = self._make(gate)
+            parts[self._name] = self.make(gate)
         made: R = parts[self._name]
         return made
 

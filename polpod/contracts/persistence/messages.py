@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from polpod.contracts.persistence.repository import Repository, require_positive
+from polpod.contracts.persistence.repository import Repository, only, require_positive
 from polpod.model.organisation.messages import Message
 from polpod.store import organisation as stored
 
@@ -15,4 +15,4 @@ class Messages(Repository[Message, str]):
     async def get_history(self, channel: str, *, limit: int | None = None) -> tuple[Message, ...]:
         """The newest first.  Raises QueryError for a limit below 1."""
         require_positive(limit)
-        return await self._find(stored.Messages.channel.eq(channel), limit=limit)
+        return await self._find(only(stored.Messages.channel.eq, channel), limit=limit)

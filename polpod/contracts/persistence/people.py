@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from polpod.contracts.persistence.errors import QueryError
-from polpod.contracts.persistence.repository import Repository, require_positive, where
+from polpod.contracts.persistence.repository import Repository, only, require_positive, where
 from polpod.model.organisation.people import (
     AgentLifecycleEvent,
     ApiKey,
@@ -30,7 +30,7 @@ class Users(Repository[User, str]):
         return await self._get(user_id)
 
     async def get_by_username(self, username: str) -> User | None:
-        return await self._first(stored.Users.username.eq(username))
+        return await self._first(only(stored.Users.username.eq, username))
 
     async def list_users(self) -> tuple[User, ...]:
         """All humans, the oldest first."""
@@ -41,7 +41,7 @@ class Users(Repository[User, str]):
         return await self._count(_HUMAN)
 
     async def count_by_role(self, role: HumanRole) -> int:
-        return await self._count(stored.Users.role.eq(role))
+        return await self._count(only(stored.Users.role.eq, role))
 
     async def delete(self, user_id: str) -> bool:
         """The user's keys go, too.  Raises QueryError for the system user."""
@@ -61,11 +61,11 @@ class ApiKeys(Repository[ApiKey, str]):
         return await self._get(key_id)
 
     async def get_by_hash(self, key_hash: str) -> ApiKey | None:
-        return await self._first(stored.ApiKeys.key_hash.eq(key_hash))
+        return await self._first(only(stored.ApiKeys.key_hash.eq, key_hash))
 
     async def list_by_user(self, user_id: str) -> tuple[ApiKey, ...]:
         """The oldest first."""
-        return await self._find(stored.ApiKeys.user_id.eq(user_id))
+        return await self._find(only(stored.ApiKeys.user_id.eq, user_id))
 
     async def delete(self, key_id: str) -> bool:
         return await self._delete(key_id)

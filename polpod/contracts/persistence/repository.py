@@ -25,9 +25,14 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 
 def where(*filters: tuple[Callable[[Any], Where[E]], Any]) -> tuple[Where[E], ...]:
-    """The filters that are given (rule 2).  Raises QueryError for a value that no column holds."""
+    """The filters that are given (rule 2).  Raises QueryError as `only`."""
+    return tuple(only(compare, value) for compare, value in filters if value is not None)
+
+
+def only(compare: Callable[[Any], Where[E]], value: Any) -> Where[E]:
+    """The filter, which fits nothing where the value is None.  Raises QueryError for a value that no column holds."""
     with translated(OF_QUERIES):
-        return tuple(compare(value) for compare, value in filters if value is not None)
+        return compare(value)
 
 
 def require_positive(limit: int | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from polpod.contracts.persistence.repository import Repository, where
+from polpod.contracts.persistence.repository import Repository, only, where
 from polpod.model.organisation.runtime import (
     AgentRuntimeState,
     Checkpoint,
@@ -24,11 +24,11 @@ class ParkedContexts(Repository[ParkedContext, str]):
 
     async def get_by_approval(self, approval_id: str) -> ParkedContext | None:
         """The newest that waits for this approval."""
-        return await self._first(stored.ParkedContexts.approval_id.eq(approval_id))
+        return await self._first(only(stored.ParkedContexts.approval_id.eq, approval_id))
 
     async def get_by_agent(self, agent_id: str) -> tuple[ParkedContext, ...]:
         """The newest first."""
-        return await self._find(stored.ParkedContexts.agent_id.eq(agent_id))
+        return await self._find(only(stored.ParkedContexts.agent_id.eq, agent_id))
 
     async def delete(self, parked_id: str) -> bool:
         return await self._delete(parked_id)
@@ -46,7 +46,7 @@ class Checkpoints(Repository[Checkpoint, str]):
         return await self._first(*where((of.execution_id.eq, execution_id), (of.task_id.eq, task_id)))
 
     async def delete_by_execution(self, execution_id: str) -> int:
-        return await self._delete_where(stored.Checkpoints.execution_id.eq(execution_id))
+        return await self._delete_where(only(stored.Checkpoints.execution_id.eq, execution_id))
 
 
 class Heartbeats(Repository[Heartbeat, str]):
@@ -58,7 +58,7 @@ class Heartbeats(Repository[Heartbeat, str]):
 
     async def get_stale(self, threshold: datetime) -> tuple[Heartbeat, ...]:
         """Those before the threshold, the oldest first; one at it is none of them."""
-        return await self._find(*where((stored.Heartbeats.last_at.lt, threshold)))
+        return await self._find(only(stored.Heartbeats.last_at.lt, threshold))
 
     async def delete(self, execution_id: str) -> bool:
         return await self._delete(execution_id)

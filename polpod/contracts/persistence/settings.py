@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from polpod.contracts.persistence.errors import OF_QUERIES, translated
-from polpod.contracts.persistence.repository import Repository
+from polpod.contracts.persistence.repository import Repository, only
 from polpod.model.organisation.settings import CustomPreset, NamespacedSetting
 from polpod.store import organisation as stored
 from polpod.store.records import Tx
@@ -19,7 +19,7 @@ class Settings(Repository[NamespacedSetting, tuple[str, str]]):
 
     async def get_namespace(self, namespace: str) -> tuple[tuple[str, str, str], ...]:
         """Key, value and `updated_at` of each, by key."""
-        found = await self._find(stored.NamespacedSettings.namespace.eq(namespace))
+        found = await self._find(only(stored.NamespacedSettings.namespace.eq, namespace))
         return tuple((s.key, s.value, s.updated_at) for s in found)
 
     async def get_all(self) -> tuple[tuple[str, str, str, str], ...]:
@@ -50,7 +50,7 @@ class Settings(Repository[NamespacedSetting, tuple[str, str]]):
         return await self._delete((namespace, key))
 
     async def delete_namespace(self, namespace: str) -> int:
-        return await self._delete_where(stored.NamespacedSettings.namespace.eq(namespace))
+        return await self._delete_where(only(stored.NamespacedSettings.namespace.eq, namespace))
 
 
 class PresetRow(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from polpod.contracts.persistence.errors import OF_INSERTS, VersionConflictError
-from polpod.contracts.persistence.repository import Repository, kept, where
+from polpod.contracts.persistence.repository import Repository, kept, only, where
 from polpod.model.organisation.workflows import (
     WorkflowDefinition,
     WorkflowExecution,
@@ -68,11 +68,11 @@ class WorkflowExecutions(Repository[WorkflowExecution, str]):
 
     async def list_by_definition(self, definition_id: str) -> tuple[WorkflowExecution, ...]:
         """The last updated first."""
-        return await self._find(stored.WorkflowExecutions.definition_id.eq(definition_id))
+        return await self._find(only(stored.WorkflowExecutions.definition_id.eq, definition_id))
 
     async def list_by_status(self, status: WorkflowExecutionStatus) -> tuple[WorkflowExecution, ...]:
         """The last updated first."""
-        return await self._find(stored.WorkflowExecutions.status.eq(status))
+        return await self._find(only(stored.WorkflowExecutions.status.eq, status))
 
     async def find_by_task_id(self, task_id: str) -> WorkflowExecution | None:
         """The running one in which a node is this task; of several the last updated."""

@@ -39,4 +39,4 @@ def list_sessions(tx: Tx) -> list[LogSession]:
 
 def prune(tx: Tx, keep: int) -> int:
     """Keep the newest sessions, this many of them; how many went."""
-    return sum(tx[LogSessions].delete(session.session_id) for session in tx[LogSessions].find(offset=max(0, keep)))
+    return sum(tx[LogSessions].delete(session.session_id) for session in tx[LogSessions].find(offset=said.number(keep)))

@@ -36,22 +36,22 @@ def append(
 
 def list_(tx: Tx, limit: int | None = MOST) -> list[NotificationRecord]:
     """The newest first; None: all."""
-    return tx[SentNotifications].find(limit=limit)
+    return tx[SentNotifications].find(limit=_most(limit))
 
 
 def list_by_channel(tx: Tx, channel: str, limit: int | None = MOST) -> list[NotificationRecord]:
     """Those of a channel, the newest first."""
-    return tx[SentNotifications].find(SentNotifications.channel.eq(channel), limit=limit)
+    return tx[SentNotifications].find(SentNotifications.channel.eq(channel), limit=_most(limit))
 
 
 def list_by_rule(tx: Tx, rule_id: str, limit: int | None = MOST) -> list[NotificationRecord]:
     """Those of a rule, the newest first."""
-    return tx[SentNotifications].find(SentNotifications.rule_id.eq(rule_id), limit=limit)
+    return tx[SentNotifications].find(SentNotifications.rule_id.eq(rule_id), limit=_most(limit))
 
 
 def list_by_status(tx: Tx, status: str, limit: int | None = MOST) -> list[NotificationRecord]:
     """Those that were sent, or failed, the newest first.  Raises InvalidRequest for another status."""
-    return tx[SentNotifications].find(_of(status), limit=limit)
+    return tx[SentNotifications].find(_of(status), limit=_most(limit))
 
 
 def count(tx: Tx, status: str | None = None) -> int:
@@ -61,8 +61,12 @@ def count(tx: Tx, status: str | None = None) -> int:
 
 def prune(tx: Tx, keep: int) -> int:
     """Keep the newest, this many of them; how many went."""
-    going = tx[SentNotifications].find(offset=max(0, keep))
+    going = tx[SentNotifications].find(offset=said.number(keep))
     return sum(tx[SentNotifications].delete(record.id) for record in going)
+
+
+def _most(limit: int | None) -> int | None:
+    return None if limit is None else said.number(limit)
 
 
 def _of(status: str) -> Where[NotificationRecord]:

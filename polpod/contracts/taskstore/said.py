@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from msgspec import UNSET, Struct, structs
 
 from polpod.errors import InvalidRequest
-from polpod.model.entity import Entity, converted, types_of
+from polpod.model.entity import LARGEST, Entity, converted, types_of
 
 C = TypeVar("C", bound=Entity)
 
@@ -48,6 +48,11 @@ def value(name: str, given: object, kind: Any) -> Any:
         return converted(name, given, kind)
     except ValueError as exc:
         raise _invalid(exc) from exc
+
+
+def number(given: int) -> int:
+    """How many records somebody wants: none for less than none, and of a vast number all."""
+    return min(max(0, given), LARGEST)
 
 
 def update(values: Mapping[str, object], kinds: Mapping[str, Any], defaults: Mapping[str, object]) -> dict[str, Any]:

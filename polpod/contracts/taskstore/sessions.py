@@ -60,7 +60,9 @@ def get_messages(tx: Tx, session_id: str) -> list[Message]:
 def get_recent_messages(tx: Tx, session_id: str, limit: int) -> list[Message]:
     """The last messages of the session, the oldest of them first."""
     newest = (ChatMessages.seq.desc(),)
-    return tx[ChatMessages].find(ChatMessages.session_id.eq(session_id), order_by=newest, limit=max(0, limit))[::-1]
+    return tx[ChatMessages].find(ChatMessages.session_id.eq(session_id), order_by=newest, limit=said.number(limit))[
+        ::-1
+    ]
 
 
 def list_sessions(tx: Tx) -> list[Session]:
@@ -95,7 +97,7 @@ def delete_session(tx: Tx, session_id: str) -> bool:
 
 def prune(tx: Tx, keep: int) -> int:
     """Keep the sessions that changed last, this many of them; how many went."""
-    going = tx[ChatSessions].find(offset=max(0, keep))
+    going = tx[ChatSessions].find(offset=said.number(keep))
     return sum(tx[ChatSessions].delete(session.id) for session in going)
 
 

@@ -56,6 +56,9 @@ BIG = 65536
 LAST_WORDS = 2.0
 """Seconds in which an answer that is being sent must be read when the connection is handed over."""
 
+LONGEST_ID = 200
+"""Characters of a task's id; of what is longer the audit has its hash alone."""
+
 LOOK_EVERY = 0.5
 """Seconds between looks whether a client that ended its side, and is owed answers of long polls, is still there."""
 
@@ -279,8 +282,8 @@ def _about(method: Method, params: Any, result: Any) -> str | None:
     """The task that the call was about, where it was about one."""
     if isinstance(result, Submitted):
         return result.id
-    named = params.get("id" if method.name.startswith("task.") else "task_id") if isinstance(params, dict) else None
-    return named if isinstance(named, str) and named.strip() else None
+    named = params.get("id" if method.name.startswith("task.") else "task_id")
+    return named if isinstance(named, str) and named.strip() and len(named) <= LONGEST_ID else None
 
 
 def _admit(method: Method, who: Caller) -> None:

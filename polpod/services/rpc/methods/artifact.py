@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
@@ -11,6 +10,7 @@ from msgspec import Meta, Struct
 from polpod.errors import InvalidRequest, NotFound
 from polpod.model.organisation.artifacts import Artifact, ArtifactType
 from polpod.model.submissions import Id
+from polpod.services import views
 from polpod.services.instance import now
 from polpod.services.rpc import own
 from polpod.services.rpc.method import Call, Method, Right
@@ -78,7 +78,7 @@ async def begin(call: Call, params: Begin) -> dict[str, object]:
 async def write(call: Call, params: Write) -> dict[str, object]:
     try:
         data = base64.b64decode(params.data, validate=True)
-    except binascii.Error as exc:
+    except ValueError as exc:
         raise InvalidRequest(f"not base64: {exc}", "$.data") from exc
     return {"size": await call.desk.uploads.write(params.id, call.caller.name, params.offset, data)}
 
@@ -118,7 +118,9 @@ async def list_(call: Call, params: List) -> dict[str, Any]:
     if task_id is not None:
         where.append(Artifacts.task_id.eq(task_id))
     found = await call.desk.instance.tasks.read(lambda tx: tx[Artifacts].find(*where, limit=params.limit))
-    return {"artifacts": found, "next": found[-1].id if len(found) == params.limit else None}
+    page = views.fitting(found)
+    more = len(page) < len(found) or len(found) == params.limit
+    return {"artifacts": page, "next": page[-1].id if more else None}
 
 
 async def remove(call: Call, params: ById) -> dict[str, object]:

@@ -9,6 +9,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from polpod.errors import Conflict
 from polpod.model.organisation.people import HumanRole, User
 from polpod.services.rpc.directory import Made, methods
 from polpod.services.rpc.method import Call
@@ -25,6 +26,10 @@ class Add(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 def _made(tx: Tx, params: Add, call: Call, at: datetime) -> Made:
+    if params.role is HumanRole.SYSTEM:
+        raise ValueError("role: a user is a person")
+    if params.role is HumanRole.CEO and tx[Users].count(Users.role.eq(HumanRole.CEO)):
+        raise Conflict("there is a ceo already, and there is only one: `polpoctl user list` shows it")
     return Made(
         User(
             id=f"user-{secrets.token_hex(4)}", username=params.username, password_hash=NO_PASSWORD, role=params.role,
@@ -37,4 +42,4 @@ def _view(user: User) -> object:
     return {name: value for name, value in msgspec.structs.asdict(user).items() if name not in user.hidden}
 
 
-METHODS = methods("user", Users, Add, _made, view=_view)
+METHODS = methods("user", Users, Add, _made, view=_view, among=(Users.role.ne(HumanRole.SYSTEM),))
