@@ -5,7 +5,8 @@ Rules:
 1. Both are walked in the order of their keys, side by side; what differs is written, what the target has beyond the
    source goes.  So a copy that was cut off is finished by the next one, and a last walk that finds no difference is the
    proof, row by row.
-2. A target is marked while it is not whole, and no daemon starts on it.  One that has something and no mark is somebody's.
+2. A target is marked while it is not whole: no daemon starts on it, and nothing is copied from it.  One that has
+   something and no mark is somebody's.
 3. A record that does not decode is refused with its name: a copy is no place to lose it, or to carry it on.  Only a copy
    of what is there `as_stored`, to be looked at, has it too.
 
@@ -63,8 +64,11 @@ def copy(
     """Make the target hold what the source does; the number of rows by table.  `of` names the source;
     `told` hears of each table that is done.
 
-    Raises Conflict: the target is somebody's; StoreError: a record does not decode, or the source changed meanwhile.
+    Raises Conflict: the target is somebody's, or the source not whole; StoreError: a record does not decode, or the source
+    changed meanwhile.
     """
+    if (whole := source.write(unfinished)) is not None:
+        raise Conflict(f"{of} is itself not yet a whole copy of {whole}: polpoctl store copy goes on with it")
     target.write(lambda tx: _mark(tx, of, target.session.where))
     for table in reversed(TABLES):
         for batch in _batches(key for key, row in _differences(table, source, target, as_stored) if row is None):

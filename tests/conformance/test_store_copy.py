@@ -75,6 +75,8 @@ def test_a_copy_that_was_cut_off_is_marked_and_the_next_one_ends_it(stores: tupl
         copy(source, source.session.where, target, cut)
     assert target.write(unfinished) == source.session.where
     assert target.write(lambda tx: tx[Tasks].count()) == NUMBER
+    with pytest.raises(Conflict, match="not yet a whole copy"):
+        copy(target, target.session.where, source, lambda *what: None, as_stored=True)
     # Meanwhile the daemon went on with the source.
     source.write(lambda tx: tx[Tasks].delete("t9"))
     source.write(lambda tx: tx[Tasks].save(a_task(id="t8", seq=8, title="changed")))
