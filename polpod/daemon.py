@@ -198,12 +198,16 @@ async def _refuse_strange(settings: Config, tasks: Gate[Tx], runs: Gate[RunTx]) 
     """Raises StartError for a task store that is a copy cut off, or not the one that the live runs belong to."""
     if (source := await tasks.read(copy.unfinished)) is not None:
         raise StartError(f"{tasks.where} is not yet a whole copy of {source}: polpoctl store copy goes on with it")
-    if settings.settings.storage in ("sqlite", "memory"):  # of the one, see refuse_half; the other is always new
+    if settings.settings.storage == "memory":  # always new
         return
-    if await tasks.read(queries.counters) == ("0", 0, 0) and await runs.read(RunTx.any_open):
+    last = await tasks.read(queries.last_run_id)
+    if settings.settings.storage == "sqlite" and not last:  # see refuse_half
+        return
+    newest = await runs.read(RunTx.newest_open)
+    if newest > last and await tasks.read(queries.was_stopped):
         raise StartError(
-            f"{tasks.where} was never used, and runs of another task store are not over yet: polpoctl store copy moves it,"
-            " or set storage in polpo.json as it was"
+            f"{tasks.where} knows nothing of run {newest}, which is not over yet, so it belongs to another task store:"
+            " polpoctl store copy moves that, or set storage in polpo.json as it was"
         )
 
 

@@ -315,9 +315,14 @@ def last_run_id(tx: Tx) -> int:
 
 def begin_work(tx: Tx) -> bool:
     """Note that a daemon is at work; whether the one before it never said that it stopped."""
-    crashed = tx[Settings].get(_AT_WORK) is not None
+    crashed = not was_stopped(tx)
     tx[Settings].save(Setting(_AT_WORK, "yes"))
     return crashed
+
+
+def was_stopped(tx: Tx) -> bool:
+    """Whether no daemon has worked with it, or the last one stopped in order."""
+    return tx[Settings].get(_AT_WORK) is None
 
 
 def end_work(tx: Tx) -> None:

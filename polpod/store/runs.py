@@ -118,9 +118,9 @@ class RunTx:
     def live(self) -> list[Run]:
         return self._list(f"{_BY_LIVE} ORDER BY id")
 
-    def any_open(self) -> bool:
-        """Whether one lives, or waits for its collection."""
-        return bool(self.live() or self.uncollected())
+    def newest_open(self) -> int:
+        """The last run that lives, or waits for its collection; 0 if none does."""
+        return max((run.id for run in (*self.live(), *self.uncollected())), default=0)
 
     def uncollected(self) -> list[Run]:
         """Runs that ended and whose outcome is perhaps not applied yet."""
