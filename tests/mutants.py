@@ -64,11 +64,11 @@ USED_RECORDS = "tests/process/test_used_records.py"
 BOOKS = "tests/unit/test_bookkeeping.py"
 
 MUTANTS = (
-    Mutant("rollback", "polpod/store/group.py", "self.session.rows.end_part(undo=True)", "self.session.rows.end_part(undo=False)", STORE),
-    Mutant("order", "polpod/store/table.py", "return (*order, *(c.asc() for c in table.key if c.name not in named))", "return order", STORE),
-    Mutant("bounds", "polpod/store/table.py", 'return Cmp(self.name, "<=", scalar(value))', 'return Cmp(self.name, "<", scalar(value))', STORE),
-    Mutant("instants", "polpod/store/table.py", "value.astimezone(UTC).replace(tzinfo=None)", "value.replace(tzinfo=None)", STORE),
-    Mutant("journal", "polpod/store/records.py", "        self._last[journal] += 1\n", "", STORE),
+    Mutant("rollback", "polpod/store/group.py", "self.session.rows.end_part(undo=True)", "self.session.rows.end_part(undo=False)", "tests/unit/test_store_group.py"),
+    Mutant("order", "polpod/store/table.py", "return (*order, *(c.asc() for c in table.key if c.name not in named))", "return order", ORGANISATION + "lists.py -k sqlite"),
+    Mutant("bounds", "polpod/store/table.py", 'return Cmp(self.name, "<=", scalar(value))', 'return Cmp(self.name, "<", scalar(value))', ORGANISATION + "lists.py -k sqlite"),
+    Mutant("instants", "polpod/store/table.py", "value.astimezone(UTC).replace(tzinfo=None)", "value.replace(tzinfo=None)", f"{STORE} -k instants_of_any_zone"),
+    Mutant("journal", "polpod/store/records.py", "        self._last[journal] += 1\n", "", f"{COPY} -k sqlite"),
     Mutant("copy", "polpod/store/copy.py", "for table in reversed(TABLES):", "for table in ():", COPY),
     Mutant("copy", "polpod/store/copy.py", "skip = of_value + (skip if value == last else 0)", "skip = of_value", COPY),
     Mutant("a2a", 'polpod/rules/a2a.py', 'status=TaskStatus(state=TaskState.SUBMITTED, timestamp=now)', 'status=TaskStatus(state=TaskState.WORKING, timestamp=now)', A2A),
@@ -333,6 +333,8 @@ def _found(mutant: Mutant, tree: Path) -> str | None:
         environment = os.environ | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *mutant.test.split()]
         ended = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=BOUND)
+    except subprocess.TimeoutExpired:
+        return f"no answer from {mutant.test} within {BOUND:g} s"
     finally:
         path.write_text(text)
     if ended.returncode == 1:
