@@ -23,11 +23,16 @@ from msgspec import Meta, Struct, field
 from polpod.durable import sync
 from polpod.errors import InvalidConfig, StartError
 from polpod.model.agents import Agent, Queue
+from polpod.model.entity import storable
+from polpod.model.submissions import Name
 from polpod.paths import STATE, StateDirectory
 
 log = logging.getLogger(__name__)
 
-Milliseconds = Annotated[int, Meta(ge=0)]
+LONGEST = 36_500 * 86_400_000
+"""Milliseconds: a hundred years."""
+
+Milliseconds = Annotated[int, Meta(ge=0, le=LONGEST)]
 
 
 class QueueSettings(Struct, frozen=True, rename="camel"):
@@ -54,7 +59,7 @@ class Notification(Struct, frozen=True, rename="camel"):
     """Patterns, such as `task:*`."""
     url: Annotated[str, Meta(pattern=r"^https?://[^\s/?#@]+([/?][!-~]*)?$")] | None = None
     command: Annotated[tuple[str, ...], Meta(min_length=1)] | None = None
-    timeout: Annotated[int, Meta(ge=1)] = 10_000
+    timeout: Annotated[int, Meta(ge=1, le=LONGEST)] = 10_000
     """Milliseconds that one attempt may take."""
 
     def __post_init__(self) -> None:
@@ -88,7 +93,7 @@ class Settings(Struct, frozen=True, rename="camel"):
     work_dir: str = "."
     """Where agents work that have no `cwd`, from the directory that contains `.polpo`."""
     max_concurrency: Annotated[int, Meta(ge=1)] = field(default_factory=lambda: max(2, os.cpu_count() or 2))
-    queues: dict[str, QueueSettings] = {}
+    queues: dict[Name, QueueSettings] = {}
     max_retries: Annotated[int, Meta(ge=0)] | None = None
     """For tasks that do not say; None: 3 for work given to an agent, none for commands."""
     task_timeout: Milliseconds | None = None
@@ -214,34 +219,32 @@ def parse(text: bytes, path: str) -> tuple[Config, list[str]]:
     return config, [key for key in _unknown(document, Config, "$") if key not in WITHOUT_EFFECT]
 
 
+def _require_storable(value: Any, path: str) -> None:
+    """Raises ValueError for what no store keeps, and no system call takes, with its path."""
+    if isinstance(value, dict | list):
+        parts = value.items() if isinstance(value, dict) else enumerate(value)
+        for name, part in parts:
+            _require_storable(part, f"{path}.{name}" if isinstance(value, dict) else f"{path}[{name}]")
+        value = list(value) if isinstance(value, dict) else None
+    try:
+        storable(value)
+    except ValueError as exc:
+        raise ValueError(f"{exc} - at `{path}`") from exc
+
+
 def without_effect(document: Mapping[str, Any]) -> list[str]:
     """The paths of what Polpo knows, and what has no effect here."""
     return [key for key in _unknown(document, Config, "$") if key in WITHOUT_EFFECT]
 
 
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-
-
-def _require_storable(value: Any, path: str) -> None:
-    """Raises ValueError for text that no store, file name or command can hold."""
-    match value:
-        case str() if _UNSTORABLE.search(value):
-            raise ValueError(f"NUL and lone surrogates cannot be stored - at `{path}`")
-        case list():
-            for n, part in enumerate(value):
-                _require_storable(part, f"{path}[{n}]")
-        case dict():
-            for name, part in value.items():
-                _require_storable(name, f"{path}.{name!a}")
-                _require_storable(part, f"{path}.{name}")
-
-
-_PASSWORD = re.compile(r"(://[^:/?#@]*:)[^@]*(?=@)|(password=)('(?:[^'\\]|\\.)*'|[^\s&]*)")
+_IN_URL = re.compile(r"(://[^:/?#@]*:).*(?=@)|(password=)[^&]*")
+_IN_WORDS = re.compile(r"()(password\s*=\s*)(?:'(?:[^'\\]|\\.)*'?|(?:[^\s\\]|\\.)*)")
 
 
 def without_password(url: str) -> str:
     """The address of a database, in either form of libpq's, as it may be shown."""
-    return _PASSWORD.sub(lambda found: f"{found[1] or found[2]}***", url)
+    password = _IN_URL if "://" in url else _IN_WORDS
+    return password.sub(lambda found: f"{found[1] or found[2]}***", url)
 
 
 def _unknown(value: Any, kind: Any, path: str) -> list[str]:

@@ -9,7 +9,7 @@
 Rules:
 
 1. A state directory is a daemon's, or that of programs that use this: while one has it, the other is refused, and says so.
-2. Programs share a store in SQLite or PostgreSQL among themselves; files belong to one program at a time.
+2. Programs share a store in SQLite among themselves; files, and a database of PostgreSQL, belong to one program at a time.
 3. What the methods raise is in polpod/errors.py; durations are seconds, instants aware datetimes.
 """
 

@@ -56,12 +56,19 @@ POWER = "tests/process/test_files_kill.py -k power"
 
 QUARANTINE = "tests/unit/test_store_quarantine.py"
 
+POSTGRES = "tests/process/test_postgres_store.py"
+POSTGRES_FAULTS = "tests/process/test_postgres_faults.py"
+USED_RUNS = "tests/process/test_used_runs.py"
+USED_BOOKS = "tests/process/test_used_bookkeeping.py"
+USED_RECORDS = "tests/process/test_used_records.py"
+BOOKS = "tests/unit/test_bookkeeping.py"
+
 MUTANTS = (
-    Mutant("rollback", "polpod/store/group.py", "self.session.rows.end_part(undo=True)", "self.session.rows.end_part(undo=False)", STORE),
-    Mutant("order", "polpod/store/table.py", "return (*order, *(c.asc() for c in table.key if c.name not in named))", "return order", STORE),
-    Mutant("bounds", "polpod/store/table.py", 'return Cmp(self.name, "<=", scalar(value))', 'return Cmp(self.name, "<", scalar(value))', STORE),
-    Mutant("instants", "polpod/store/table.py", "value.astimezone(UTC).replace(tzinfo=None)", "value.replace(tzinfo=None)", STORE),
-    Mutant("journal", "polpod/store/records.py", "        self._last[journal] += 1\n", "", STORE),
+    Mutant("rollback", "polpod/store/group.py", "self.session.rows.end_part(undo=True)", "self.session.rows.end_part(undo=False)", "tests/unit/test_store_group.py"),
+    Mutant("order", "polpod/store/table.py", "return (*order, *(c.asc() for c in table.key if c.name not in named))", "return order", ORGANISATION + "lists.py -k sqlite"),
+    Mutant("bounds", "polpod/store/table.py", 'return Cmp(self.name, "<=", scalar(value))', 'return Cmp(self.name, "<", scalar(value))', ORGANISATION + "lists.py -k sqlite"),
+    Mutant("instants", "polpod/store/table.py", "value.astimezone(UTC).replace(tzinfo=None)", "value.replace(tzinfo=None)", f"{STORE} -k instants_of_any_zone"),
+    Mutant("journal", "polpod/store/records.py", "        self._last[journal] += 1\n", "", f"{COPY} -k sqlite"),
     Mutant("copy", "polpod/store/copy.py", "for table in reversed(TABLES):", "for table in ():", COPY),
     Mutant("copy", "polpod/store/copy.py", "skip = of_value + (skip if value == last else 0)", "skip = of_value", COPY),
     Mutant("a2a", 'polpod/rules/a2a.py', 'status=TaskStatus(state=TaskState.SUBMITTED, timestamp=now)', 'status=TaskStatus(state=TaskState.WORKING, timestamp=now)', A2A),
@@ -236,6 +243,63 @@ MUTANTS = (
     Mutant("files", 'polpod/store/quarantine.py', '    _take_along(tx, table, key, kept)\n', '', QUARANTINE),
     Mutant("files", 'polpod/store/quarantine.py', '                    _take_along(tx, other, other.key_of(row), kept)\n', '                    return\n', QUARANTINE),
     Mutant("files", 'polpod/store/files/opening.py', '    if there.format > FORMAT or there.schema', '    if there.schema', FILES),
+    Mutant("postgres", 'polpod/store/postgres_session.py', 'if mark not in (self._mark, self._doubtful):', 'if False:', f"{POSTGRES_FAULTS} -k another_wrote"),
+    Mutant("postgres", 'polpod/store/postgres_session.py', 'self._found = _events(db, after=self._last)', 'self._found = ()', f"{POSTGRES_FAULTS} -k nobody_knows_yet"),
+    Mutant("postgres", 'polpod/store/postgres_session.py', '        self._found = ()  # whoever committed it has it\n', '', f"{POSTGRES_FAULTS} -k answer_is_lost"),
+    Mutant("postgres", 'polpod/store/postgres_session.py', 'if self._mark != mark:', 'if False:', f"{POSTGRES_FAULTS} -k answer_is_lost"),
+    Mutant("postgres", 'polpod/store/postgres_session.py', '            if not db.closed:  # the server says that it has not happened\n', '            if True:\n', f"{POSTGRES_FAULTS} -k answer_is_lost"),
+    Mutant("postgres", 'polpod/store/postgres_session.py', 'self._doubtful = mark\n', 'pass\n', f"{POSTGRES_FAULTS} -k nobody_knows_yet"),
+    Mutant("postgres", 'polpod/store/postgres_session.py', 'REPEATABLE READ READ ONLY', 'READ COMMITTED READ ONLY', f"{POSTGRES} -k one_state"),
+    Mutant("postgres", 'polpod/store/postgres_session.py', '            lock(db, self._name)\n            mark', '            mark', f"{POSTGRES_FAULTS} -k lock_is_taken_again"),
+    Mutant("postgres", 'polpod/store/group.py', '        except CommitInDoubt:\n            raise\n', '', f"{POSTGRES_FAULTS} -k another_wrote"),
+    Mutant("postgres", 'polpod/store/postgres_schema.py', 'SELECT pg_terminate_backend(pid)', 'SELECT pid', f"{POSTGRES_FAULTS} -k never_comes"),
+    Mutant("postgres", 'polpod/store/postgres_schema.py', 'coalesce(\n        (SELECT relnamespace', "coalesce('one',\n        (SELECT relnamespace", f"{POSTGRES} -k store_of_its_own"),
+    Mutant("postgres", 'polpod/store/postgres_schema.py', 'steps = ["BEGIN", "SET', 'steps = ["SET', f"{POSTGRES} -k whole_or_not"),
+    Mutant("postgres", 'polpod/store/postgres.py', '"SET statement_timeout = {};', '"SET statement_timeout = 0;', f"{POSTGRES} -k has_an_end"),
+    Mutant("postgres", 'polpod/store/postgres.py', "set_config('synchronous_commit', 'on', false)", "set_config('synchronous_commit', 'off', false)", f"{POSTGRES} -k waits_for_the_disk"),
+    Mutant("postgres", 'polpod/store/postgres.py', '%2F for a /"\n        ) from None', '%2F for a /"\n        )', f"{POSTGRES_FAULTS} -k no_address"),
+    Mutant("postgres", 'polpod/store/postgres.py', '    "53100": DiskFull,\n', '', f"{POSTGRES} -k has_its_meaning"),
+    Mutant("postgres", 'polpod/store/postgres.py', '(server.needs_password or server.used_password)', 'False', f"{POSTGRES_FAULTS} -k wrong_password"),
+    Mutant("postgres", 'polpod/store/sql.py', '    ascending=" NULLS FIRST",', '    ascending="",', f"{STORE}::test_text_is_ordered_by_code_points_and_null_comes_before_every_value[postgres]"),
+    Mutant("postgres", 'polpod/store/sql.py', '    text=\'TEXT COLLATE "C"\',', '    text="TEXT",', f"{STORE}::test_text_is_ordered_by_code_points_and_null_comes_before_every_value[postgres]"),
+    Mutant("postgres", 'polpod/store/sql.py', 'for special in "\\\\%_":', 'for special in "":', f"{STORE}::test_globs_know_no_special_character_of_the_database[postgres]"),
+    Mutant("postgres", 'polpod/store/sql.py', 'if any(order.column == c.name for c in table.key):', 'if False:', f"{POSTGRES} -k migrations_lead"),
+    Mutant("postgres", 'polpod/store/table.py', 'if "\\0" in value:', 'if False:', f"{STORE} -k refused_by_all"),
+    Mutant("used", 'polpod/services/rpc/own.py', '    if not run.live:\n        raise Conflict(f"run {run_id} is over: what', '    if False:\n        raise Conflict(f"run {run_id} is over: what', f"{USED_RUNS} -k test_a_run_that_is_over_is_spoken_for_by_nobody"),
+    Mutant("used", 'polpod/services/rpc/own.py', '    if call.caller.run_id not in (None, run_id):', '    if False:', f"{USED_RUNS} -k test_inside_one_run_nobody_speaks_for_another"),
+    Mutant("used", 'polpod/services/rpc/own.py', '        call.wrong_tokens += 1\n', '', f"{USED_RUNS} -k test_after_a_few_wrong_tokens_a_connection_ends"),
+    Mutant("used", 'polpod/services/rpc/own.py', '    if call.wrong_tokens >= WRONG_TOKENS:', '    if False:', f"{USED_RUNS} -k test_the_members_of_a_batch_are_no_more_guesses"),
+    Mutant("used", 'polpod/services/rpc/own.py', '    call.caller = of_run(call.caller, run_id)\n', '', f"{USED_RUNS} -k test_who_has_the_token_has_the_rights_of_the_run_and_no_others"),
+    Mutant("used", 'polpod/services/reload.py', '            self._runs.append((descriptor, run_id))', '            pass', f"{USED_RUNS} -k test_a_reload_gives_no_rights_back"),
+    Mutant("used", 'polpod/rules/progress.py', ' if tells else ()', '', f"{USED_RUNS} -k test_the_journal_has_progress_once_a_second_at_most"),
+    Mutant("used", 'polpod/services/rpc/methods/run.py', '    call.desk.health.active(run.id)\n', '', f"{USED_RUNS} -k test_a_job_that_says_that_it_goes_on_is_not_stale"),
+    Mutant("used", 'polpod/services/rpc/own.py', '    if run is not None and task_id not in (None, run.task_id):', '    if False:', f"{USED_RECORDS} -k test_a_checkpoint_belongs_to_its_task_alone"),
+    Mutant("used", 'polpod/services/rpc/methods/checkpoint.py', 'newest.turn_number + 1 if newest is not None else 1', '1', f"{USED_RECORDS} -k test_a_job_that_was_killed_goes_on_where_it_was"),
+    Mutant("used", 'polpod/services/rpc/methods/checkpoint.py', 'Checkpoints.turn.le(turn - KEPT)', 'Checkpoints.turn.le(0)', f"{USED_RECORDS} -k test_only_the_newest_checkpoints_are_kept_and_none_may_be_large"),
+    Mutant("used", 'polpod/services/rpc/connection.py', ' and call.caller.run_id is None:', ':', f"{USED_RECORDS} -k test_a_job_saves_where_it_is_while_polpod_stops"),
+    Mutant("used", 'polpod/services/artifacts.py', '            if upload.hash.hexdigest() != sha256:', '            if False:', f"{USED_RECORDS} -k test_an_artifact_is_whole_or_not_there"),
+    Mutant("used", 'polpod/services/artifacts.py', '            await self.sweep()\n            if', '            if', f"{USED_RECORDS} -k test_artifacts_have_their_quota_and_removing_makes_room"),
+    Mutant("used", 'polpod/services/artifacts.py', ' if _OURS.fullmatch(name)]', ']', f"{USED_RECORDS} -k test_content_without_its_record_is_swept"),
+    Mutant("used", 'polpod/services/artifacts.py', '        if upload is None or upload.by != by:', '        if upload is None:', f"{USED_RECORDS} -k test_an_artifact_is_nobody_else_s_business"),
+    Mutant("used", 'polpod/services/collector.py', '            bookkeeping.finished(tx, change.task, run, at)\n', '', f"{USED_BOOKS} -k test_metrics_say_what_the_rows_of_the_runs_say"),
+    Mutant("used", 'polpod/services/bookkeeping.py', '    if run.reason is not Reason.NEVER_STARTED:', '    if True:', f"{USED_BOOKS} -k test_what_never_started_is_not_measured"),
+    Mutant("used", 'polpod/services/bookkeeping.py', '        tx[TaskMetrics].save(metric(', '        tx[TaskMetrics].add(metric(', f"{BOOKS} -k test_booking_the_same_run_again_changes_nothing"),
+    Mutant("used", 'polpod/services/bookkeeping.py', ', TaskMetrics.id.lt(metric_id(run.id))', '', f"{BOOKS} -k test_booking_the_same_run_again_changes_nothing"),
+    Mutant("used", 'polpod/services/bookkeeping.py', '    if run.heartbeat_at is not None:', '    if False:', f"{BOOKS} -k test_a_heartbeat_goes_with_its_run"),
+    Mutant("used", 'polpod/services/launcher.py', '        bookkeeping.launched(tx, change.task, run, at)\n', '', f"{USED_BOOKS} -k test_an_agent_is_at_work_while_its_run_is_and_idle_otherwise"),
+    Mutant("used", 'polpod/services/bookkeeping.py', '    if not at_work or at_work[0].run_id is None:', '    if True:', f"{USED_BOOKS} -k test_an_agent_with_two_runs_is_at_work_until_both_are_over"),
+    Mutant("used", 'polpod/store/changes.py', '        tx[organisation.TaskMetrics].delete_where(organisation.TaskMetrics.task_id.eq(task.id))\n', '', f"{USED_BOOKS} -k test_removing_a_task_takes_along_what_was_kept_of_it"),
+    Mutant("used", 'polpod/services/audit.py', 'verdict="allow" if asked.allowed else "deny"', 'verdict="allow"', f"{USED_BOOKS} -k test_the_audit_knows_who_asked_for_what_and_what_was_refused"),
+    Mutant("used", 'polpod/services/rpc/connection.py', '        if method.audited or isinstance(error, PermissionDenied):', '        if method.audited:', f"{USED_BOOKS} -k test_the_audit_is_listed_newest_last_and_for_the_owner_only"),
+    Mutant("used", 'polpod/services/rpc/methods/key.py', 'key_hash=hashlib.sha256(key.encode()).hexdigest()', 'key_hash=key', f"{USED_RECORDS} -k test_a_key_is_told_once_and_only_its_hash_is_kept"),
+    Mutant("used", 'polpod/services/rpc/methods/key.py', ' if name not in key.hidden', '', f"{USED_RECORDS} -k test_a_key_is_told_once_and_only_its_hash_is_kept"),
+    Mutant("used", 'polpod/rules/metrics.py', '        cost_usd=min(sum(cost.cost_usd for cost in costs), sys.float_info.max),', '        cost_usd=0.0,', f"{USED_RECORDS} -k test_costs_are_added_up_and_are_part_of_the_metrics"),
+    Mutant("used", 'polpod/services/retention.py', '        for table, at in OF_THEIR_TIME:', '        for table, at in OF_THEIR_TIME[:1]:', f"{USED_BOOKS} -k test_what_agents_and_clients_did_long_ago_is_forgotten"),
+    Mutant("used", 'polpod/services/rpc/directory.py', 'f"Add a {noun}.", Right.OWNER', 'f"Add a {noun}.", Right.MEMBER', f"{USED_RECORDS} -k test_the_owner_writes_and_members_read"),
+    Mutant("used", 'polpoctl/client.py', '        self._identify()\n', '', f"{USED_RUNS} -k test_polpoctl_has_the_rights_of_the_token_wherever_it_is"),
+    Mutant("used", "polpod/services/artifacts.py", "        under_way = sum(upload.artifact.size_bytes for upload in self._uploads.values())", "        under_way = 0", f"{USED_RECORDS} -k test_announced_uploads_count_for_the_quota"),
+    Mutant("used", "polpod/services/artifacts.py", "        if len(self._uploads) >= MOST_UPLOADS:", "        if False:", f"{USED_RECORDS} -k test_uploads_under_way_are_bounded"),
+    Mutant("used", "polpod/services/rpc/methods/user.py", ", among=(Users.role.ne(HumanRole.SYSTEM),)", "", f"{USED_RECORDS} -k test_the_system_user_is_left_alone"),
 )  # fmt: skip
 
 
@@ -269,6 +333,8 @@ def _found(mutant: Mutant, tree: Path) -> str | None:
         environment = os.environ | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *mutant.test.split()]
         ended = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=BOUND)
+    except subprocess.TimeoutExpired:
+        return f"no answer from {mutant.test} within {BOUND:g} s"
     finally:
         path.write_text(text)
     if ended.returncode == 1:

@@ -15,6 +15,9 @@ from polpod.errors import NotFound, StartError
 from polpod.lock import require_own
 from polpod.paths import StateDirectory
 
+_AT_START = {("storage",), ("databaseUrl",)}
+"""Settings for which a running polpod refuses to be reloaded."""
+
 
 def init(directory: str, as_json: bool) -> int:
     """Make `.polpo` with a polpo.json in `directory`.  Raises StartError."""
@@ -94,7 +97,8 @@ def set_(path: str, key: str, value: str, as_json: bool) -> int:
         config.write(path, changed)
     except OSError as exc:
         raise StartError(f"{path}: {exc.strerror}") from exc
-    said = f"{key} is now {json.dumps(inner[last])}; it takes effect when polpod starts or is reloaded"
+    when = "starts" if (*outer, last) in _AT_START else "starts or is reloaded"
+    said = f"{key} is now {json.dumps(inner[last])}; it takes effect when polpod {when}"
     print(json.dumps({"key": key, "value": inner[last]}) if as_json else said)
     return 0
 

@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 class Agent(Struct, frozen=True, kw_only=True, rename="camel"):
     """As it stands in polpo.json.  `command` is an argument vector in which `{prompt}` is replaced."""
 
-    name: Annotated[str, Meta(min_length=1)]
+    name: Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\S")]
     command: tuple[str, ...] = ()
     role: str = ""
     cwd: str | None = None

@@ -14,10 +14,10 @@ This module, and those that import it, are imported where a store is in PostgreS
 
 from __future__ import annotations
 
+import re
 import select
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import psycopg
@@ -97,13 +97,21 @@ class Address(Struct, frozen=True):
     """For messages (rule 3)."""
 
 
+_URL = re.compile(r"[a-z]+://([^@/?]*@)?[^@/?]*(/[^@?]*)?(\?.*)?")
+"""One in which no part of a password is taken for the host or the database, and so told."""
+
+
 def address(url: str, application_name: str) -> Address:
     """Raises StoreError: it is no address."""
     try:
+        if "://" in url and not _URL.fullmatch(url):
+            raise psycopg.ProgrammingError
         given = conninfo_to_dict(url)
     except psycopg.Error:
         # What libpq says about it quotes it, perhaps with the password.
-        raise StoreError("the address of the database is none: postgresql://USER@HOST/DATABASE") from None
+        raise StoreError(
+            "the address of the database is none: postgresql://USER@HOST/DATABASE, with %40 for an @ in a password, %2F for a /"
+        ) from None
     parameters = {**_DEFAULTS, **given, "application_name": application_name, "client_encoding": "UTF8"}
     host = given.get("host") or given.get("hostaddr") or given.get("service") or "localhost"
     port = f":{given['port']}" if given.get("port") else ""
@@ -119,22 +127,22 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
 
     def ask(self, text: str, values: Sequence[Any]) -> psycopg.Cursor[tuple[Any, ...]]:
         """Raises what `translate` says."""
-        with self._translated():
+        try:
             return self.execute(text, values)
+        except psycopg.Error as error:
+            raise self._meaning(error) from error
 
     def tell(self, text: str) -> psycopg.Cursor[tuple[Any, ...]]:
         """Carry out statements without values, in one round trip.  Raises what `translate` says."""
-        with self._translated():
-            return self.execute(text, prepare=False)
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
         try:
-            yield
+            return self.execute(text, prepare=False)
         except psycopg.Error as error:
-            if error.diag.severity_nonlocalized in ("FATAL", "PANIC"):
-                self.close()  # as the server does, but its end may not have been read yet
-            raise translate(error, self.where) from error
+            raise self._meaning(error) from error
+
+    def _meaning(self, error: psycopg.Error) -> PolpodError:
+        if error.diag.severity_nonlocalized in ("FATAL", "PANIC"):
+            self.close()  # as the server does, but its end may not have been read yet
+        return translate(error, self.where)
 
     def wait(self, gen: PQGen[RV], interval: float = 0.0, timeout: float | None = None) -> RV:
         """All of psycopg's waiting for an answer goes on here.  A connection that keeps silent is closed."""
@@ -274,11 +282,22 @@ class PostgresRows:
             self._owed.append(f"ROLLBACK TO {name}")
         self._owed.append(f"RELEASE {name}")
 
-    def owed(self) -> str:
-        """The statements that have to come before all others, each with its semicolon; from here on it is not owed."""
-        text = "".join(f"{statement}; " for statement in self._owed)
+    def settle(self) -> None:
+        """Before the end, which releases every part by itself, only what has to be undone is still owed.
+
+        Raises Unavailable, StoreError; then everything was rolled back.
+        """
+        if any(statement.startswith("ROLLBACK") for statement in self._owed):
+            self._pay()
+
+    def _pay(self) -> None:
+        text = "; ".join(self._owed)
         self._owed.clear()
-        return text
+        try:
+            self.db.tell(text)
+        except PolpodError:
+            end_transaction(self.db)
+            raise
 
     def _one(self, statement: sql.Statement) -> Any:
         row = self._execute(statement).fetchone()
@@ -286,12 +305,8 @@ class PostgresRows:
         return row[0]
 
     def _execute(self, statement: sql.Statement) -> psycopg.Cursor[tuple[Any, ...]]:
-        if owed := self.owed():
-            try:
-                self.db.tell(owed)
-            except PolpodError:
-                end_transaction(self.db)
-                raise
+        if self._owed:
+            self._pay()
         return self.db.ask(*statement)
 
 

@@ -53,7 +53,7 @@ LONGEST_PAUSE = 5.0
 
 _LAST = "(SELECT coalesce(max(seq), 0) FROM events)"
 _STATE = f"SELECT mark, {_LAST} FROM polpod_schema"
-_COMMIT = f"UPDATE polpod_schema SET mark = {{}} RETURNING {_LAST}; COMMIT"
+_MARK = f"UPDATE polpod_schema SET mark = %s RETURNING {_LAST}"
 
 _OPEN = {TransactionStatus.ACTIVE, TransactionStatus.INTRANS, TransactionStatus.INERROR}
 
@@ -178,17 +178,20 @@ class PostgresWriter(PostgresSession):
             return
         db, mark, begun = self.rows.db, secrets.randbits(63), time.monotonic()
         try:
-            cursor = db.tell(self.rows.owed() + _COMMIT.format(mark))
+            self.rows.settle()
+            row = db.ask(_MARK, [mark]).fetchone()
+        except PolpodError as error:
+            raise _refused(error) from error
+        assert row is not None
+        try:
+            db.tell("COMMIT")
         except PolpodError as error:
             if not db.closed:  # the server says that it has not happened
                 raise _refused(error) from error
             self._doubtful = mark
             self._settle(mark, begun + self.held - _ATTEMPT, error)
-            return
-        while not cursor.description:
-            cursor.nextset()
-        (self._last,) = cursor.fetchone() or (self._last,)
-        self._mark = mark
+        else:
+            self._mark, self._last = mark, int(row[0])
 
     def found(self) -> tuple[Event, ...]:
         found, self._found = self._found, ()

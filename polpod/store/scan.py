@@ -122,22 +122,39 @@ def _extend(copy: str) -> None:
 
 
 def _graft(copy: str, schema: Schema) -> None:
-    """Give the file the first page of a new database of this schema, where the tables begin on the same pages.
+    """Give the file the list of tables of a new database of this schema, where they begin on the same pages.
 
-    Its own first page, which says what the file is and where its tables are, cannot be read.
+    Its own first page, which says what the file is and where its tables are, cannot be read.  A list that is longer than
+    a page goes on in pages behind the file.
     """
     fresh = Path(f"{copy}.fresh")
     with closing(open_writer(str(fresh), schema)) as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    first, fresh_size = bytearray(fresh.read_bytes()[:PAGE]), fresh.stat().st_size
+    image = fresh.read_bytes()
     fresh.unlink()
-    pages = max(Path(copy).stat().st_size, fresh_size) // PAGE
+    first, behind = bytearray(image[:PAGE]), b""
+    end = pages = max(Path(copy).stat().st_size, len(image)) // PAGE
+    for at in _child_pointers(first):
+        child = int.from_bytes(first[at : at + 4], "big")
+        behind += image[(child - 1) * PAGE : child * PAGE]
+        pages += 1
+        first[at : at + 4] = pages.to_bytes(4, "big")
     first[28:32] = pages.to_bytes(4, "big")
     first[32:40] = bytes(8)  # no free pages are known (sqlite.org/fileformat2.html, "The Database Header")
     first[92:96] = first[24:28]
     with open(copy, "r+b") as file:
         file.write(first)
-    os.truncate(copy, pages * PAGE)
+        file.truncate(end * PAGE)
+        file.seek(end * PAGE)
+        file.write(behind)
+
+
+def _child_pointers(first: bytearray) -> list[int]:
+    """Where the first page names the pages below it (sqlite.org/fileformat2.html, "B-tree Pages"; 5: an interior one)."""
+    if first[100] != 5:
+        return []
+    cells = int.from_bytes(first[103:105], "big")
+    return [*(int.from_bytes(first[at : at + 2], "big") for at in range(112, 112 + 2 * cells, 2)), 108]
 
 
 def _text(value: object) -> str:

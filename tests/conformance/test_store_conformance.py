@@ -30,7 +30,7 @@ from polpod.store.organisation import Users, WorkflowDefinitions
 from polpod.store.polpo import ChatSessions, LogSessions
 from polpod.store.records import Tx
 from polpod.store.schema import TABLES
-from polpod.store.table import AnyOf, AnyTable, Where
+from polpod.store.table import AnyOf, AnyTable, Order, Where
 from polpod.store.tables import Events, Tasks
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -380,6 +380,22 @@ def test_globs_know_two_special_characters(store: Store) -> None:
     assert found("task:[x]") == {"task:[x]"}
     assert found("?") == {"["}
     assert found("task") == {"task"}
+
+
+def test_text_is_ordered_by_code_points_and_null_comes_before_every_value(store: Store) -> None:
+    """Rule 3 of table.py, whatever the database's own language."""
+    names = ["10", "9", "B", "Z", "_", "a", "zz", "é", "\U0001f600"]
+    for number, name in enumerate(names):
+        store.write(lambda tx: tx[People].add(Person(name, score=float(number // 2) if number % 2 else None)))
+
+    def found(order: Order[Person], *where: Where[Person]) -> list[str]:
+        return [p.id for p in store.write(lambda tx: tx[People].find(*where, order_by=(order,)))]
+
+    assert found(People.id.asc()) == names
+    assert found(People.id.desc()) == names[::-1]
+    assert found(People.id.asc(), People.id.gt("Z"), People.id.le("a")) == ["_", "a"]
+    assert found(People.score.asc()) == [*names[::2], *names[1::2]]
+    assert found(People.score.desc()) == [*names[1::2][::-1], *names[::2]]
 
 
 def test_globs_know_no_special_character_of_the_database(store: Store) -> None:

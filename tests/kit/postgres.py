@@ -77,12 +77,16 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
         self._number = 0
         self._idle: list[str] = []
-        guard = subprocess.Popen([sys.executable, "-c", GUARD, self.directory], stdin=subprocess.PIPE)
+        silent = subprocess.DEVNULL
+        guard = subprocess.Popen(
+            [sys.executable, "-c", GUARD, self.directory], stdin=subprocess.PIPE, stdout=silent, stderr=silent
+        )
         assert guard.stdin is not None
         self._guard = guard
         if self._user is not None:
             os.chown(self.directory, self._user, -1)
-        how = ["--auth=trust", "--username=polpod", "--encoding=UTF8", "--locale=C", "--no-sync"]
+        how = ["--auth=trust", "--username=polpod", "--encoding=UTF8", "--no-sync"]
+        how += ["--locale=C", "--locale-provider=icu", "--icu-locale=en"]  # whose order of text is not ours
         self._run("initdb", f"--pgdata={self._data}", *how)
         with (self._data / "postgresql.conf").open("a") as file:
             file.write(CONFIGURATION.format(directory=self.directory))
@@ -105,13 +109,17 @@ class Server:
         """The name of a database as good as new, for a while."""
         name = self._idle.pop() if self._idle else self.fresh()
         yield name
+        self.execute(  # a test that failed may have left it in the middle of something
+            name,
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
         schemas = self.execute(name, "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_|^information_schema$'")
         drops = "; ".join(f"DROP SCHEMA {schema} CASCADE" for (schema,) in schemas)
-        self.execute(
-            name,
-            f"{drops}; CREATE SCHEMA public AUTHORIZATION pg_database_owner; GRANT USAGE ON SCHEMA public TO public",
-        )
-        self.execute("postgres", f"ALTER DATABASE {name} RESET ALL; ALTER DATABASE {name} OWNER TO polpod")
+        owner = "CREATE SCHEMA public AUTHORIZATION pg_database_owner; GRANT USAGE ON SCHEMA public TO public"
+        self.execute(name, f"{drops}; {owner}")
+        for change in ("RESET ALL", "OWNER TO polpod"):
+            self.execute("postgres", f"ALTER DATABASE {name} {change}")
         self._idle.append(name)
 
     def execute(self, database: str, statement: str) -> list[tuple[Any, ...]]:

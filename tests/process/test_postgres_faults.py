@@ -30,7 +30,8 @@ from polpod.store.tables import Events, Setting, Settings
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
-COMMIT = b"; COMMIT"
+COMMIT = b"COMMIT\0"
+"""As it is sent; BEGIN says COMMITTED."""
 
 Store = GroupCommit[Tx]
 
@@ -389,7 +390,16 @@ def test_a_wrong_password_is_refused_and_not_told(pg: Server, name: str) -> None
     open_store(Postgres(pg.url(name, user=f"ann:{PASSWORD.replace(' ', '%20')}")), TASKS).close()
 
 
-@pytest.mark.parametrize("url", ["postgresql://ann:hunter2@[::1/jobs", "postgresql://ann:hunter2@h:x5/j", "hunter2"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://ann:hunter2@[::1/jobs",
+        "postgresql://ann:hunter2@h:x5/j",
+        "postgresql://ann:x@hunter2@h/j",
+        "postgresql://ann:hunter2/x@h/j",
+        "hunter2",
+    ],
+)
 def test_what_is_no_address_is_not_told(url: str) -> None:
     with pytest.raises((StoreError, Unavailable)) as caught:
         open_store(Postgres(url), TASKS)

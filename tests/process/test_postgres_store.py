@@ -147,7 +147,7 @@ def test_a_schema_that_is_not_there_is_named(pg: Server, name: str) -> None:
 
 
 def test_a_database_in_another_encoding_is_refused(pg: Server) -> None:
-    pg.execute("postgres", "CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0")
+    pg.execute("postgres", "CREATE DATABASE latin ENCODING 'LATIN1' LOCALE_PROVIDER libc TEMPLATE template0")
     with pytest.raises(StoreError, match="UTF8, not LATIN1"):
         opened(pg, "latin", ONE)
 
@@ -290,8 +290,7 @@ def test_parts_are_sent_with_what_is_done_in_them(store: Store) -> None:
     for name in "abc":
         store.submit(Ticket(partial(_put, name), durable=True))
     store.drain()
-    assert told[1:-1] == ["SAVEPOINT part1; ", "RELEASE part1; SAVEPOINT part2; ", "RELEASE part2; SAVEPOINT part3; "]
-    assert told[-1].startswith("RELEASE part3; UPDATE polpod_schema SET mark = ")
+    assert told[1:] == ["SAVEPOINT part1", "RELEASE part1; SAVEPOINT part2", "RELEASE part2; SAVEPOINT part3", "COMMIT"]
 
 
 def _put(name: str, tx: Tx) -> None:

@@ -122,6 +122,22 @@ def test_what_would_not_start_changes_nothing(host: Host, text: str) -> None:
     assert host.call("daemon.status")["started_at"] == before
 
 
+def test_tasks_are_not_moved_by_a_reload(host: Host) -> None:
+    daemon = host.start()
+    live = host.submit("sleep", "1000")
+    host.running(live)
+    for settings in ({"storage": "file"}, {"storage": "postgres", "databaseUrl": "postgresql://u:cret@127.0.0.1:1/db"}):
+        host.configure(**settings)
+        said = polpoctl(host, "reload")
+        assert said.returncode == 1
+        assert "store copy" in said.stderr
+        assert "cret" not in said.stderr
+        assert daemon.poll() is None
+    host.configure(databaseUrl="postgresql://of/nobody")
+    assert polpoctl(host, "reload").returncode == 0
+    assert host.task(live)["status"] == "in_progress"
+
+
 def test_nothing_piles_up_over_many_reloads(host: Host) -> None:
     daemon = host.start()
     assert polpoctl(host, "reload").returncode == 0

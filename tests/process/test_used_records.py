@@ -10,15 +10,20 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from kit.client import Client, Refused
 from kit.host import Host
 from kit.jobs import POLPOCTL, tells_token, waits_for
 from kit.other_user import NOBODY, call_as, let_in
 from kit.waiting import until
+
+from polpod import persistence
+from polpod.persistence import PersistenceConfig, SQLiteConfig
 
 MEMBER = os.geteuid() == 0
 """Without root nobody can become another user: then the same calls are made as the owner, who may."""
@@ -188,6 +193,23 @@ def test_an_artifact_is_whole_or_not_there(started: Host) -> None:
     with started.client() as client:
         assert client.error("artifact.write", id=begun, offset=0, data="YQ==") == "not_found"
     assert not (Path(started.paths.content) / "uploads").exists()
+
+
+def test_uploads_under_way_are_bounded(started: Host) -> None:
+    task_id = started.submit("true")
+    with started.client() as client:
+        begun = [client.call("artifact.begin", path="f", size=0, task_id=task_id)["id"] for _ in range(32)]
+        assert client.error("artifact.begin", path="f", size=0, task_id=task_id) == "unavailable"
+        client.call("artifact.end", id=begun[0], sha256=hashlib.sha256().hexdigest())
+        client.call("artifact.begin", path="f", size=0, task_id=task_id)
+
+
+def test_announced_uploads_count_for_the_quota(started: Host) -> None:
+    task_id = started.submit("true")
+    with started.client() as client:
+        client.call("artifact.begin", path="f", size=3 << 20, task_id=task_id)
+        assert client.error("artifact.begin", path="f", size=2 << 20, task_id=task_id) == "disk_full"
+        client.call("artifact.begin", path="f", size=1 << 20, task_id=task_id)
 
 
 def test_content_without_its_record_is_swept(host: Host) -> None:
@@ -401,10 +423,33 @@ def test_a_page_of_large_presets_fits_into_an_answer(started: Host) -> None:
         assert [preset["name"] for preset in all_pages(client, "preset.list", "presets")] == list("abcde")
 
 
-def test_there_is_one_ceo_at_most(started: Host) -> None:
+def test_there_is_one_ceo_and_no_person_is_the_system(started: Host) -> None:
     assert ctl(started, "user", "add", "ada", "--role", "ceo").returncode == 0
-    second = ctl(started, "user", "add", "eve", "--role", "ceo")
+    second = ctl(started, "user", "add", "bob", "--role", "ceo")
     assert (second.returncode, "there is a ceo already" in second.stderr) == (1, True)
+    with started.client() as client:
+        assert client.error("user.add", username="x", role="system") == "invalid"
+
+
+def test_the_system_user_is_left_alone(started: Host) -> None:
+    async def make() -> None:
+        backend = persistence.create_backend(PersistenceConfig(sqlite=SQLiteConfig(path=started.paths.tasks_db)))
+        await backend.connect()
+        at = datetime.now(UTC)
+        system = persistence.User(
+            id="system", username="system", password_hash="!", role="system", created_at=at, updated_at=at
+        )
+        await backend.users.save(system)
+        await backend.disconnect()
+
+    assert started.stop() == 0
+    trio.run(make)
+    started.start()
+    assert said(started, "user", "list") == []
+    assert ctl(started, "user", "remove", "system").returncode == 3
+    assert started.stop() == 0
+    with closing(sqlite3.connect(f"file:{started.paths.tasks_db}?mode=ro", uri=True)) as db:
+        assert db.execute("SELECT count(*) FROM users").fetchone() == (1,)
 
 
 def test_what_is_no_workflow_is_refused_with_the_reason(started: Host) -> None:

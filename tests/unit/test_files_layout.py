@@ -15,7 +15,7 @@ from polpod.store.schema import TABLES
 from polpod.store.table import AnyTable
 from polpod.store.tables import Dependencies, Events, Quarantine, Settings, Tasks
 
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=90)
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=90)
 pairs = st.tuples(texts, texts)
 
 NAMES = {

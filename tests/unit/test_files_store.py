@@ -253,6 +253,11 @@ def boundless(path: Path) -> None:
     edit(path, seq=2**63)
 
 
+def unnameable(path: Path) -> None:
+    task = json.loads(path.read_bytes())
+    path.write_text(json.dumps(task | {"title": 5, "idempotency_key": "a\0b", "priority": 2**70}))
+
+
 def huge(path: Path) -> None:
     os.truncate(path, LARGEST + 1)
 
@@ -280,6 +285,7 @@ DAMAGES = {
     anothers: "it holds the record of 7.json",
     twin: "UNIQUE constraint failed: tasks.seq",
     boundless: "beyond 64 bits",
+    unnameable: "Expected `str`, got `int`",
     huge: "it is larger than 32 MiB",
     directory: "it is no file",
     pipe: "it is no file",
@@ -326,6 +332,16 @@ def test_a_name_that_no_record_has_is_set_aside(tmp_path: Path) -> None:
         assert sorted(subjects(store)) == ["dependency/8/", "queue/q copy"]
     assert sorted(kept(tmp_path)) == ["dependencies/8.json", "queues/q copy.json"]
     assert not (tmp_path / "queues/q copy.json").exists()
+
+
+def test_a_name_that_is_no_text_is_set_aside(tmp_path: Path) -> None:
+    filled(tmp_path)
+    for name in (b"tasks/\xff.json", b"tasks/%00.json", b"events/\xff.jsonl"):
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(b"x")
+    with opened(tmp_path) as store:
+        assert sorted(subjects(store)) == ["event/\\xff", "task/%00", "task/\\xff"]
+        assert [task.id for task in store.write(lambda tx: tx[Tasks].find())] == ["7", "8", "9"]
+    assert len(kept(tmp_path)) == 3
 
 
 def test_a_queue_that_means_nothing_is_there_paused(tmp_path: Path) -> None:

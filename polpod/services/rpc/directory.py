@@ -21,7 +21,7 @@ from polpod.services.rpc.method import Call, Method, Right
 from polpod.services.rpc.refusal import entity
 from polpod.store.changes import note
 from polpod.store.records import Tx
-from polpod.store.table import AnyTable
+from polpod.store.table import AnyTable, Where
 
 MOST = 1000
 
@@ -50,16 +50,25 @@ View = Callable[[Any], object]
 
 
 def methods(
-    noun: str, table: AnyTable, add: type[Struct], make: Make, *, view: View = lambda r: r
+    noun: str,
+    table: AnyTable,
+    add: type[Struct],
+    make: Make,
+    *,
+    view: View = lambda record: record,
+    among: tuple[Where[Any], ...] = (),
 ) -> tuple[Method, ...]:
-    """The four methods of a noun; `table` must have one text column for its key."""
+    """The four methods of a noun; `table` must have one text column for its key.
+
+    `among`: what the others are is nobody's business here: they are neither listed nor shown nor removed.
+    """
     (key,) = table.key
 
     def absent(id: str) -> NotFound:
         return NotFound(f"there is no {noun} {id}: `polpoctl {noun} list` shows what there is")
 
     async def listed(call: Call, params: List) -> dict[str, object]:
-        where = [] if params.after is None else [key.gt(params.after)]
+        where = among if params.after is None else (*among, key.gt(params.after))
         found = await call.desk.instance.tasks.read(
             lambda tx: tx[table].find(*where, order_by=(key.asc(),), limit=params.limit)
         )
@@ -68,10 +77,10 @@ def methods(
         return {f"{noun}s": [view(record) for record in page], "next": key.get(page[-1]) if more else None}
 
     async def shown(call: Call, params: ById) -> dict[str, object]:
-        record = await call.desk.instance.tasks.read(lambda tx: tx[table].get(params.id))
-        if record is None:
+        found = await call.desk.instance.tasks.read(lambda tx: tx[table].find(*among, key.eq(params.id)))
+        if not found:
             raise absent(params.id)
-        return {noun: view(record)}
+        return {noun: view(found[0])}
 
     async def added(call: Call, params: Struct) -> dict[str, object]:
         call.desk.instance.refuse_when_full()
@@ -87,12 +96,15 @@ def methods(
         try:
             made = await call.desk.instance.tasks.write(body)
         except AlreadyExists as exc:
-            raise Conflict(f"there is a {noun} of that name already: `polpoctl {noun} list` shows it") from exc
+            raise Conflict(
+                f"there is such a {noun} already, of that name or with what one alone may have: "
+                f"`polpoctl {noun} list` shows them"
+            ) from exc
         return {noun: view(made.record), **made.told}
 
     async def removed(call: Call, params: ById) -> dict[str, object]:
         def body(tx: Tx) -> None:
-            if not tx[table].delete(params.id):
+            if not tx[table].delete_where(*among, key.eq(params.id)):
                 raise absent(params.id)
             note(tx, now(), f"{noun}:removed", f"{noun}/{params.id}", by=call.caller.name)
 

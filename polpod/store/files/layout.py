@@ -25,7 +25,7 @@ import re
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-from polpod.store.table import AnyTable, Row, Scalar, cached
+from polpod.store.table import AnyTable, Row, Scalar, cached, scalar
 
 SEGMENT = 1000
 """Entries of a journal that share a file."""
@@ -97,6 +97,8 @@ def is_record(table: AnyTable, name: str) -> bool:
 
 def place_named(table: AnyTable, name: str) -> Place | None:
     """The place that has this name; None if none has, or if it is one of those that end in a hash."""
+    if not name.isascii():
+        return None
     if is_journal(table):
         match = _SEGMENT_NAME.fullmatch(name)
         place = Place(table, (int(match[1]) * SEGMENT,)) if match else None
@@ -120,6 +122,4 @@ def _quoted(text: str) -> str:
 def _unquoted(part: str, kind: str) -> Scalar:
     """Raises ValueError for what is none of this kind."""
     text = "" if part == "%" else unquote(part, errors="strict")
-    if kind == "integer" and not -(2**63) <= int(text) < 2**63:
-        raise ValueError(text)
-    return int(text) if kind == "integer" else float(text) if kind == "real" else text
+    return scalar(int(text) if kind == "integer" else float(text) if kind == "real" else text)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -32,7 +33,7 @@ from polpod.store.files.layout import (
 )
 from polpod.store.records import Rows
 from polpod.store.sqlite import Connection, translated
-from polpod.store.table import NOT_DECODED, AnyTable, Query, Row, Scalar
+from polpod.store.table import NOT_DECODED, AnyTable, Query, Row, Scalar, scalar
 
 LARGEST = 32 * 2**20
 """Bytes of a file that is believed to be one record."""
@@ -183,7 +184,7 @@ def _insert(table: AnyTable, row: Row, rows: Rows) -> str | None:
 def _bad(table: AnyTable, name: str, place: Place | None, data: bytes, problem: str, rows: Rows) -> Bad:
     columns: dict[str, Scalar] = dict.fromkeys(table.columns) | _columns_in(table, data)
     if place is None:
-        stem, _ = os.path.splitext(name)
+        stem, _ = os.path.splitext(os.fsencode(name).decode(errors="backslashreplace"))
         columns |= dict.fromkeys((column.name for column in table.key), "") | {table.key[0].name: stem}
         return Bad(table, name, Row(columns, data), problem, known=False)
     key = dict(zip((column.name for column in table.key), place.key, strict=True))
@@ -192,11 +193,15 @@ def _bad(table: AnyTable, name: str, place: Place | None, data: bytes, problem: 
 
 
 def _columns_in(table: AnyTable, data: bytes) -> dict[str, Any]:
-    """The values that stand in the document under the name of a column."""
+    """The values that stand in the document under the name of a column, and that a column holds."""
     try:
         found = msgspec.json.decode(data)
     except NOT_DECODED:
         return {}
     if not isinstance(found, dict):
         return {}
-    return {name: found[name] for name in table.columns if type(found.get(name)) in (str, int, float)}
+    values: dict[str, Scalar] = {}
+    for name in table.columns:
+        with suppress(*NOT_DECODED):
+            values[name] = scalar(found.get(name))
+    return values

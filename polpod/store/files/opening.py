@@ -175,7 +175,8 @@ def _set_aside(
 
 
 def _tell(path: str, name: str, what: str, damaged: str) -> None:
-    log.error("%s: %s: %s; the file is kept in %s", path, name, what, damaged)
+    shown = os.fsencode(name).decode(errors="backslashreplace")  # a name that is no text is none in a log, either
+    log.error("%s: %s: %s; the file is kept in %s", path, shown, what, damaged)
 
 
 def _beside(path: str, kept: str) -> None:

@@ -7,7 +7,8 @@ from contextlib import suppress
 from typing import Any
 
 from polpod import __version__
-from polpod.errors import DiskFull, Unavailable
+from polpod.config import load
+from polpod.errors import Conflict, DiskFull, Unavailable
 from polpod.services import limits
 from polpod.services.ballast import ROOM
 from polpod.services.instance import Instance, now
@@ -80,10 +81,24 @@ async def reload(call: Call, params: Nothing) -> dict[str, object]:
     if call.desk.instance.free_space() < ROOM:
         raise DiskFull(f"a reload needs {ROOM >> 20} MiB of free space: polpod goes on as it is")
     await attempt()
+    _require_same_store(call.desk.instance)
+    await call.desk.instance.tasks.read(
+        lambda tx: None
+    )  # a store that is not to be reached would keep it from starting
     if call.desk.instance.stopping.is_set():
         raise Unavailable("polpod is stopping")
     call.desk.reload.ask()
     return {"pid": os.getpid()}
+
+
+def _require_same_store(instance: Instance) -> None:
+    """Raises Conflict: tasks would be looked for elsewhere than runs, which go on meanwhile, have theirs."""
+    was, there = instance.config.settings, load(instance.paths.config)[0].settings
+    if was.storage != there.storage or (was.storage == "postgres" and was.database_url != there.database_url):
+        raise Conflict(
+            "storage or databaseUrl is another now, so polpod goes on as it is: polpoctl stop, polpoctl store copy --to"
+            " BACKEND if the tasks shall come along, and polpoctl start"
+        )
 
 
 METHODS = (

@@ -26,6 +26,8 @@ class Add(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 def _made(tx: Tx, params: Add, call: Call, at: datetime) -> Made:
+    if params.role is HumanRole.SYSTEM:
+        raise ValueError("role: a user is a person")
     if params.role is HumanRole.CEO and tx[Users].count(Users.role.eq(HumanRole.CEO)):
         raise Conflict("there is a ceo already, and there is only one: `polpoctl user list` shows it")
     return Made(
@@ -40,4 +42,4 @@ def _view(user: User) -> object:
     return {name: value for name, value in msgspec.structs.asdict(user).items() if name not in user.hidden}
 
 
-METHODS = methods("user", Users, Add, _made, view=_view)
+METHODS = methods("user", Users, Add, _made, view=_view, among=(Users.role.ne(HumanRole.SYSTEM),))
