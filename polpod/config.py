@@ -221,15 +221,19 @@ def parse(text: bytes, path: str) -> tuple[Config, list[str]]:
 
 def _require_storable(value: Any, path: str) -> None:
     """Raises ValueError for what no store keeps, and no system call takes, with its path."""
-    if isinstance(value, dict | list):
-        parts = value.items() if isinstance(value, dict) else enumerate(value)
-        for name, part in parts:
-            _require_storable(part, f"{path}.{name}" if isinstance(value, dict) else f"{path}[{name}]")
-        value = list(value) if isinstance(value, dict) else None
-    try:
-        storable(value)
-    except ValueError as exc:
-        raise ValueError(f"{exc} - at `{path}`") from exc
+    match value:
+        case list():
+            for n, part in enumerate(value):
+                _require_storable(part, f"{path}[{n}]")
+        case dict():
+            for name, part in value.items():
+                _require_storable(name, f"{path}.{name!a}")
+                _require_storable(part, f"{path}.{name}")
+        case _:
+            try:
+                storable(value)
+            except ValueError as exc:
+                raise ValueError(f"{exc} - at `{path}`") from exc
 
 
 def without_effect(document: Mapping[str, Any]) -> list[str]:

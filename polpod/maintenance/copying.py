@@ -10,7 +10,7 @@ from contextlib import closing
 import msgspec
 
 from polpod.config import load
-from polpod.errors import Conflict, InvalidRequest, StartError
+from polpod.errors import Conflict, InvalidRequest
 from polpod.maintenance.stores import locked, require
 from polpod.paths import StateDirectory
 from polpod.remedies import command
@@ -37,8 +37,6 @@ def copy(paths: StateDirectory, to: str, as_json: bool) -> int:
     if source == target:
         raise Conflict(f"the task store is in {to} already")
     with locked(paths), closing(open_store(source, TASKS)) as old:
-        if (of := old.write(copies.unfinished)) is not None:
-            raise StartError(f"{old.session.where} is itself not yet a whole copy of {of}")
         with closing(open_store(target, TASKS)) as new:
             rows = copies.copy(old, old.session.where, new, _told)
             where = new.session.where

@@ -89,12 +89,16 @@ def restore(paths: StateDirectory, directory: str, as_json: bool) -> int:
         os.makedirs(paths.path, mode=0o700, exist_ok=True)
     with locked(paths), _prepared(paths) as prepared, replace.runners_wait(paths.path):
         _copy(directory, prepared)
+        config = os.path.join(prepared, CONFIG_NAME)
+        if not os.path.exists(config) and not _in_sqlite(paths):
+            shutil.copyfile(paths.config, config)
+            os.chmod(config, 0o600)
         checked = check_databases(prepared)
         if not checked.good:
             for line in _sentences(checked.findings):
                 print(f"polpod: {line.replace(prepared, directory)}", file=sys.stderr)
             raise StartError(f"{directory}: not restored, since it is not in order itself; nothing was changed")
-        _keep_in_sqlite(os.path.join(prepared, CONFIG_NAME))
+        _keep_in_sqlite(config)
         were_live = live_runs(os.path.join(prepared, RUNS_NAME))
         living = {i: facts for i, nonce in were_live.items() if (facts := survivors.living(paths, i, nonce))}
         given = _given(paths)

@@ -5,8 +5,10 @@ Rules:
 1. Both are walked in the order of their keys, side by side; what differs is written, what the target has beyond the
    source goes.  So a copy that was cut off is finished by the next one, and a last walk that finds no difference is the
    proof, row by row.
-2. A target is marked while it is not whole, and no daemon starts on it.  One that has something and no mark is somebody's.
-3. A record that does not decode is refused with its name: a copy is no place to lose it, or to carry it on.
+2. A target is marked while it is not whole: no daemon starts on it, and nothing is copied from it.  One that has
+   something and no mark is somebody's.
+3. A record that does not decode is refused with its name: a copy is no place to lose it, or to carry it on.  Only a copy
+   of what is there `as_stored`, to be looked at, has it too.
 
 Nobody else may write to either meanwhile.
 """
@@ -56,33 +58,39 @@ def unfinished(tx: Tx) -> str | None:
     return None if mark is None else mark.value
 
 
-def copy(source: Readable, of: str, target: Store, told: Callable[[str, int], None]) -> dict[str, int]:
+def copy(
+    source: Readable, of: str, target: Store, told: Callable[[str, int], None], *, as_stored: bool = False
+) -> dict[str, int]:
     """Make the target hold what the source does; the number of rows by table.  `of` names the source;
     `told` hears of each table that is done.
 
-    Raises Conflict: the target is somebody's; StoreError: a record does not decode, or the source changed meanwhile.
+    Raises Conflict: the target is somebody's, or the source not whole; StoreError: a record does not decode, or the source
+    changed meanwhile.
     """
-    target.write(lambda tx: _mark(tx, of))
+    if (whole := source.write(unfinished)) is not None:
+        raise Conflict(f"{of} is itself not yet a whole copy of {whole}: polpoctl store copy goes on with it")
+    target.write(lambda tx: _mark(tx, of, target.session.where))
     for table in reversed(TABLES):
-        for batch in _batches(key for key, row in _differences(table, source, target) if row is None):
+        for batch in _batches(key for key, row in _differences(table, source, target, as_stored) if row is None):
             target.write(lambda tx: _delete(tx, table, batch))
     for table in TABLES:
-        for batch in _batches(row for _, row in _differences(table, source, target) if row is not None):
+        for batch in _batches(row for _, row in _differences(table, source, target, as_stored) if row is not None):
             target.write(lambda tx: _save(tx, table, batch))
         told(table.name, target.write(lambda tx: tx[table].count()))
     for table in TABLES:
-        if (difference := next(_differences(table, source, target), None)) is not None:
-            raise StoreError(f"{table.name} {difference[0]} differs after the copy: did somebody write to it?")
+        if (difference := next(_differences(table, source, target, as_stored), None)) is not None:
+            raise StoreError(f"{_named(table, difference[0])} differs after the copy: did somebody write to it?")
     target.write(lambda tx: tx[Settings].delete(_MARK))
     return {table.name: target.write(lambda tx: tx[table].count()) for table in TABLES}
 
 
-def _mark(tx: Tx, of: str) -> None:
+def _mark(tx: Tx, of: str, where: str) -> None:
     if tx[Settings].get(_MARK) is None:
         for table in TABLES:
             if number := tx[table].count():
                 raise Conflict(
-                    f"{number} {table.name} are there already: it takes an empty store, or one copied before"
+                    f"{number} {table.name} are there already, in {where}: a copy goes into an empty store, or one that a copy"
+                    " did not finish; move what is there away"
                 )
     tx[Settings].save(Setting(_MARK, of))
 
@@ -102,9 +110,9 @@ def _batches(items: Iterator[Any]) -> Iterator[list[Any]]:
         yield batch
 
 
-def _differences(table: AnyTable, source: Readable, target: Store) -> Iterator[tuple[Key, Row | None]]:
+def _differences(table: AnyTable, source: Readable, target: Store, as_stored: bool) -> Iterator[tuple[Key, Row | None]]:
     """What the target has to get (None: to lose), in the order of the keys; its mark aside."""
-    mine, theirs = _rows(table, source, as_stored=False), _rows(table, target, as_stored=True)
+    mine, theirs = _rows(table, source, as_stored=as_stored), _rows(table, target, as_stored=True)
     wanted, there = next(mine, None), next(theirs, None)
     while wanted is not None or there is not None:
         if there is None or (wanted is not None and table.key_of(wanted) < table.key_of(there)):
@@ -141,5 +149,11 @@ def _rows(table: AnyTable, store: Readable, *, as_stored: bool) -> Iterator[Row]
 
 def _true(table: AnyTable, row: Row) -> Row:
     if (problem := table.problem(row.doc)) is not None:
-        raise StoreError(f"{table.noun} {table.key_of(row)} does not decode: {problem}")
+        raise StoreError(
+            f"{_named(table, table.key_of(row))} does not decode: {problem}; a start of polpod sets it aside"
+        )
     return table.row(table.entity_of(row.doc))
+
+
+def _named(table: AnyTable, key: Key) -> str:
+    return "/".join((table.noun, *map(str, key)))

@@ -18,9 +18,9 @@ from polpod.store.location import Sqlite
 def export(source: Readable, of: str, state: str, into: str) -> None:
     """Put a copy of the task store into the empty directory `into`, and links to what else is in the state directory.
 
-    Raises StoreError: a record does not decode; DiskFull.
+    Records that do not decode come along as they are.  Raises StoreError, DiskFull.
     """
     for name in (RUNS_NAME, f"{RUNS_NAME}-wal", CONFIG_NAME):
         os.symlink(os.path.join(state, name), os.path.join(into, name))
     with closing(open_store(Sqlite(os.path.join(into, TASKS_NAME)), TASKS)) as target:
-        copy(source, of, target, lambda table, rows: None)
+        copy(source, of, target, lambda table, rows: None, as_stored=True)

@@ -99,6 +99,41 @@ def test_a_check_looks_at_every_record(host: Host) -> None:
     assert host.maintain("doctor").returncode in (0, 1)
 
 
+def test_a_backup_without_settings_goes_back_to_where_it_is_looked_for(host: Host, tmp_path: Path) -> None:
+    host.start()
+    first = host.submit("true")
+    host.finished(first)
+    assert host.stop() == 0
+    assert host.maintain("backup", str(tmp_path / "cold")).returncode == 0
+    (tmp_path / "cold/polpo.json").unlink()
+    host.start()
+    second = host.submit("true")
+    host.finished(second)
+    assert host.stop() == 0
+    assert host.maintain("restore", str(tmp_path / "cold")).returncode == 0
+    assert json.loads(Path(host.paths.config).read_text())["settings"].get("storage", "sqlite") == "sqlite"
+    host.start()
+    assert host.call("daemon.status")["tasks"] == {"done": 1}
+
+
+def test_a_check_tells_of_a_row_that_does_not_decode() -> None:
+    with Host(**settings_of("postgres")) as host:
+        host.start()
+        first = host.submit("true")
+        host.finished(first)
+        assert host.stop() == 0
+        name = (
+            json.loads(Path(host.paths.config).read_text())["settings"]["databaseUrl"]
+            .partition("?")[0]
+            .rpartition("/")[2]
+        )
+        server().execute(name, "UPDATE tasks SET doc = '{'")
+        for verb in ("check", "salvage"):
+            said = host.maintain(verb)
+            assert said.returncode == 1
+            assert f"tasks {first} does not decode" in said.stdout
+
+
 @pytest.mark.parametrize("to", LASTING)
 def test_everything_moves_to_another_backend(host: Host, storage: str, to: str) -> None:
     url = database()
