@@ -65,7 +65,7 @@ def test_the_status_line_says_what_goes_on(host: Host, manager: FakeSystemd) -> 
 
 
 def test_it_says_why_nothing_starts(host: Host, manager: FakeSystemd) -> None:
-    host.configure(reserve=2**60)
+    host.configure(reserve=2**53)
     manager.start(host)
     manager.status("idle; less than 1,099,511,627,776 MiB are free: nothing starts or is accepted")
 
