@@ -3,6 +3,7 @@
     PolpodError
     ├── RequestError            the caller's fault, or the state's: say so to the caller, go on
     │   ├── InvalidRequest      a field is wrong; `path` names it
+    │   │   └── Unstorable      a value that some database could not hold; a ValueError, too
     │   ├── NotFound
     │   ├── InvalidTransition   the state machine refuses (DESIGN §5)
     │   ├── Conflict            somebody else has it: a live run, a newer version, another key
@@ -45,6 +46,10 @@ class InvalidRequest(RequestError):
     def __init__(self, message: str, path: str = "") -> None:
         super().__init__(message)
         self.path = path
+
+
+class Unstorable(InvalidRequest, ValueError):
+    pass
 
 
 class NotFound(RequestError):

@@ -64,11 +64,11 @@ USED_RECORDS = "tests/process/test_used_records.py"
 BOOKS = "tests/unit/test_bookkeeping.py"
 
 MUTANTS = (
-    Mutant("rollback", "polpod/store/group.py", "self.session.rows.end_part(undo=True)", "self.session.rows.end_part(undo=False)", STORE),
-    Mutant("order", "polpod/store/table.py", "return (*order, *(c.asc() for c in table.key if c.name not in named))", "return order", STORE),
-    Mutant("bounds", "polpod/store/table.py", 'return Cmp(self.name, "<=", scalar(value))', 'return Cmp(self.name, "<", scalar(value))', STORE),
-    Mutant("instants", "polpod/store/table.py", "value.astimezone(UTC).replace(tzinfo=None)", "value.replace(tzinfo=None)", STORE),
-    Mutant("journal", "polpod/store/records.py", "        self._last[journal] += 1\n", "", STORE),
+    Mutant("rollback", "polpod/store/group.py", "self.session.rows.end_part(undo=True)", "self.session.rows.end_part(undo=False)", "tests/unit/test_store_group.py"),
+    Mutant("order", "polpod/store/table.py", "return (*order, *(c.asc() for c in table.key if c.name not in named))", "return order", ORGANISATION + "lists.py -k sqlite"),
+    Mutant("bounds", "polpod/store/table.py", 'return Cmp(self.name, "<=", scalar(value))', 'return Cmp(self.name, "<", scalar(value))', ORGANISATION + "lists.py -k sqlite"),
+    Mutant("instants", "polpod/store/table.py", "value.astimezone(UTC).replace(tzinfo=None)", "value.replace(tzinfo=None)", f"{STORE} -k instants_of_any_zone"),
+    Mutant("journal", "polpod/store/records.py", "        self._last[journal] += 1\n", "", f"{COPY} -k sqlite"),
     Mutant("copy", "polpod/store/copy.py", "for table in reversed(TABLES):", "for table in ():", COPY),
     Mutant("copy", "polpod/store/copy.py", "skip = of_value + (skip if value == last else 0)", "skip = of_value", COPY),
     Mutant("a2a", 'polpod/rules/a2a.py', 'status=TaskStatus(state=TaskState.SUBMITTED, timestamp=now)', 'status=TaskStatus(state=TaskState.WORKING, timestamp=now)', A2A),
@@ -180,7 +180,7 @@ MUTANTS = (
     Mutant("polpo", "polpod/contracts/taskstore/runs.py", "session_id=seen.session_id or run.session_id", "session_id=run.session_id", POLPO_RUNS),
     Mutant("polpo", "polpod/contracts/taskstore/runs.py", '_KEPT = ("id", "task_id", "agent_name", "started_at", "config_path", "seq")', '_KEPT = ("id", "task_id", "agent_name", "started_at", "seq")', POLPO_RUNS),
     Mutant("polpo", "polpod/contracts/taskstore/sessions.py", "    _touch(tx, session, message_count=session.message_count + 1)\n", "    _touch(tx, session)\n", POLPO_SESSIONS),
-    Mutant("polpo", "polpod/contracts/taskstore/sessions.py", "limit=max(0, limit))[::-1]", "limit=max(0, limit))", POLPO_SESSIONS),
+    Mutant("polpo", "polpod/contracts/taskstore/sessions.py", "return found[::-1]", "return found", POLPO_SESSIONS),
     Mutant("polpo", "polpod/contracts/taskstore/sessions.py", " or message.session_id != session_id:", ":", POLPO_SESSIONS),
     Mutant("polpo", "polpod/contracts/taskstore/sessions.py", "updated_at=said.now(), touched=touched", "updated_at=said.now()", POLPO_SESSIONS),
     Mutant("polpo", "polpod/contracts/taskstore/sessions.py", "where = () if agent is UNSET else", "where = () if not agent else", POLPO_SESSIONS),
@@ -189,7 +189,7 @@ MUTANTS = (
     Mutant("polpo", "polpod/contracts/taskstore/memory.py", 'before == "" or before.endswith("\\n")', 'before == ""', POLPO_RECORDS),
     Mutant("polpo", "polpod/contracts/taskstore/logs.py", "    start(tx, session_id)\n    session", "    session", POLPO_RECORDS),
     Mutant("polpo", "polpod/contracts/taskstore/logs.py", "entries=session.entries + 1", "entries=session.entries", POLPO_RECORDS),
-    Mutant("polpo", "polpod/contracts/taskstore/notifications.py", "going = tx[SentNotifications].find(offset=max(0, keep))", "going = tx[SentNotifications].find(order_by=(SentNotifications.seq.asc(),), offset=max(0, keep))", POLPO_RECORDS),
+    Mutant("polpo", "polpod/contracts/taskstore/notifications.py", "going = tx[SentNotifications].find(offset=said.number(keep))", "going = tx[SentNotifications].find(order_by=(SentNotifications.seq.asc(),), offset=max(0, keep))", POLPO_RECORDS),
     Mutant("polpo", "polpod/contracts/taskstore/approvals.py", "seq=known.seq, requested_at=", "seq=next_number(tx, Approvals, Approvals.seq), requested_at=", POLPO_RECORDS),
     Mutant("polpo", "polpod/contracts/taskstore/approvals.py", 'values.get("requested_at") or known.requested_at', "new.requested_at", POLPO_RECORDS),
     Mutant("polpo", "polpod/contracts/taskstore/awaited.py", "remove_task = awaits_write(tasks.remove_task)", "remove_task = awaits_write(tasks.add_task)", f"{POLPO_OPEN} -k faces"),
@@ -333,6 +333,8 @@ def _found(mutant: Mutant, tree: Path) -> str | None:
         environment = os.environ | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *mutant.test.split()]
         ended = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=BOUND)
+    except subprocess.TimeoutExpired:
+        return f"no answer from {mutant.test} within {BOUND:g} s"
     finally:
         path.write_text(text)
     if ended.returncode == 1:

@@ -47,6 +47,8 @@ from polpod.store.organisation import Artifacts
 from polpod.store.records import Tx
 
 MOST_UPLOADS = 32
+MOST_OF_ONE = 8
+"""Of one run or user, so that none keeps the others out."""
 IDLE = 300.0
 """Seconds after which an upload that nobody goes on with makes room for others."""
 
@@ -89,6 +91,8 @@ class Uploads:
         self._forget_idle()
         if len(self._uploads) >= MOST_UPLOADS:
             raise Unavailable(f"{MOST_UPLOADS} uploads are under way: try again when one is over")
+        if sum(upload.by == by for upload in self._uploads.values()) >= MOST_OF_ONE:
+            raise Unavailable(f"{by} has {MOST_OF_ONE} uploads under way: try again when one is over")
         artifact_id = f"polpod-{secrets.token_hex(8)}"
         try:
             self._content.require_small(artifact.path, artifact.size_bytes)

@@ -33,6 +33,8 @@ class BlockingStore:
         self._store = store
         self._kind = kind
         self._alone = threading.Lock()
+        self._within: int | None = None
+        """The thread that is in a body."""
         self._closed = False
 
     def write(self, body: Callable[[Tx], X]) -> X:
@@ -54,15 +56,23 @@ class BlockingStore:
                 self._store.close()
 
     def _without_bad_rows(self, attempt: Callable[[], X]) -> X:
+        if self._within == threading.get_ident():
+            raise StoreError(
+                "a function that is called within a transaction must not use the store"
+            )  # it would wait for itself
         with self._alone:
             if self._closed:
                 raise StoreError("the store is closed")
-            for _ in range(ROUNDS):
-                try:
-                    return attempt()
-                except Undecodable as bad:
-                    self._set_aside(bad)
-            return attempt()
+            self._within = threading.get_ident()
+            try:
+                for _ in range(ROUNDS):
+                    try:
+                        return attempt()
+                    except Undecodable as bad:
+                        self._set_aside(bad)
+                return attempt()
+            finally:
+                self._within = None
 
     def _set_aside(self, bad: Undecodable) -> None:
         if (set_aside := self._kind.set_aside) is None:

@@ -15,6 +15,7 @@ Nothing here performs I/O or knows SQL.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from enum import Enum
@@ -23,6 +24,8 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar, cast
 
 import msgspec
 from msgspec import Struct
+
+from polpod.errors import Unstorable
 
 E = TypeVar("E")
 K = TypeVar("K")
@@ -39,13 +42,14 @@ Comparison = Literal["=", "<>", "<", "<=", ">", ">="]
 
 
 _LEAST, _MOST = -(2**63), 2**63 - 1
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def scalar(value: Any) -> Scalar:
     """The stored form of a value.  Instants become UTC text of fixed width, so that text order is time order.
 
-    Raises ValueError for what one of the databases could not hold: a naive datetime and one outside of the years of
-    UTC, a NUL character, an integer beyond 64 bits, NaN and infinity; TypeError for what no column holds.
+    Raises Unstorable for what one of the databases could not hold: a naive datetime and one outside of the years of
+    UTC, a NUL character, a lone surrogate, an integer beyond 64 bits, NaN and infinity; TypeError for what no column holds.
     """
     match value:
         case None:
@@ -54,25 +58,27 @@ def scalar(value: Any) -> Scalar:
             return scalar(value.value)
         case str():
             if "\0" in value:
-                raise ValueError(f"a NUL character in {value[:100]!r}")
+                raise Unstorable(f"a NUL character in {value[:100]!r}")
+            if not value.isascii() and _SURROGATE.search(value):
+                raise Unstorable(f"a lone surrogate in {value[:100]!a}")
             return value
         case bool():
             return int(value)
         case int():
             if not _LEAST <= value <= _MOST:
-                raise ValueError(f"an integer beyond 64 bits: {value:#x}")
+                raise Unstorable(f"an integer beyond 64 bits: {value:#x}")
             return value
         case float():
             if not math.isfinite(value):
-                raise ValueError(f"not a finite number: {value}")
+                raise Unstorable(f"not a finite number: {value}")
             return value
         case datetime(tzinfo=None):
-            raise ValueError(f"naive datetime: {value!r}")
+            raise Unstorable(f"naive datetime: {value!r}")
         case datetime():
             try:
                 return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
             except OverflowError:
-                raise ValueError(f"no such instant in UTC: {value}") from None
+                raise Unstorable(f"no such instant in UTC: {value}") from None
     raise TypeError(f"not a column value: {value!r}")
 
 

@@ -42,7 +42,7 @@ def _fill(tx: Tx) -> None:
     for n in range(NUMBER):
         tx[Tasks].add(a_task(id=f"t{n}", seq=n, title="ü" * (n % 5), finished_at=NOW if n % 2 else None))
         tx.append(Events, Event(at=NOW, kind="task:created", subject=f"task/t{n}", body={"n": n}))
-    for n in range(1, PAGE + 3):  # more of one first key than a page holds
+    for n in range(1, 2 * PAGE + 3):  # more of one first key than two pages hold
         tx[Dependencies].add(Dependency(task_id="t0", on_id=f"t{n}"))
     tx[Settings].save(Setting("runs.last_id", "17"))
 

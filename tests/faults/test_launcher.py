@@ -63,7 +63,7 @@ def test_a_full_disk_pauses_the_launcher_and_refuses_work_but_not_answers(host: 
     host.start()
     waiting = host.submit("true", hold=True)
     host.kill()
-    host.configure(reserve=2**60)
+    host.configure(reserve=2**53)
     daemon = host.start()
     host.call("task.release", select={"ids": [waiting]})
     assert "MiB are free" in until(lambda: paused(host), "the launcher pauses")

@@ -202,7 +202,7 @@ def test_f72_limits_and_losses_are_seen_while_nothing_can_start(host: Host) -> N
     runner = host.running(doomed)
     backlog = [host.submit("true") for _ in range(20)]
     host.kill()
-    host.configure(maxConcurrency=2, reserve=2**60)
+    host.configure(maxConcurrency=2, reserve=2**53)
     host.start()
     until(lambda: host.call("daemon.status")["launcher"]["paused"], "nothing starts")
     os.kill(runner["pid"], signal.SIGKILL)

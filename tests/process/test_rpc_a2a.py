@@ -128,7 +128,7 @@ def test_a_full_disk_takes_no_message_and_still_an_agent_s_word(host: Host) -> N
     host.start()
     upsert(host)
     host.stop()
-    host.configure(reserve=2**60)
+    host.configure(reserve=2**53)
     host.start()
     with host.client() as client:
         assert client.error("a2a.upsert", params={"id": "t", "message": message("x")}) == "disk_full"

@@ -65,9 +65,9 @@ def test_the_status_line_says_what_goes_on(host: Host, manager: FakeSystemd) -> 
 
 
 def test_it_says_why_nothing_starts(host: Host, manager: FakeSystemd) -> None:
-    host.configure(reserve=2**60)
+    host.configure(reserve=2**53)
     manager.start(host)
-    manager.status("idle; less than 1,099,511,627,776 MiB are free: nothing starts or is accepted")
+    manager.status("idle; less than 8,589,934,592 MiB are free: nothing starts or is accepted")
 
 
 def test_a_daemon_that_hangs_does_not_pet_the_watchdog(host: Host, manager: FakeSystemd) -> None:

@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -196,12 +196,18 @@ def test_an_artifact_is_whole_or_not_there(started: Host) -> None:
 
 
 def test_uploads_under_way_are_bounded(started: Host) -> None:
+    """Those of each run or user, so that none keeps the others out, and all together."""
     task_id = started.submit("true")
-    with started.client() as client:
-        begun = [client.call("artifact.begin", path="f", size=0, task_id=task_id)["id"] for _ in range(32)]
-        assert client.error("artifact.begin", path="f", size=0, task_id=task_id) == "unavailable"
-        client.call("artifact.end", id=begun[0], sha256=hashlib.sha256().hexdigest())
-        client.call("artifact.begin", path="f", size=0, task_id=task_id)
+    with ExitStack() as open_ones:
+        for n in range(4):
+            run = open_ones.enter_context(started.client())
+            speaker(started, run, str(n))
+            begun = [run.call("artifact.begin", path="f", size=0)["id"] for _ in range(8)]
+            assert run.error("artifact.begin", path="f", size=0) == "unavailable"
+        owner = open_ones.enter_context(started.client())
+        assert owner.error("artifact.begin", path="f", size=0, task_id=task_id) == "unavailable"
+        run.call("artifact.end", id=begun[0], sha256=hashlib.sha256().hexdigest())
+        owner.call("artifact.begin", path="f", size=0, task_id=task_id)
 
 
 def test_announced_uploads_count_for_the_quota(started: Host) -> None:
@@ -290,8 +296,9 @@ def test_an_artifact_is_nobody_else_s_business(started: Host) -> None:
         begun = one.call("artifact.begin", path="f", size=1)["id"]
         assert two.error("artifact.write", id=begun, offset=0, data="YQ==") == "not_found"
     let_in(started.paths.path, started.socket)
-    (member,) = call_as(UID, started.socket, [("artifact.get", {"id": artifact_id})])
+    (member, listed) = call_as(UID, started.socket, [("artifact.get", {"id": artifact_id}), ("artifact.list", {})])
     assert ("error" in member) is MEMBER
+    assert (listed["result"]["artifacts"] == []) is MEMBER
 
 
 # Costs, messages, statistics.

@@ -13,7 +13,7 @@ from polpod.store.records import Tx
 
 
 def upsert(
-    tx: Tx, request: ApprovalRequest | Mapping[str, object] | None = None, /, **fields: object
+    tx: Tx, /, request: ApprovalRequest | Mapping[str, object] | None = None, **fields: object
 ) -> ApprovalRequest:
     """Store a request, or what became of it; `requested_at` is made where it is not given, and its place is kept.
 

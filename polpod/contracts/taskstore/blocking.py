@@ -104,7 +104,7 @@ class LogStore(Blocking):
         """The session to which entries are added; None before the first."""
         return self._session_id if self._begun else None
 
-    def append(self, entry: LogEntry | Mapping[str, object] | None = None, /, **fields: object) -> None:
+    def append(self, entry: LogEntry | Mapping[str, object] | None = None, **fields: object) -> None:
         """Add an entry, to a new session if none was begun.  Raises InvalidRequest, naming the field."""
         added = said.entity(LogEntry, said.fields(entry, fields))
         self.store.write(partial(logs.append, session_id=self._session_id, entry=added))

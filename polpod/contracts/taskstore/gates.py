@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from msgspec import structs
 
+from polpod.contracts.taskstore import said
 from polpod.model.polpo.missions import CheckpointState, DelayState
 from polpod.store.polpo import SOLE, MissionCheckpoints, MissionDelays, Sole
 from polpod.store.records import Tx
@@ -20,8 +21,8 @@ def load_checkpoints(tx: Tx) -> CheckpointState:
 
 
 def save_checkpoints(tx: Tx, state: CheckpointState) -> None:
-    """In place of what was there."""
-    tx[MissionCheckpoints].save(Sole(SOLE, state))
+    """In place of what was there.  Raises InvalidRequest for what is no such state."""
+    tx[MissionCheckpoints].save(Sole(SOLE, said.value("state", state, CheckpointState)))
 
 
 def load_delays(tx: Tx) -> DelayState:
@@ -31,8 +32,8 @@ def load_delays(tx: Tx) -> DelayState:
 
 
 def save_delays(tx: Tx, state: DelayState) -> None:
-    """In place of what was there."""
-    tx[MissionDelays].save(Sole(SOLE, state))
+    """In place of what was there.  Raises InvalidRequest for what is no such state."""
+    tx[MissionDelays].save(Sole(SOLE, said.value("state", state, DelayState)))
 
 
 def without_group(state: S, group: str) -> S:

@@ -24,7 +24,7 @@ _DEFAULTS = said.defaults_of(Mission)
 _NAMED = re.compile(r"mission-([0-9]{1,15})")
 
 
-def save_mission(tx: Tx, mission: Mapping[str, object] | None = None, /, **fields: object) -> Mission:
+def save_mission(tx: Tx, /, mission: Mapping[str, object] | None = None, **fields: object) -> Mission:
     """Store a new mission, given as a mapping or by keywords; without a name it gets the next one.
 
     Raises InvalidRequest, naming the field; Conflict: another mission has that name.
@@ -58,7 +58,7 @@ def get_all_missions(tx: Tx) -> list[Mission]:
 
 
 def update_mission(
-    tx: Tx, mission_id: str, updates: Mapping[str, object] | None = None, /, **fields: object
+    tx: Tx, /, mission_id: str, updates: Mapping[str, object] | None = None, **fields: object
 ) -> Mission:
     """Change the named fields alone; None or UNSET clears one.
 

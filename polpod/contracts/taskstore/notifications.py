@@ -18,7 +18,7 @@ MOST = 100
 
 
 def append(
-    tx: Tx, record: NotificationRecord | Mapping[str, object] | None = None, /, **fields: object
+    tx: Tx, /, record: NotificationRecord | Mapping[str, object] | None = None, **fields: object
 ) -> NotificationRecord:
     """Record a notification; `id` and `timestamp` are made where they are not given.
 

@@ -23,7 +23,7 @@ _KEPT = ("id", "task_id", "agent_name", "started_at", "config_path", "seq")
 """What a later `upsert_run` does not change."""
 
 
-def upsert_run(tx: Tx, run: RunRecord | Mapping[str, object] | None = None, /, **fields: object) -> RunRecord:
+def upsert_run(tx: Tx, /, run: RunRecord | Mapping[str, object] | None = None, **fields: object) -> RunRecord:
     """Record a run, or what became of it; the record as it stands now.
 
     Of one that is known, `task_id`, `agent_name`, `started_at` and `config_path` stay; one that is over stays as it ended.

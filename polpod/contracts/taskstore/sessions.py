@@ -59,10 +59,9 @@ def get_messages(tx: Tx, session_id: str) -> list[Message]:
 
 def get_recent_messages(tx: Tx, session_id: str, limit: int) -> list[Message]:
     """The last messages of the session, the oldest of them first."""
-    newest = (ChatMessages.seq.desc(),)
-    return tx[ChatMessages].find(ChatMessages.session_id.eq(session_id), order_by=newest, limit=said.number(limit))[
-        ::-1
-    ]
+    of_it, newest = ChatMessages.session_id.eq(session_id), (ChatMessages.seq.desc(),)
+    found = tx[ChatMessages].find(of_it, order_by=newest, limit=said.number(limit))
+    return found[::-1]
 
 
 def list_sessions(tx: Tx) -> list[Session]:

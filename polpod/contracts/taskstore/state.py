@@ -35,7 +35,7 @@ def get_state(tx: Tx) -> PolpoState:
     return PolpoState(**structs.asdict(_project(tx)), tasks=tuple(get_all_tasks(tx)))
 
 
-def set_state(tx: Tx, partial: Mapping[str, object] | PolpoState | None = None, /, **fields: object) -> None:
+def set_state(tx: Tx, /, partial: Mapping[str, object] | PolpoState | None = None, **fields: object) -> None:
     """Store what is named, and leave the rest; `tasks`, `teams` and `processes` are replaced as a whole.
 
     `tasks` are then there with their ids and statuses, and no others; new ones come after all that were there, in the

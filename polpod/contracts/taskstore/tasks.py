@@ -44,7 +44,7 @@ _KINDS = {name: kind for name, kind in types_of(NewTask).items() if name != "sta
 _DEFAULTS = said.defaults_of(NewTask) | {"retries": 0}
 
 
-def add_task(tx: Tx, task: Mapping[str, object] | None = None, /, **fields: object) -> Task:
+def add_task(tx: Tx, /, task: Mapping[str, object] | None = None, **fields: object) -> Task:
     """Store a new task, pending or draft, given as a mapping or by keywords (model/polpo/tasks.py).
 
     Raises InvalidRequest, naming the field; NotFound for a dependency that is not there.
@@ -69,7 +69,7 @@ def get_all_tasks(tx: Tx) -> list[Task]:
     return tx[Tasks].find(Tasks.owner.eq(OWNER))
 
 
-def update_task(tx: Tx, task_id: str, updates: Mapping[str, object] | None = None, /, **fields: object) -> Task:
+def update_task(tx: Tx, /, task_id: str, updates: Mapping[str, object] | None = None, **fields: object) -> Task:
     """Change the named fields alone; None or UNSET clears one.
 
     Raises NotFound; InvalidRequest for `id`, `status`, and any other field that is not the caller's to set; Conflict for

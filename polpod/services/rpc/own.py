@@ -83,9 +83,14 @@ async def own_task(call: Call, task_id: str | None) -> Own:
     return Own(task, run)
 
 
+def is_own(caller: Caller, task: Task) -> bool:
+    """Rule 2, of a caller outside of a run."""
+    return caller.right is Right.OWNER or (caller.right is Right.MEMBER and caller.uid == task.created_by)
+
+
 def require_own(caller: Caller, task: Task) -> None:
     """Raises PermissionDenied: a member's call about a task of another user, or any call about a task from a run."""
     if caller.right is Right.RUN:
         raise PermissionDenied("not from inside a run")
-    if caller.right < Right.OWNER and caller.uid != task.created_by:
+    if not is_own(caller, task):
         raise PermissionDenied(f"task {task.id} belongs to uid {task.created_by}")

@@ -18,6 +18,7 @@ from polpod.services.rpc.refusal import entity
 from polpod.store.changes import note, require
 from polpod.store.organisation import Artifacts
 from polpod.store.records import Tx
+from polpod.store.tables import Tasks
 
 PART = 2**20
 """Bytes that are sent at once, at most: with base64 and what is around them they fit into a message."""
@@ -54,7 +55,7 @@ class Get(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 class List(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     task_id: Id | None = None
-    """Null: of the run that asks, or of all tasks that the caller may see."""
+    """Null: of the run that asks, or of all tasks that are the caller's to act on."""
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
     after: str | None = None
 
@@ -117,10 +118,17 @@ async def list_(call: Call, params: List) -> dict[str, Any]:
     where = [] if params.after is None else [Artifacts.id.gt(params.after)]
     if task_id is not None:
         where.append(Artifacts.task_id.eq(task_id))
-    found = await call.desk.instance.tasks.read(lambda tx: tx[Artifacts].find(*where, limit=params.limit))
+
+    def body(tx: Tx) -> tuple[list[Artifact], set[str]]:
+        found = tx[Artifacts].find(*where, limit=params.limit)
+        tasks = tx[Tasks].find(Tasks.id.is_in({artifact.task_id for artifact in found}))
+        return found, {task.id for task in tasks if task_id is not None or own.is_own(who, task)}
+
+    found, shown = await call.desk.instance.tasks.read(body)
     page = views.fitting(found)
     more = len(page) < len(found) or len(found) == params.limit
-    return {"artifacts": page, "next": page[-1].id if more else None}
+    listed = [artifact for artifact in page if artifact.task_id in shown]
+    return {"artifacts": listed, "next": page[-1].id if more else None}
 
 
 async def remove(call: Call, params: ById) -> dict[str, object]:

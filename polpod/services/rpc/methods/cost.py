@@ -50,6 +50,7 @@ class Spent(Struct, kw_only=True):
 
 
 async def add(call: Call, params: Add) -> dict[str, object]:
+    call.desk.instance.refuse_when_full()
     about = await own.own_task(call, params.task_id)
 
     def body(tx: Tx) -> CostRecord:

@@ -10,7 +10,6 @@ from msgspec import Struct
 from polpod.model.tasks import Instant, Task
 from polpod.rules.metrics import Measured, Summary, groups_of, measured, summary
 from polpod.services.rpc.method import Call, Method, Right
-from polpod.services.rpc.refusal import entity
 from polpod.store.organisation import TaskMetrics
 from polpod.store.records import Tx
 from polpod.store.tables import Tasks
@@ -35,8 +34,7 @@ async def runs(call: Call, params: Of) -> Stats:
     groups: dict[str, list[Measured]] = defaultdict(list)
     every: list[Measured] = []
     after = ""
-    with entity():
-        since = [] if params.since is None else [TaskMetrics.completed_at.ge(params.since)]
+    since = [] if params.since is None else [TaskMetrics.completed_at.ge(params.since)]
 
     def body(tx: Tx) -> tuple[str, list[tuple[Measured, Task | None]]]:
         page = tx[TaskMetrics].find(TaskMetrics.id.gt(after), *since, order_by=(TaskMetrics.id.asc(),), limit=PAGE)
