@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
-import logging
 import os
 import sys
 from importlib import import_module
@@ -18,8 +17,6 @@ TRY_AGAIN = 75
 """What polpoctl exits with, too (DESIGN §10)."""
 STDERR = 2
 LEVELS = ("debug", "info", "warning", "error")
-LEVEL_OF = {"quiet": "warning", "normal": "info", "verbose": "debug"}
-"""What the words of polpo.json mean."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -55,7 +52,7 @@ def main() -> int:
         os.execv(sys.executable, [sys.executable, "-I", "-m", "polpod.runner.zygote", "--unit"])
     os.umask(0o077)  # where others are let into the state directory, for the socket, its files stay ours (F84)
     faulthandler.enable()  # the watchdog ends a daemon that hangs with SIGABRT: then the log says where each thread was
-    journald.begin(options.log_level or LEVEL_OF["normal"])
+    journald.begin(options.log_level or "info")
     root = daemon_root(options.root, os.environ, os.getcwd())
     socket = daemon_socket(options.socket, os.environ, root)
     try:
@@ -73,9 +70,7 @@ def main() -> int:
 
             import_module("polpod.daemon")  # what a start needs is there, too
             return stores.check_schema(StateDirectory(root))
-        if options.log_level is None:
-            _follow_config(root)
-        return _serve(root, socket, options.zygote_socket)
+        return _serve(root, socket, options.zygote_socket, options.log_level is None)
     except StartError as exc:
         journald.complain(str(exc))
         return exc.exit_code
@@ -96,22 +91,14 @@ def _open_standard_streams() -> None:
     sys.stderr = sys.stderr or os.fdopen(STDERR, "w", closefd=False)
 
 
-def _follow_config(root: str) -> None:
-    """Raises StartError."""
-    from polpod import config
-
-    settings = config.load(StateDirectory(root).config)[0].settings
-    logging.getLogger().setLevel(LEVEL_OF[settings.log_level].upper())
-
-
-def _serve(root: str, socket: str, zygote_socket: str | None) -> int:
+def _serve(root: str, socket: str, zygote_socket: str | None, log_as_configured: bool) -> int:
     import trio
 
     from polpod import daemon, systemd
 
     manager = systemd.take()
     try:
-        handover = trio.run(daemon.main, daemon.Options(root, socket, zygote_socket), manager)
+        handover = trio.run(daemon.main, daemon.Options(root, socket, zygote_socket, log_as_configured), manager)
     except BaseExceptionGroup as group:  # not `except*`, which would raise a group again
         if (error := _first(group)) is None:
             raise

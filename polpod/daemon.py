@@ -55,6 +55,9 @@ SOCKET_LOOK_EVERY = 5.0
 SQLITE_NEEDS = 2**17
 """Bytes: two shared-memory files of 32 KiB, and the first pages of two WALs."""
 
+LEVEL_OF = {"quiet": logging.WARNING, "normal": logging.INFO, "verbose": logging.DEBUG}
+"""What the words of polpo.json mean."""
+
 log = logging.getLogger("polpod")
 
 
@@ -64,6 +67,8 @@ class Options:
     socket: str
     zygote_socket: str | None
     """Where systemd starts zygotes for us; None: they are our children."""
+    log_as_configured: bool
+    """By `logLevel` of polpo.json."""
 
 
 def prepare(root: str) -> StateDirectory:
@@ -105,6 +110,8 @@ async def _open(
     listener = before.listening() if before else _adopt(manager.listening(), options.socket)
     try:
         paths, settings, held = _claim(options.root, before)
+        if options.log_as_configured:
+            logging.getLogger().setLevel(LEVEL_OF[settings.settings.log_level])
         replace.finish(paths.path)
         if settings.settings.storage == "sqlite":
             refuse_half(paths.path)
