@@ -18,6 +18,8 @@ from polpod.contracts.persistence import backend, content
 
 ROOT = Path(__file__).parents[1]
 TESTS = ROOT / "tests"
+PACKAGES = Path(config.__file__).parents[1]
+"""Where polpod is imported from: this tree, or where it is installed."""
 
 Tests = list[tuple[str, str]]
 """Of some files: the name of a test with its file, and its text, with that of the functions of its file that it calls."""
@@ -92,7 +94,7 @@ def _elkar() -> Iterator[str]:
         for module in ("memory", "remote"):
             path = ROOT / "polpod/contracts/elkar" / f"{module}.py"
             (cls,) = (n for n in ast.parse(path.read_text()).body if isinstance(n, ast.ClassDef) and _has(n, name))
-            yield _line(f"{cls.name}.{name}", path, _calling(tests, rf"\.{name}\("))
+            yield _line(f"{cls.name}.{name}", path.relative_to(ROOT), _calling(tests, rf"\.{name}\("))
 
 
 def _has(cls: ast.ClassDef, method: str) -> bool:
@@ -140,10 +142,10 @@ def _only(tests: Tests, method: str) -> str | None:
 
 def _row(method: str, made: Any, held: str | None) -> str:
     made = inspect.unwrap(made.fget if isinstance(made, property) else made)
-    return _line(method, Path(inspect.getsourcefile(made) or ""), held)
+    return _line(method, Path(inspect.getsourcefile(made) or "").relative_to(PACKAGES), held)
 
 
 def _line(method: str, path: Path, held: str | None) -> str:
     if held is None:
         raise ValueError(f"no test holds {method}")
-    return f"| `{method}` | `{path.relative_to(ROOT)}` | `{held}` |"
+    return f"| `{method}` | `{path}` | `{held}` |"
