@@ -31,6 +31,7 @@ from polpod.services.instance import Instance
 from polpod.services.journal import Journal
 from polpod.services.killer import Killer
 from polpod.services.launcher import Forks, Launcher
+from polpod.services.missions import settling
 from polpod.services.reload import Handover, Reload
 from polpod.services.rpc import server
 from polpod.services.scheduler import schedule
@@ -235,6 +236,7 @@ def assemble(instance: Instance, forks: Forks, reloading: Reload, nursery: trio.
     launcher = Launcher(instance, forks, watcher, health, inbox)
     nursery.start_soon(recovery.recover, instance, inbox, collector, watcher, killer, health)
     nursery.start_soon(schedule, instance, launcher)
+    nursery.start_soon(settling.serve, instance)
     nursery.start_soon(retention.serve, instance)
     nursery.start_soon(notifier.serve, instance)
     for service in (

@@ -114,6 +114,8 @@ class Task(Struct, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     assigned_to: str | None = None
     mission_id: str | None = None
+    execution_id: str | None = None
+    """The execution of its mission that it belongs to."""
     group: str | None = None
     depends_on: tuple[str, ...] = ()
     priority: int = 0
@@ -199,11 +201,12 @@ class Task(Struct, frozen=True, kw_only=True):
 
 
 class Dependency(Struct, frozen=True, kw_only=True):
-    """`task_id` starts only after `on_id` is done."""
+    """`task_id` starts only after `on_id` is done; `barrier`: it names a barrier, which has to be open."""
 
     task_id: str
     on_id: str
     met: bool = False
+    barrier: bool = False
 
 
 def changed(task: Task, now: datetime, **values: object) -> Task:

@@ -59,6 +59,8 @@ class Journal:
         self.tasks = Counter(tasks)
         self.work = Bell()
         """Rung when something may be ready to start."""
+        self.missions = Bell()
+        """Rung when something of an execution changed."""
         self._waiting: dict[str, set[Watch]] = defaultdict(set)
 
     def absorb(self, events: tuple[Event, ...]) -> None:
@@ -66,6 +68,8 @@ class Journal:
         for event in events:
             subjects.add(event.subject)
             self._count(event)
+            if "execution_id" in event.body:
+                self.missions.ring()
         for subject in subjects:
             for watch in self._waiting.get(subject, ()):
                 watch.tell(subject)
@@ -86,7 +90,7 @@ class Journal:
                 if event.body["status"] in self.tasks:  # else it was never counted
                     self.tasks[event.body["status"]] -= 1
                 self.work.ring()
-            case "task:updated" | "queue:updated":
+            case "task:updated" | "queue:updated" | "mission:resumed" | "checkpoint:resumed":
                 self.work.ring()
 
     @contextmanager

@@ -37,7 +37,7 @@ from polpod.services.instance import Instance, now
 from polpod.services.rundir import prepare
 from polpod.services.watcher import Watcher
 from polpod.services.zygote import Forked, NotForked, ZygoteDied
-from polpod.store import changes, queries
+from polpod.store import changes, missions, queries
 from polpod.store.records import Tx
 from polpod.store.runs import NewRun, Place, RunTx
 from polpod.store.tables import Tasks
@@ -213,7 +213,8 @@ def _accept(instance: Instance, tx: Tx, runs: list[Run]) -> set[int]:
     if instance.stopping.is_set():
         return set()
     found = {run.id: tx[Tasks].get(run.task_id) for run in runs}
-    ready = [task for task in found.values() if task is not None and Tasks.ready_queue.get(task) is not None]
+    idle = missions.idle(tx)
+    ready = [t for t in found.values() if t is not None and Tasks.ready_queue.get(t) and t.execution_id not in idle]
     capacity = instance.capacity(tx)
     picked = {task.id: task for task in pick(ready, capacity, queries.busy(tx, capacity.queues, capacity.agents))}
     accepted, at = [run for run in runs if run.task_id in picked], now()

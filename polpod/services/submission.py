@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shlex
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -64,9 +65,14 @@ _FORBIDDEN = (
 )
 
 
-def specify(submission: Submission, config: Config, default_cwd: str) -> Spec:
-    """What the submission says to execute.  Raises InvalidRequest, naming the field."""
-    agent = _agent(submission, config)
+def specify(
+    submission: Submission, config: Config, default_cwd: str, agents: Mapping[str, Agent] | None = None
+) -> Spec:
+    """What the submission says to execute.  Raises InvalidRequest, naming the field.
+
+    `agents` are those that there are, by name; None: those of polpo.json.
+    """
+    agent = _agent(submission, {a.name: a for a in config.agents} if agents is None else agents)
     command, shell = submission.command, submission.shell
     if command is not None and shell is not None:
         raise InvalidRequest("command and shell: give one of them", "$.shell")
@@ -123,18 +129,30 @@ def store(tx: Tx, submission: Submission, spec: Spec, config: Config, uid: int) 
             raise Conflict(f"idempotency key {submission.idempotency_key!r} is {kept.subject}, which is quarantined")
     depends_on = tuple(dict.fromkeys(submission.depends_on))
     met = changes.dependencies(tx, depends_on)
-    not_before, deadline = utc(submission.not_before, "$.not_before"), utc(submission.deadline, "$.deadline")
+    unmet = list(met.values()).count(False)
+    task = create(tx, submission, spec, config, uid, at, depends_on=depends_on, unmet=unmet)
+    changes.depend(tx, task.id, met)
+    return Submitted(task.id, created=True)
 
+
+def create(
+    tx: Tx, submission: Submission, spec: Spec, config: Config, uid: int, at: datetime, **values: object
+) -> Task:
+    """A new task as the submission says; `values` are fields that those who submit do not choose.
+
+    Whoever says what it waits for stores that, too.  Raises InvalidRequest for an instant that is none in UTC.
+    """
+    not_before, deadline = utc(submission.not_before, "$.not_before"), utc(submission.deadline, "$.deadline")
     submission = structs.replace(submission, not_before=not_before, deadline=deadline)
     spec_id = queries.keep_spec(tx, spec)
     open_queue(tx, submission.queue, config)
-    task = _task(tx, submission, spec, spec_id, config, uid, at, depends_on, list(met.values()).count(False))
+    task = structs.replace(_task(tx, submission, spec, spec_id, config, uid, at), **values)
     created = event(task, "task:created", at, title=task.title, queue=task.queue, status=task.status)
     change = Change(task, (created,))
     if submission.needs_approval:
         change = change.and_then(walk(task, at, TaskStatus.AWAITING_APPROVAL, why="needs_approval"))
-    changes.add(tx, change, met)
-    return Submitted(task.id, created=True)
+    changes.apply(tx, change)
+    return change.task
 
 
 def open_queue(tx: Tx, name: str, config: Config) -> None:
@@ -151,10 +169,7 @@ def utc(instant: datetime | None, path: str) -> datetime | None:
         raise InvalidRequest(f"{instant}: out of range", path) from exc
 
 
-def _task(
-    tx: Tx, s: Submission, spec: Spec, spec_id: str, config: Config, uid: int, at: datetime,
-    depends_on: tuple[str, ...], unmet: int,
-) -> Task:  # fmt: skip
+def _task(tx: Tx, s: Submission, spec: Spec, spec_id: str, config: Config, uid: int, at: datetime) -> Task:
     settings = config.settings
     for_agent = s.agent is not None
     return Task(
@@ -167,8 +182,6 @@ def _task(
         queue=s.queue,
         labels=s.labels,
         assigned_to=s.agent,
-        depends_on=depends_on,
-        unmet=unmet,
         priority=s.priority,
         created_by=uid,
         idempotency_key=s.idempotency_key,
@@ -204,13 +217,12 @@ def _work_dir(agent: Agent, config: Config, root: str) -> str:
     return agent.cwd or os.path.normpath(os.path.join(root, config.settings.work_dir))
 
 
-def _agent(submission: Submission, config: Config) -> Agent | None:
+def _agent(submission: Submission, agents: Mapping[str, Agent]) -> Agent | None:
     if submission.agent is None:
         return None
-    for agent in config.agents:
-        if agent.name == submission.agent:
-            return agent
-    raise InvalidRequest(f"no agent {submission.agent} in polpo.json", "$.agent")
+    if (agent := agents.get(submission.agent)) is None:
+        raise InvalidRequest(f"there is no agent {submission.agent}: `polpoctl agent list` shows them", "$.agent")
+    return agent
 
 
 def title_of(spec: Spec) -> str:

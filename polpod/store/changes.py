@@ -17,8 +17,10 @@ from datetime import datetime
 from polpod.errors import Conflict, NotFound
 from polpod.model.changes import Change
 from polpod.model.events import Event
+from polpod.model.executions import Unsettled
 from polpod.model.tasks import Dependency, Task, TaskStatus, changed
 from polpod.store import organisation, quarantine, queries
+from polpod.store.missions import UnsettledTasks
 from polpod.store.records import Tx
 from polpod.store.tables import Dependencies, Events, Tasks
 
@@ -68,6 +70,8 @@ def depend(tx: Tx, task_id: str, met: Mapping[str, bool]) -> None:
 
 def apply(tx: Tx, change: Change) -> None:
     """Store the change; a task that became done is met as a dependency by all that wait for it."""
+    if change.task.execution_id is not None:
+        _unsettle(tx, change.task)
     tx[Tasks].save(change.task)
     for event in change.events:
         tx.append(Events, event)
@@ -86,12 +90,15 @@ def note(tx: Tx, at: datetime, kind: str, subject: str, **body: object) -> None:
 
 
 def rewire(tx: Tx, task: Task, on_ids: Sequence[str]) -> dict[str, object]:
-    """Let the task wait for these others and for no more; the values that it has then.
+    """Let the task wait for these others and for no more, but for the barriers of its mission; the values that it has then.
 
     Raises NotFound; Conflict where one of them waits for it.
     """
+    barriers = [d for d in tx[Dependencies].find(Dependencies.task_id.eq(task.id)) if d.barrier]
+    unmet = sum(not barrier.met for barrier in barriers)
     tx[Dependencies].delete_where(Dependencies.task_id.eq(task.id))
-    unmet = 0
+    for barrier in barriers:
+        tx[Dependencies].add(barrier)
     for on_id in on_ids:
         other = require(tx, on_id)
         if on_id == task.id or _reaches(tx, other, task.id):
@@ -119,6 +126,8 @@ def remove(tx: Tx, tasks: Sequence[Task], at: datetime, by: str) -> None:
         tx[organisation.CostRecords].delete_where(organisation.CostRecords.task_id.eq(task.id))
         tx[organisation.Checkpoints].delete_where(organisation.Checkpoints.task_id.eq(task.id))
         tx[organisation.Artifacts].delete_where(organisation.Artifacts.task_id.eq(task.id))
+        if task.execution_id is not None:
+            tx[UnsettledTasks].save(Unsettled(task.id))
         tx[Tasks].delete(task.id)
         queries.let_go_of_spec(tx, task.spec_id)
         note(tx, at, "task:removed", f"task/{task.id}", status=task.status, by=by)
@@ -131,6 +140,13 @@ def stays(tx: Tx, task: Task, going: Collection[str] = ()) -> str | None:
         if dependency.task_id not in going:
             return f"task {task.id} is what task {dependency.task_id} waits for: remove that first"
     return None
+
+
+def _unsettle(tx: Tx, task: Task) -> None:
+    """Where a task of an execution comes to another stage, or goes: what follows is found out by who settles missions."""
+    before = tx[Tasks].get(task.id)
+    if before is not None and Tasks.stage.get(before) != Tasks.stage.get(task):
+        tx[UnsettledTasks].save(Unsettled(task.id))
 
 
 def _reaches(tx: Tx, start: Task, goal: str) -> bool:

@@ -38,10 +38,14 @@ class TaskPage(Struct, frozen=True):
     next: int | None
 
 
-def ready(tx: Tx, queue: str, limit: int) -> list[Task]:
-    """The tasks of a queue that may start now, in the order in which they should."""
+def ready(tx: Tx, queue: str, limit: int, idle: Collection[str] = ()) -> list[Task]:
+    """The tasks of a queue that may start now, in the order in which they should; none of the `idle` executions."""
     order = (Tasks.priority.desc(), Tasks.seq.asc())
-    return tx[Tasks].find(Tasks.ready_queue.eq(queue), order_by=order, limit=limit)
+    return tx[Tasks].find(Tasks.ready_queue.eq(queue), *_of_others(idle), order_by=order, limit=limit)
+
+
+def _of_others(idle: Collection[str]) -> tuple[Where[Task], ...]:
+    return (Tasks.execution_id.not_in(sorted(idle)),) if idle else ()
 
 
 def next_wake(tx: Tx) -> datetime | None:

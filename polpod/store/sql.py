@@ -18,6 +18,7 @@ from polpod.store.table import (
     Glob,
     In,
     Index,
+    NotIn,
     Null,
     Order,
     Query,
@@ -162,6 +163,9 @@ def _split(dialect: Dialect, where: Sequence[Where[Any]]) -> tuple[Shape, list[S
             case In(column, several):
                 shape.append((In, column, len(several)))
                 values += several
+            case NotIn(column, several):
+                shape.append((NotIn, column, len(several)))
+                values += several
             case Null(column, is_null):
                 shape.append((Null, column, is_null))
             case Glob(column, pattern):
@@ -181,6 +185,11 @@ def _terms(dialect: Dialect, shape: Shape) -> list[str]:
             terms.append(f'"{what[0]}" {what[1]} {dialect.value}')
         elif kind is In:
             terms.append(f'"{what[0]}" IN ({_values(dialect, what[1])})' if what[1] else dialect.false)
+        elif kind is NotIn:
+            listed = _values(dialect, what[1])
+            terms.append(
+                f'("{what[0]}" IS NULL OR "{what[0]}" NOT IN ({listed}))' if what[1] else f"NOT {dialect.false}"
+            )
         elif kind is Null:
             terms.append(f'"{what[0]}" {"IS" if what[1] else "IS NOT"} NULL')
         elif kind is Glob:

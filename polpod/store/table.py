@@ -93,6 +93,13 @@ class In(Struct, Generic[E], frozen=True):
     values: tuple[Scalar, ...]
 
 
+class NotIn(Struct, Generic[E], frozen=True):
+    """NULL is in no list, so it passes."""
+
+    column: str
+    values: tuple[Scalar, ...]
+
+
 class Null(Struct, Generic[E], frozen=True):
     column: str
     is_null: bool
@@ -109,7 +116,7 @@ class AnyOf(Struct, Generic[E], frozen=True):
     terms: tuple[Where[E], ...]
 
 
-Where = Cmp[E] | In[E] | Null[E] | Glob[E] | AnyOf[E]
+Where = Cmp[E] | In[E] | NotIn[E] | Null[E] | Glob[E] | AnyOf[E]
 
 
 class Order(Struct, Generic[E], frozen=True):
@@ -145,6 +152,9 @@ class Col(Generic[E, V]):
 
     def is_in(self, values: Iterable[V]) -> Where[E]:
         return In(self.name, tuple(scalar(v) for v in values))
+
+    def not_in(self, values: Iterable[V]) -> Where[E]:
+        return NotIn(self.name, tuple(scalar(v) for v in values))
 
     def is_set(self) -> Where[E]:
         return Null(self.name, False)

@@ -73,6 +73,15 @@ def _busy_queue(task: Task) -> str | None:
     return task.queue if _status(task) in OCCUPYING else None
 
 
+def _stage(task: Task) -> str | None:
+    """Where a task of an execution stands: `blocked` by others, over in one of three ways, or else `moving`."""
+    if task.execution_id is None or _status(task) is None:
+        return None
+    if task.finished:
+        return task.status
+    return "blocked" if task.status is TaskStatus.PENDING and task.unmet else "moving"
+
+
 def _live_run(task: Task) -> int | None:
     return task.run_id if _status(task) in OCCUPYING else None
 
@@ -101,6 +110,8 @@ class Tasks(Table[Task, str]):
     wake_at = _t.instant("wake_at", _wake_at)
     busy_queue = _t.text("busy_queue", _busy_queue)
     live_run = _t.integer("live_run", _live_run)
+    execution_id = _t.text("execution_id", lambda t: t.execution_id)
+    stage = _t.text("stage", _stage)
     key = (id,)
     order = (seq.asc(),)
     unique = (
@@ -108,11 +119,12 @@ class Tasks(Table[Task, str]):
         Unique((created_by, idempotency_key), where_not_null=idempotency_key),
     )
     indexes = (
-        Index((ready_queue.asc(), priority.desc(), seq.asc()), where_not_null=ready_queue),
+        Index((ready_queue.asc(), priority.desc(), seq.asc(), execution_id.asc()), where_not_null=ready_queue),
         Index((wake_at.asc(), seq.asc()), where_not_null=wake_at),
         Index((busy_queue.asc(), seq.asc()), where_not_null=busy_queue),
         Index((status.asc(), seq.asc())),
         Index((finished_at.asc(), seq.asc()), where_not_null=finished_at),
+        Index((execution_id.asc(), stage.asc(), seq.asc()), where_not_null=stage),
     )
 
 

@@ -19,6 +19,7 @@ from polpod.services.rpc.methods import (
     follow,
     key,
     message,
+    mission,
     preset,
     project,
     queue,
@@ -39,7 +40,24 @@ async def discover(call: Call, params: Nothing) -> dict[str, Any]:
 DISCOVER = Method("rpc.discover", Nothing, dict, discover, "This document.", Right.RUN)
 
 _NOUNS = (
-    *(task, follow, run, checkpoint, artifact, cost, message, stats, queue, project, workflow, preset, user, key, a2a),
+    *(
+        task,
+        follow,
+        run,
+        mission,
+        checkpoint,
+        artifact,
+        cost,
+        message,
+        stats,
+        queue,
+        project,
+        workflow,
+        preset,
+        user,
+        key,
+        a2a,
+    ),
     *(audit, store, daemon),
 )
 

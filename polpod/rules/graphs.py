@@ -1,0 +1,135 @@
+"""Whether the graph of a mission document makes sense: every name known, no task waiting for itself, no two names alike.
+
+Linear in the number of tasks and edges, and without recursion: a document may have ten thousand of either.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from msgspec import Struct
+
+from polpod.model.documents import MissionDocument
+
+
+class Fault(Struct, frozen=True):
+    """One thing that is wrong with a document, and where."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
+
+
+MOST_SHOWN = 20
+"""Tasks of a cycle that a message names."""
+
+
+def faults(document: MissionDocument) -> list[Fault]:
+    """Everything that is wrong with it, in the order of the document; a graph with unknown names has no cycles yet."""
+    found = [*_names(document), *_dependencies(document), *_barriers(document)]
+    if not found and (cycle := find_cycle(edges(document))):
+        number = {task.title: n for n, task in enumerate(document.tasks)}[cycle[0]]
+        shown = cycle if len(cycle) <= MOST_SHOWN else [*cycle[: MOST_SHOWN - 1], "…", cycle[0]]
+        found.append(Fault(f"$.tasks[{number}].dependsOn", f"a cycle: {' → '.join(shown)}"))
+    return found
+
+
+def edges(document: MissionDocument) -> dict[str, tuple[str, ...]]:
+    """What each task waits for, by titles: the tasks that it depends on, and those that a barrier before it waits for."""
+    waits = {task.title: dict.fromkeys(task.depends_on) for task in document.tasks}
+    for barrier in document.barriers:
+        for title in barrier.blocks_tasks:
+            waits[title] |= dict.fromkeys(barrier.after_tasks)
+    return {title: tuple(on) for title, on in waits.items()}
+
+
+def find_cycle(waits: Mapping[str, Sequence[str]]) -> list[str] | None:
+    """A cycle, from one task through those that it waits for back to itself; None: there is none."""
+    done: set[str] = set()
+    for start in waits:
+        path: dict[str, Iterator[str]] = {}
+        node: str | None = start if start not in done else None
+        while node is not None:
+            path[node] = iter(waits[node])
+            node = None
+            while path and node is None:
+                last = next(reversed(path))
+                for following in path[last]:
+                    if following in path:
+                        names = list(path)
+                        return [*names[names.index(following) :], following]
+                    if following not in done:
+                        node = following
+                        break
+                else:
+                    done.add(last)
+                    del path[last]
+    return None
+
+
+def layers(waits: Mapping[str, Sequence[str]]) -> list[list[str]]:
+    """The tasks of an acyclic graph by how long a chain they wait for, those that wait for nobody first."""
+    waiting = {title: len(on) for title, on in waits.items()}
+    dependents: dict[str, list[str]] = {title: [] for title in waits}
+    for title, on in waits.items():
+        for other in on:
+            dependents[other].append(title)
+    found: list[list[str]] = []
+    layer = [title for title, number in waiting.items() if number == 0]
+    while layer:
+        found.append(layer)
+        following: list[str] = []
+        for title in layer:
+            for dependent in dependents[title]:
+                waiting[dependent] -= 1
+                if waiting[dependent] == 0:
+                    following.append(dependent)
+        layer = following
+    return found
+
+
+def _names(document: MissionDocument) -> Iterator[Fault]:
+    yield from _twice("$.tasks", "title", [task.title for task in document.tasks])
+    yield from _twice("$.team", "name", [agent.name for agent in document.team])
+    barriers = [barrier.name for barrier in document.barriers]
+    yield from _twice("$", "name of a gate, checkpoint or delay", barriers, number=False)
+
+
+def _twice(path: str, what: str, names: list[str], *, number: bool = True) -> Iterator[Fault]:
+    for name, times in Counter(names).items():
+        if times > 1:
+            at = f"{path}[{len(names) - 1 - names[::-1].index(name)}]" if number else path
+            yield Fault(at, f"the {what} {name!r} is there {times} times")
+
+
+def _dependencies(document: MissionDocument) -> Iterator[Fault]:
+    titles = {task.title for task in document.tasks}
+    for n, task in enumerate(document.tasks):
+        path = f"$.tasks[{n}].dependsOn"
+        yield from _unknown(path, task.depends_on, titles)
+        if task.title in task.depends_on:
+            yield Fault(path, f"{task.title!r} depends on itself")
+
+
+def _barriers(document: MissionDocument) -> Iterator[Fault]:
+    titles = {task.title for task in document.tasks}
+    for field, barriers in (
+        ("qualityGates", document.quality_gates),
+        ("checkpoints", document.checkpoints),
+        ("delays", document.delays),
+    ):
+        for n, barrier in enumerate(barriers):
+            path = f"$.{field}[{n}]"
+            yield from _unknown(f"{path}.afterTasks", barrier.after_tasks, titles)
+            yield from _unknown(f"{path}.blocksTasks", barrier.blocks_tasks, titles)
+            if both := sorted(set(barrier.after_tasks) & set(barrier.blocks_tasks)):
+                yield Fault(path, f"waits for {both[0]!r} and holds it back")
+
+
+def _unknown(path: str, names: Iterable[str], titles: set[str]) -> Iterator[Fault]:
+    for n, name in enumerate(names):
+        if name not in titles:
+            yield Fault(f"{path}[{n}]", f"there is no task {name!r} in this document")

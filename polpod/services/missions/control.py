@@ -1,0 +1,114 @@
+"""What people do to missions: pause, resume, abort, delete, let a barrier through.  Each is one body of the task store."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from msgspec import Struct, structs
+
+from polpod.errors import Conflict, InvalidTransition, NotFound
+from polpod.model.changes import Change
+from polpod.model.executions import Barrier, BarrierKind, BarrierState, Execution, ExecutionStatus
+from polpod.model.polpo.missions import Mission
+from polpod.model.tasks import TaskStatus, changed
+from polpod.rules.tasks import event
+from polpod.services import operations
+from polpod.services.missions.settling import cancel_rest, move, open_barrier
+from polpod.store import changes
+from polpod.store.missions import Barriers, Executions
+from polpod.store.polpo import Missions
+from polpod.store.records import Tx
+from polpod.store.tables import Tasks
+
+X = ExecutionStatus
+
+
+class Resumed(Struct, frozen=True):
+    execution_id: str
+    opened: list[str]
+    """Barriers that were let through."""
+    retried: list[str]
+    """Tasks that are tried again."""
+
+
+def latest(tx: Tx, mission: Mission) -> Execution:
+    """The execution that goes on; if none does, the last.  Raises NotFound: it was never carried out."""
+    live = tx[Executions].find(Executions.live.eq(mission.id), order_by=(Executions.seq.desc(),), limit=1)
+    last = live or tx[Executions].find(
+        Executions.mission_id.eq(mission.id), order_by=(Executions.number.desc(),), limit=1
+    )
+    if not last:
+        raise NotFound(f"mission {mission.name} was never carried out: polpoctl mission execute {mission.name}")
+    return last[0]
+
+
+def pause(tx: Tx, mission: Mission, at: datetime, by: str) -> Execution:
+    """Nothing of it starts any more; what runs goes on.  Raises InvalidTransition, NotFound."""
+    return move(tx, latest(tx, mission), X.PAUSED, at, f"paused by {by}")
+
+
+def resume(
+    tx: Tx, mission: Mission, at: datetime, by: str, *, barrier: str | None = None, retry_failed: bool = False
+) -> Resumed:
+    """Let it go on: through the barrier of that name, or without one through every checkpoint that was reached.
+
+    `retry_failed`: what failed, or was failed because of it, is tried again; so a failed execution goes on.
+    Raises NotFound, InvalidTransition, Conflict.
+    """
+    execution = latest(tx, mission)
+    if execution.status is X.FAILED and not retry_failed:
+        raise Conflict(f"execution {execution.id} failed: give --retry-failed to try again what failed in it")
+    held = _to_open(tx, execution, barrier)
+    for one in held:
+        open_barrier(tx, one, at, by)
+    if execution.status in (X.PAUSED, X.FAILED):
+        move(tx, execution, X.ACTIVE, at, None)
+    elif execution.status is not X.ACTIVE:
+        raise InvalidTransition(f"execution {execution.id} is {execution.status}: it cannot be resumed")
+    retried = []
+    if retry_failed:
+        for task in tx[Tasks].find(Tasks.execution_id.eq(execution.id), Tasks.stage.eq(TaskStatus.FAILED)):
+            operations.retry(tx, task, at, by)
+            retried.append(task.id)
+    return Resumed(execution.id, [one.name for one in held], retried)
+
+
+def _to_open(tx: Tx, execution: Execution, name: str | None) -> list[Barrier]:
+    barriers = tx[Barriers].find(Barriers.execution_id.eq(execution.id))
+    if name is None:
+        return [b for b in barriers if b.kind is BarrierKind.CHECKPOINT and b.state is BarrierState.HOLDING]
+    found = [b for b in barriers if b.name == name]
+    if not found:
+        names = ", ".join(b.name for b in barriers) or "none"
+        raise NotFound(f"execution {execution.id} has no gate, checkpoint or delay {name!r} (it has: {names})")
+    if found[0].state is BarrierState.WAITING:
+        raise Conflict(f"{found[0].kind} {name} was not reached yet: {found[0].remaining} tasks before it are not over")
+    return [b for b in found if b.state is BarrierState.HOLDING]
+
+
+def abort(tx: Tx, mission: Mission, at: datetime, by: str) -> list[int]:
+    """Cancel what is not over; the live runs that have to be ended for it.  Raises InvalidTransition, NotFound."""
+    execution = latest(tx, mission)
+    aborted = move(tx, structs.replace(execution, ended_by=by), X.CANCELLING, at, f"aborted by {by}")
+    runs = []
+    for task in tx[Tasks].find(Tasks.execution_id.eq(execution.id), Tasks.busy_queue.is_set()):
+        asked = changed(task, at, cancelled_by=by)
+        changes.apply(tx, Change(asked, (event(task, "task:updated", at, fields=["cancelled_by"], by=by),)))
+        runs += [task.run_id] if task.run_id is not None else []
+    cancel_rest(tx, aborted, at)
+    return runs
+
+
+def delete(tx: Tx, mission: Mission, at: datetime, by: str) -> int:
+    """Forget the mission, its executions and their tasks; how many tasks went.  Raises Conflict while one goes on."""
+    if live := tx[Executions].find(Executions.live.eq(mission.id), limit=1):
+        raise Conflict(f"execution {live[0].id} is {live[0].status}: polpoctl mission abort {mission.name}, and wait")
+    number = 0
+    for execution in tx[Executions].find(Executions.mission_id.eq(mission.id)):
+        tasks = tx[Tasks].find(Tasks.execution_id.eq(execution.id))
+        changes.remove(tx, tasks, at, by)
+        number += len(tasks)
+        tx[Executions].delete(execution.id)
+    tx[Missions].delete(mission.id)
+    changes.note(tx, at, "mission:deleted", f"mission/{mission.id}", name=mission.name, deleted_tasks=number, by=by)
+    return number

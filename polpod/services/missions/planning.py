@@ -1,0 +1,96 @@
+"""From a mission document to what its tasks shall be: everything that can be refused is refused before a row is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import NamedTuple
+
+from polpod.config import Config
+from polpod.errors import InvalidRequest, RequestError
+from polpod.model.agents import Agent
+from polpod.model.documents import DocumentTask, MissionDocument, read
+from polpod.model.submissions import Submission
+from polpod.model.tasks import Spec
+from polpod.rules import durations, graphs
+from polpod.services.submission import specify
+
+MOST_FAULTS = 20
+"""That a message lists."""
+
+
+class Planned(NamedTuple):
+    """One task of a document, ready to be stored."""
+
+    said: DocumentTask
+    submission: Submission
+    spec: Spec
+
+
+def checked(text: str) -> MissionDocument:
+    """The document, sound in itself.  Raises InvalidRequest, with the path of the first thing that is wrong."""
+    try:
+        document = read(text)
+    except ValueError as exc:
+        message, _, path = str(exc).partition(" - at ")
+        raise InvalidRequest(message, path.strip("`") or "$") from exc
+    faults = graphs.faults(document)
+    for n, delay in enumerate(document.delays):
+        try:
+            durations.seconds(delay.duration)
+        except ValueError as exc:
+            faults.append(graphs.Fault(f"$.delays[{n}].duration", str(exc)))
+    if faults:
+        more = f"; and {len(faults) - MOST_FAULTS} more" if len(faults) > MOST_FAULTS else ""
+        others = "".join(f"; {fault}" for fault in faults[1:MOST_FAULTS])
+        raise InvalidRequest(f"{faults[0].message}{others}{more}", faults[0].path)
+    return document
+
+
+def plan(document: MissionDocument, agents: Mapping[str, Agent], config: Config, root: str) -> list[Planned]:
+    """Its tasks in their order, with what each executes; `agents` are those that there are, by name, its team among them.
+
+    Raises InvalidRequest, with the path of what is wrong.
+    """
+    planned = []
+    first = next(iter([*document.team, *agents.values()]), None)
+    for n, said in enumerate(document.tasks):
+        submission = _submission(said, first)
+        try:
+            planned.append(Planned(said, submission, specify(submission, config, root, agents)))
+        except InvalidRequest as exc:
+            raise InvalidRequest(str(exc), f"$.tasks[{n}]{exc.path.removeprefix('$')}") from exc
+        except RequestError as exc:
+            raise type(exc)(f"task {said.title!r}: {exc}") from exc
+    return planned
+
+
+def _submission(said: DocumentTask, first: Agent | None) -> Submission:
+    """Without an agent and without a command, it is the first agent's (polpo-behaviour §8.4)."""
+    agent = said.assign_to
+    if agent is None and said.command is None and said.shell is None and first is not None:
+        agent = first.name
+    return Submission(
+        title=said.title,
+        description=said.description,
+        agent=agent,
+        command=said.command,
+        shell=said.shell,
+        cwd=said.cwd,
+        env=said.env,
+        queue=said.queue,
+        labels=said.labels,
+        priority=said.priority,
+        expectations=said.expectations,
+        max_retries=said.max_retries,
+        retry_delay=_seconds(said.retry_delay),
+        max_duration=_seconds(said.max_duration),
+        stale_threshold=_seconds(said.stale_threshold),
+        side_effects=said.side_effects,
+        needs_approval=said.needs_approval,
+        deadline=said.deadline,
+    )
+
+
+def _seconds(milliseconds: int | None) -> float | None:
+    return None if milliseconds is None else timedelta(milliseconds=milliseconds).total_seconds()

@@ -1,0 +1,216 @@
+"""mission.*: graphs of tasks: store them, carry them out, look at them, hold and let go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+import trio
+from msgspec import Meta, Struct
+
+from polpod.contracts.taskstore import missions as contract
+from polpod.model.agents import Agent
+from polpod.model.executions import Barrier, Execution
+from polpod.model.polpo.missions import Mission
+from polpod.model.tasks import Instant, Task
+from polpod.services import views
+from polpod.services.instance import now
+from polpod.services.missions import control
+from polpod.services.missions.control import latest
+from polpod.services.missions.executing import execute, require_mission
+from polpod.services.missions.planning import checked, plan
+from polpod.services.rpc.method import Call, Method
+from polpod.services.submission import enterable
+from polpod.store.missions import Barriers, Executions
+from polpod.store.polpo import Missions
+from polpod.store.records import Tx
+from polpod.store.tables import Tasks
+
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+
+
+class Create(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    document: Annotated[str, Meta(max_length=2**21)]
+    """JSON text."""
+    name: Name | None = None
+    prompt: str | None = None
+    quality_threshold: Annotated[float, Meta(ge=1, le=5)] | None = None
+    deadline: Instant | None = None
+
+
+class ById(Struct, frozen=True, forbid_unknown_fields=True):
+    id: Name
+    """Or its name."""
+
+
+class Show(Struct, frozen=True, forbid_unknown_fields=True):
+    id: Name
+    execution: int | None = None
+    """Its number; null: the one that goes on, or else the last."""
+    after: int = 0
+    """The `seq` of the last task of the page before."""
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 1000
+
+
+class Resume(Struct, frozen=True, forbid_unknown_fields=True):
+    id: Name
+    barrier: Name | None = None
+    retry_failed: bool = False
+
+
+class Page(Struct, frozen=True, forbid_unknown_fields=True):
+    after: int | None = None
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+
+
+async def create(call: Call, params: Create) -> dict[str, object]:
+    instance = call.desk.instance
+    instance.refuse_when_full()
+    document = checked(params.document)
+    agents = await _agents(call, document.team)
+    plan(document, agents, instance.config, instance.paths.root)
+
+    def body(tx: Tx) -> Mission:
+        return contract.save_mission(
+            tx, name=params.name, data=params.document, prompt=params.prompt, deadline=params.deadline,
+            quality_threshold=params.quality_threshold, notifications=document.notifications,
+        )  # fmt: skip
+
+    mission = await instance.tasks.write(body)
+    return {"id": mission.id, "name": mission.name}
+
+
+async def execute_(call: Call, params: ById) -> dict[str, object]:
+    instance, by = call.desk.instance, call.caller
+    instance.refuse_when_full()
+    mission = await instance.tasks.read(lambda tx: require_mission(tx, params.id))
+    document = checked(mission.data)
+    agents = await _agents(call, document.team)
+    planned = plan(document, agents, instance.config, instance.paths.root)
+    for cwd in {one.spec.cwd for one in planned}:
+        await trio.to_thread.run_sync(enterable, cwd)
+
+    def body(tx: Tx) -> Execution:
+        again = require_mission(tx, mission.id)
+        return execute(tx, again, document, planned, instance.config, by.uid, now(), by.name)
+
+    execution = await instance.tasks.write(body)
+    return {"execution": execution, "tasks": len(planned)}
+
+
+async def _agents(call: Call, team: tuple[Agent, ...]) -> dict[str, Agent]:
+    """Those that a document may name."""
+    return {agent.name: agent for agent in (*call.desk.instance.config.agents, *team)}
+
+
+async def list_(call: Call, params: Page) -> dict[str, object]:
+    where = () if params.after is None else (Missions.seq.lt(params.after),)
+
+    def body(tx: Tx) -> list[dict[str, Any]]:
+        found = tx[Missions].find(*where, order_by=(Missions.seq.desc(),), limit=params.limit)
+        return [_summary(tx, mission) for mission in found]
+
+    found = await call.desk.instance.tasks.read(body)
+    page = views.fitting(found)
+    more = len(page) < len(found) or len(found) == params.limit
+    return {"missions": page, "next": page[-1]["seq"] if more else None}
+
+
+async def get(call: Call, params: Show) -> dict[str, object]:
+    def body(tx: Tx) -> tuple[dict[str, Any], Execution | None, list[Barrier], list[tuple[Task, views.Unmet]]]:
+        mission = require_mission(tx, params.id)
+        execution = _execution(tx, mission, params.execution)
+        if execution is None:
+            return _summary(tx, mission), None, [], []
+        tasks = tx[Tasks].find(
+            Tasks.execution_id.eq(execution.id), Tasks.seq.gt(params.after), order_by=(Tasks.seq.asc(),),
+            limit=params.limit,
+        )  # fmt: skip
+        shown = [(task, views.unmet_dependencies(tx, task)) for task in tasks]
+        return _summary(tx, mission), execution, tx[Barriers].find(Barriers.execution_id.eq(execution.id)), shown
+
+    instance = call.desk.instance
+    mission, execution, barriers, tasks = await instance.tasks.read(body)
+    live = await views.live_runs(instance, [task for task, _ in tasks])
+    stuck = call.desk.killer.stuck
+    shown = views.fitting([views.task_view(t, views.surroundings(t, u, live.get(t.id), stuck)) for t, u in tasks])
+    more = len(shown) < len(tasks) or len(tasks) == params.limit
+    following = shown[-1]["seq"] if shown and more else None
+    return {"mission": mission, "execution": execution, "barriers": barriers, "tasks": shown, "next": following}
+
+
+async def document(call: Call, params: ById) -> dict[str, object]:
+    mission = await call.desk.instance.tasks.read(lambda tx: require_mission(tx, params.id))
+    return {"id": mission.id, "name": mission.name, "document": mission.data}
+
+
+async def executions(call: Call, params: ById) -> dict[str, object]:
+    def body(tx: Tx) -> list[Execution]:
+        mission = require_mission(tx, params.id)
+        return tx[Executions].find(
+            Executions.mission_id.eq(mission.id), order_by=(Executions.number.desc(),), limit=1000
+        )
+
+    return {"executions": views.fitting(await call.desk.instance.tasks.read(body))}
+
+
+async def pause(call: Call, params: ById) -> dict[str, object]:
+    return {"execution": await _change(call, params.id, control.pause)}
+
+
+async def resume(call: Call, params: Resume) -> control.Resumed:
+    def body(tx: Tx, mission: Mission, at: datetime, by: str) -> control.Resumed:
+        return control.resume(tx, mission, at, by, barrier=params.barrier, retry_failed=params.retry_failed)
+
+    return await _change(call, params.id, body)
+
+
+async def abort(call: Call, params: ById) -> dict[str, object]:
+    runs = await _change(call, params.id, control.abort)
+    if runs:
+        await call.desk.killer.request(runs, "cancelled", call.caller.name)
+    return {"runs": runs}
+
+
+async def delete(call: Call, params: ById) -> dict[str, object]:
+    return {"tasks": await _change(call, params.id, control.delete)}
+
+
+async def _change(call: Call, name: str, operation: Callable[[Tx, Mission, datetime, str], Any]) -> Any:
+    return await call.desk.instance.tasks.write(
+        lambda tx: operation(tx, require_mission(tx, name), now(), call.caller.name)
+    )
+
+
+def _execution(tx: Tx, mission: Mission, number: int | None) -> Execution | None:
+    if number is not None:
+        found = tx[Executions].find(Executions.mission_id.eq(mission.id), Executions.number.eq(number))
+        return found[0] if found else None
+    return latest(tx, mission) if mission.execution_count else None
+
+
+def _summary(tx: Tx, mission: Mission) -> dict[str, Any]:
+    """The mission without its document, and how far its execution is."""
+    fields: dict[str, Any] = msgspec.to_builtins(mission)
+    del fields["data"]
+    execution = _execution(tx, mission, None)
+    here = None if execution is None else Tasks.execution_id.eq(execution.id)
+    stages = ("moving", "blocked", "done", "failed", "cancelled")
+    counts = {} if here is None else {s: n for s in stages if (n := tx[Tasks].count(here, Tasks.stage.eq(s)))}
+    return fields | {"tasks": counts}
+
+
+METHODS = (
+    Method("mission.create", Create, dict, create, "Store a mission; its document is checked whole.", writes=True),
+    Method("mission.list", Page, dict, list_, "Missions by page, the newest first."),
+    Method("mission.get", Show, dict, get, "A mission, one execution of it, and its tasks by page."),
+    Method("mission.document", ById, dict, document, "The document of a mission, as it was given."),
+    Method("mission.executions", ById, dict, executions, "Its executions, the newest first."),
+    Method("mission.execute", ById, dict, execute_, "Carry it out: all its tasks in one transaction.", writes=True),
+    Method("mission.pause", ById, dict, pause, "Start nothing more of it.", writes=True),
+    Method("mission.resume", Resume, control.Resumed, resume, "Let it go on, or through a barrier.", writes=True),
+    Method("mission.abort", ById, dict, abort, "Cancel what of it is not over.", writes=True),
+    Method("mission.delete", ById, dict, delete, "Forget it with its executions and tasks.", writes=True),
+)
