@@ -304,6 +304,7 @@ MUTANTS = (
     Mutant("used", "polpod/services/artifacts.py", "        under_way = sum(upload.artifact.size_bytes for upload in self._uploads.values())", "        under_way = 0", f"{USED_RECORDS} -k test_announced_uploads_count_for_the_quota"),
     Mutant("used", "polpod/services/artifacts.py", "        if len(self._uploads) >= MOST_UPLOADS:", "        if False:", f"{USED_RECORDS} -k test_uploads_under_way_are_bounded"),
     Mutant("used", "polpod/services/rpc/methods/user.py", ", among=(Users.role.ne(HumanRole.SYSTEM),)", "", f"{USED_RECORDS} -k test_the_system_user_is_left_alone"),
+    Mutant("used", "polpod/services/rpc/methods/daemon.py", '    if instance.config.settings.storage == "memory":', '    if False:', "tests/process/test_reload.py -k in_memory"),
 )  # fmt: skip
 
 
