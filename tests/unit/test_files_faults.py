@@ -358,8 +358,9 @@ def test_a_line_of_nonsense_is_a_damaged_one(text: bytes) -> None:
                 told = store.write(lambda tx: tx[Events].find(Events.kind.glob("*:quarantined")))
                 assert store.write(lambda tx: tx[Settings].get("a")) == Setting("a", "v")
         except StoreError as error:
-            assert "no such records" in str(error), "then its table is another's"
-            return
+            if "no such records" not in str(error):
+                raise
+            return  # of a table that only a later polpod may have
         with opened(path) as store:
             again = store.write(lambda tx: tx[Events].find(Events.kind.glob("*:quarantined")))
             assert again == told, "once"
