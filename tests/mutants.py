@@ -118,6 +118,9 @@ MUTANTS = (
     Mutant("organisation", 'polpod/contracts/persistence/backend.py', 'if (directory := state_directory_of(self._location)) is not None:', 'if False:', ORGANISATION + "backend.py -k state_directory"),
     Mutant("organisation", 'polpod/contracts/persistence/config.py', 'for kind in (PurePosixPath, PureWindowsPath)', 'for kind in (PurePosixPath,)', ORGANISATION + "backend.py -k refused"),
     Mutant("organisation", 'polpod/contracts/persistence/work.py', '        _require_theirs(old)\n        tx[tables.Tasks].save', '        tx[tables.Tasks].save', ORGANISATION + "work.py -k not_written"),
+    Mutant("organisation", 'polpod/contracts/persistence/work.py', '            (_may_be, status),\n', '', f"{ORGANISATION}work.py -k reads_few_others"),
+    Mutant("organisation", 'polpod/contracts/persistence/work.py', 'AnyOf((tables.Tasks.other_status.eq(status), own))', 'tables.Tasks.other_status.eq(status)', f"{ORGANISATION}work.py -k reads_few_others"),
+    Mutant("organisation", 'polpod/store/migrations/0006_other_status.sqlite.sql', ' AND json_valid(doc)', '', "tests/unit/test_store_sqlite.py -k of_before"),
     Mutant("organisation", 'polpod/contracts/persistence/work.py', '        _require_free(tx, task.id)\n', '', ORGANISATION + "work.py -k set_aside"),
     Mutant("organisation", 'polpod/contracts/persistence/work.py', '        queries.note_client_id(tx, task.id)\n', '', ORGANISATION + "work.py -k daemon"),
     Mutant("organisation", 'polpod/contracts/persistence/work.py', 'None if assigned_to == STAND_IN else assigned_to', 'assigned_to', ORGANISATION + "work.py -k seen_and_filtered"),
@@ -218,6 +221,9 @@ MUTANTS = (
     Mutant("files", 'polpod/store/files/redo.py', '            os.ftruncate(self._fd, self.size)\n', '            pass\n', FAULTS),
     Mutant("files", 'polpod/store/files/redo.py', '            write(self._fd, line)\n            os.fdatasync(self._fd)', '            write(self._fd, line)', POWER),
     Mutant("files", 'polpod/store/files/redo.py', '        if line[:_SUM] != _sum(line[_SUM:]):', '        if False:', FAULTS),
+    Mutant("files", 'polpod/store/files/redo.py', '        except NOT_DECODED:\n', '        except OSError:\n', f"{FAULTS} -k nonsense"),
+    Mutant("files", 'polpod/store/files/replay.py', '    if kinds != [column.kind for column in table.key]:', '    if False:', f"{FAULTS} -k nonsense"),
+    Mutant("files", 'polpod/store/files/replay.py', '        pretty(change.doc)\n', '        pass\n', f"{FAULTS} -k nonsense"),
     Mutant("files", 'polpod/store/files/redo.py', '            *lines, _ = file.read().split(b"\\n")', '            lines = [*filter(None, file.read().split(b"\\n"))]', KILLED),
     Mutant("files", 'polpod/store/files/replay.py', '    sync_files(directory, changed)\n', '', POWER),
     Mutant("files", 'polpod/store/files/replay.py', '        elif (line is rest or b"\\0" in line or not line) and', '        elif', FAULTS),
@@ -237,6 +243,7 @@ MUTANTS = (
     Mutant("files", 'polpod/store/files/load.py', '    elif (named := Place(table, table.key_of(row)).name) != name:', '    elif (named := name) != name:', FILES),
     Mutant("files", 'polpod/store/files/load.py', '        if found.st_size > largest:', '        if False:', FILES),
     Mutant("files", 'polpod/store/files/load.py', 'and seq not in taken', '', FILES),
+    Mutant("files", 'polpod/store/files/load.py', 'f"line {at}: {problem}"', 'problem', FILES),
     Mutant("files", 'polpod/store/files/opening.py', '    return bad + dangling(db, tables, rows)', '    return bad', FILES),
     Mutant("files", 'polpod/store/files/opening.py', '            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)', '            pass', FILES),
     Mutant("files", 'polpod/store/files/opening.py', '+ b"\\n", on_disk=True)', '+ b"\\n")', POWER),
@@ -300,6 +307,7 @@ MUTANTS = (
     Mutant("used", "polpod/services/artifacts.py", "        under_way = sum(upload.artifact.size_bytes for upload in self._uploads.values())", "        under_way = 0", f"{USED_RECORDS} -k test_announced_uploads_count_for_the_quota"),
     Mutant("used", "polpod/services/artifacts.py", "        if len(self._uploads) >= MOST_UPLOADS:", "        if False:", f"{USED_RECORDS} -k test_uploads_under_way_are_bounded"),
     Mutant("used", "polpod/services/rpc/methods/user.py", ", among=(Users.role.ne(HumanRole.SYSTEM),)", "", f"{USED_RECORDS} -k test_the_system_user_is_left_alone"),
+    Mutant("used", "polpod/services/rpc/methods/daemon.py", '    if instance.config.settings.storage == "memory":', '    if False:', "tests/process/test_reload.py -k in_memory"),
 )  # fmt: skip
 
 

@@ -4,7 +4,8 @@ Rules:
 
 1. A task of another owner is stored whole, and is NULL in every column that the scheduler, health, lists or counters
    read: what is not ours cannot be started, counted or shown by mistake (DESIGN §8).
-2. Each column and index is there for a query in store/queries.py.  A change here needs a migration.
+2. Each column and index is there for a query in store/queries.py, but for what lists the tasks of another owner.  A
+   change here needs a migration.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import hashlib
 from datetime import datetime
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from polpod.model.agents import Queue
 from polpod.model.events import Event
@@ -58,6 +59,14 @@ def stored_spec(spec: Spec) -> StoredSpec:
 
 def _status(task: Task) -> TaskStatus | None:
     return task.status if task.owner == OWNER else None
+
+
+def _other_status(task: Task) -> str | None:
+    """What another owner calls its status."""
+    if task.owner == OWNER or task.document is UNSET:
+        return None
+    status = task.document.get("status")
+    return status if isinstance(status, str) else None
 
 
 def _ready_queue(task: Task) -> str | None:
@@ -112,6 +121,7 @@ class Tasks(Table[Task, str]):
     live_run = _t.integer("live_run", _live_run)
     execution_id = _t.text("execution_id", lambda t: t.execution_id)
     stage = _t.text("stage", _stage)
+    other_status = _t.text("other_status", _other_status)
     key = (id,)
     order = (seq.asc(),)
     unique = (
@@ -125,6 +135,7 @@ class Tasks(Table[Task, str]):
         Index((status.asc(), seq.asc())),
         Index((finished_at.asc(), seq.asc()), where_not_null=finished_at),
         Index((execution_id.asc(), stage.asc(), seq.asc()), where_not_null=stage),
+        Index((other_status.asc(), seq.asc()), where_not_null=other_status),
     )
 
 

@@ -14,6 +14,8 @@ from kit.samples import NOW
 from kit.samples import a_task as one_of_polpods_own
 
 from polpod import persistence as p
+from polpod.contracts.persistence import work
+from polpod.model.organisation.work import ASSIGNEE_NEEDED
 from polpod.model.tasks import Task, TaskStatus
 from polpod.rules.organisation import STAND_IN, STATUSES, as_seen
 from polpod.store import changes, queries
@@ -131,6 +133,25 @@ async def test_polpods_own_tasks_are_seen_and_filtered(backend: p.PersistenceBac
     assert await found(project="home") == "24"
     assert await found(project=STAND_IN) == "13"
     assert (await backend.tasks.list_tasks(status=p.TaskStatus.CREATED))[0] == await backend.tasks.get("1")
+
+
+async def test_every_status_finds_its_tasks_and_reads_few_others(
+    backend: p.PersistenceBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever they belong to, and without a look at each of many."""
+    for n, (status, agent) in enumerate((s, a) for s in TaskStatus for a in (None, "ann", " ")):
+        await keep(backend, one_of_polpods_own(id=str(n), seq=n, status=status, assigned_to=agent))
+    for n, theirs in enumerate(p.TaskStatus):
+        assigned = "ann" if theirs in ASSIGNEE_NEEDED else None
+        await backend.tasks.save(a_task(id=f"t{n}", status=theirs, assigned_to=assigned))
+    await backend.tasks.save(a_task(id="t0", status="blocked", assigned_to="ann"))
+    every = await backend.tasks.list_tasks()
+    read: list[Task] = []
+    monkeypatch.setattr(work, "_read_back", lambda row, real=work._read_back: read.append(row) or real(row))
+    for wanted in p.TaskStatus:
+        read.clear()
+        assert await backend.tasks.list_tasks(status=wanted) == tuple(t for t in every if t.status == wanted)
+        assert len(read) < len(every) / 2
 
 
 async def test_polpods_own_tasks_are_not_written(backend: p.PersistenceBackend) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from kit.client import Client
 from kit.disk import Disk, make_image, mounted_image, small_disk
+from kit.earlier import bring_back
 from kit.fault import fault
 from kit.host import Host
 from kit.invariants import Ledger, settle
@@ -405,11 +406,7 @@ def test_f59_a_migration_that_dies_anywhere_is_done_by_the_next_start(host: Host
     ids = [host.submit("true", hold=True) for _ in range(5)]
     assert host.stop() == 0
     latest = len(TASKS.schema.scripts)
-    with closing(sqlite3.connect(host.paths.tasks_db)) as db:
-        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-        later = [name for name in tables if f'CREATE TABLE "{name}"' not in TASKS.schema.scripts[0]]
-        drops = "".join(f"DROP TABLE {name}; " for name in later)
-        db.executescript(f"{drops}PRAGMA user_version = 1; PRAGMA journal_mode = DELETE")
+    bring_back(host.paths.tasks_db, 1)
     old = Path(host.paths.tasks_db).read_bytes()
     backup = f"{host.paths.tasks_db}.v1.bak"
     seen = []

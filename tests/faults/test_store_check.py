@@ -9,12 +9,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from kit.earlier import bring_back
 from kit.host import Host
 from kit.starting import polpod
 from kit.waiting import until
 
 from polpod.paths import StateDirectory
-from polpod.store.databases import TASKS
 
 PAGE = 4096
 
@@ -243,16 +243,7 @@ def test_a_database_whose_wal_was_removed_before_its_first_checkpoint_is_lost_an
 
 
 def test_a_backup_of_an_older_schema_is_checked_and_restored(used: Host) -> None:
-    with (
-        closing(sqlite3.connect(":memory:")) as first,
-        closing(sqlite3.connect(used.paths.tasks_db, isolation_level=None)) as db,
-    ):
-        first.executescript(TASKS.schema.scripts[0])
-        later = _tables(db) - _tables(first)
-        assert "quarantine" in later
-        for statement in (*(f'DROP TABLE "{table}"' for table in later), "PRAGMA user_version = 1"):
-            db.execute(statement)
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    bring_back(used.paths.tasks_db, 1)
     done = used.maintain("check")
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert "state.db has schema 1" in done.stdout
@@ -261,10 +252,6 @@ def test_a_backup_of_an_older_schema_is_checked_and_restored(used: Host) -> None
         assert restored.returncode == 0, restored.stderr
         other.start()
         assert len(other.call("task.list", all=True)["tasks"]) == 3
-
-
-def _tables(db: sqlite3.Connection) -> set[str]:
-    return {name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
 
 
 def test_without_a_state_directory_there_is_nothing_to_check(tmp_path: Path) -> None:

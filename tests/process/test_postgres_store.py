@@ -13,6 +13,7 @@ from itertools import count
 from typing import Any
 
 import pytest
+from kit.earlier import OF_BEFORE
 from kit.postgres import Server, server
 from kit.samples import NOW, a_task
 
@@ -63,7 +64,7 @@ def store(pg: Server, name: str) -> Iterator[Store]:
 
 SHAPE = {
     "columns": """
-        SELECT table_name, ordinal_position, column_name, data_type, collation_name, is_nullable
+        SELECT table_name, column_name, data_type, collation_name, is_nullable
         FROM information_schema.columns WHERE table_schema = 'public' AND table_name <> 'polpod_schema' ORDER BY 1, 2
     """,
     "indexes": """
@@ -86,6 +87,17 @@ def test_the_migrations_lead_to_the_declared_tables(pg: Server, name: str, store
         pg.execute(declared, "; ".join(statement for table in TABLES for statement in sql.create(table, sql.POSTGRES)))
         assert shape(pg, name) == shape(pg, declared)
     assert len(shape(pg, name)["indexes"]) > len(TABLES)
+
+
+def test_tasks_of_before_are_found_by_what_their_owner_calls_their_status(pg: Server, name: str) -> None:
+    pg.execute(name, "; ".join(TASKS.schema.for_postgres[:5]))
+    for n, (owner, doc) in enumerate(OF_BEFORE):
+        pg.execute(name, f"INSERT INTO tasks (id, seq, owner, doc) VALUES ('{n}', {n}, '{owner}', '{doc}')")
+    pg.execute(name, "CREATE TABLE polpod_schema (version INTEGER NOT NULL, mark BIGINT NOT NULL)")
+    pg.execute(name, "INSERT INTO polpod_schema VALUES (5, 0)")
+    with closing(open_store(Postgres(pg.url(name)), TASKS)) as store:
+        rows = store.write(lambda tx: tx[Tasks].stored())
+    assert [row.columns["other_status"] for row in rows] == ["blocked", None, None, None, None]
 
 
 def test_both_databases_take_the_same_steps() -> None:

@@ -138,6 +138,20 @@ def test_tasks_are_not_moved_by_a_reload(host: Host) -> None:
     assert host.task(live)["status"] == "in_progress"
 
 
+def test_tasks_in_memory_are_not_lost_by_a_reload() -> None:
+    with Host(storage="memory") as host:
+        daemon = host.start()
+        live = host.submit("sleep", "1000")
+        host.running(live)
+        for settings in ({"storage": "memory"}, {"storage": "sqlite"}):
+            host.configure(**settings)
+            said = polpoctl(host, "reload")
+            assert said.returncode == 1
+            assert "in memory" in said.stderr
+            assert daemon.poll() is None
+            assert host.task(live)["status"] == "in_progress"
+
+
 def test_nothing_piles_up_over_many_reloads(host: Host) -> None:
     daemon = host.start()
     assert polpoctl(host, "reload").returncode == 0

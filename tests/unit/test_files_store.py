@@ -387,7 +387,8 @@ def test_a_line_that_refers_to_a_record_that_was_taken_away_is_set_aside(tmp_pat
     assert kept(tmp_path)["cost_records/000000.jsonl"].count(b"\n") == 3
 
 
-def test_an_event_that_means_nothing_keeps_its_place(tmp_path: Path) -> None:
+def test_an_event_that_means_nothing_keeps_its_place(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It alone is set aside: the others stay, and a person is told which lines it were."""
     filled(tmp_path)
     journal = tmp_path / "events/000000.jsonl"
     one, two, three = journal.read_bytes().splitlines(keepends=True)
@@ -400,6 +401,13 @@ def test_an_event_that_means_nothing_keeps_its_place(tmp_path: Path) -> None:
             (3, "event:quarantined"),
         ]
         assert store.write(say) == 4
+        kept_rows = store.write(lambda tx: tx[Quarantine].find())
+        assert [(row.subject, row.doc, row.problem[:8]) for row in kept_rows] == [
+            ("event/1", "{", "line 1: "),
+            ("event/3", "[]", "line 3: "),
+        ]
+    assert "events/000000.jsonl: line 1: " in caplog.text
+    assert "events/000000.jsonl: line 3: " in caplog.text
     assert kept(tmp_path) == {"events/000000.jsonl": b"{\n" + two + b"[]\n"}
     assert journal.read_bytes().count(b"\n") == 4
     assert one != three

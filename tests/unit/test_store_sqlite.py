@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from kit.earlier import OF_BEFORE
 from msgspec.structs import replace
 
 from polpod.errors import DiskFull, SchemaTooNew, StoreError, Unavailable
@@ -197,6 +199,20 @@ def test_the_migrations_lead_to_the_declared_tables(tmp_path: Path) -> None:
     assert shape(migrated) == shape(declared)
     migrated.close()
     declared.close()
+
+
+def test_tasks_of_before_are_found_by_what_their_owner_calls_their_status(tmp_path: Path) -> None:
+    path = str(tmp_path / "state.db")
+    with closing(sqlite3.connect(path)) as old:
+        for script in TASKS.schema.scripts[:5]:
+            old.executescript(script)
+        rows = [(str(n), n, owner, doc) for n, (owner, doc) in enumerate(OF_BEFORE)]
+        old.executemany("INSERT INTO tasks (id, seq, owner, doc) VALUES (?, ?, ?, ?)", rows)
+        old.execute("PRAGMA user_version = 5")
+        old.commit()
+    with closing(open_writer(path, TASKS.schema)) as db:
+        found = [status for (status,) in db.execute("SELECT other_status FROM tasks ORDER BY seq")]
+    assert found == ["blocked", None, None, None, None]
 
 
 def test_the_run_store_is_as_the_contract_says(tmp_path: Path) -> None:

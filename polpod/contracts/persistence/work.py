@@ -16,12 +16,12 @@ from polpod.contracts.persistence.repository import Repository, where
 from polpod.model import tasks as ours
 from polpod.model.organisation.money import CostRecord
 from polpod.model.organisation.work import Task, TaskMetricRecord, TaskStatus
-from polpod.rules.organisation import STAND_IN, as_seen
+from polpod.rules.organisation import STAND_IN, STATUSES, as_seen
 from polpod.store import organisation as stored
 from polpod.store import quarantine, queries, tables
 from polpod.store.organisation import ORGANISATION, StoredCost
 from polpod.store.records import Tx
-from polpod.store.table import Where
+from polpod.store.table import AnyOf, Where
 
 
 def _read_back(row: ours.Task) -> Task:
@@ -83,6 +83,7 @@ class Tasks(Repository[ours.Task, str]):
     ) -> tuple[Task, ...]:
         """In the order in which they were saved first."""
         narrowed = where(
+            (_may_be, status),
             (tables.Tasks.assigned_to.eq, None if assigned_to == STAND_IN else assigned_to),
             (tables.Tasks.project.eq, None if project == STAND_IN else project),
         )
@@ -96,6 +97,12 @@ class Tasks(Repository[ours.Task, str]):
     async def delete(self, task_id: str) -> bool:
         """Raises QueryError while costs or metrics name the task."""
         return await self._write(lambda tx: _delete(tx, task_id))
+
+
+def _may_be(status: TaskStatus) -> Where[ours.Task]:
+    """Every task that has this status, and few others: what polpod's own one is seen with depends on its assignee, too."""
+    own = tables.Tasks.status.is_in([own for own, seen in STATUSES.items() if status in seen])
+    return AnyOf((tables.Tasks.other_status.eq(status), own))
 
 
 def _fits(task: Task, asked: dict[str, Any]) -> bool:

@@ -134,33 +134,37 @@ def _load_segment(table: AnyTable, name: str, data: bytes, rows: Rows) -> Iterat
     if (place := place_named(table, name)) is None:
         yield _bad(table, name, None, data, "no file of the journal has this name", rows)
         return
-    lines = [line for line in data.split(b"\n") if line]
-    for line, row, seq in _numbered([_row(table, line) for line in lines], lines, place):
+    lines = [(at, line) for at, line in enumerate(data.split(b"\n"), start=1) if line]
+    entries = [_row(table, line) for _, line in lines]
+    for (at, line), row, seq in zip(lines, entries, _numbers(entries, place), strict=True):
+        problem: str | None
+        known = None
         if isinstance(row, str):
-            yield _bad(table, name, None if seq is None else Place(table, (seq,)), line, row, rows)
+            problem = row
+            known = None if seq is None else Place(table, (seq,))
         elif seq is None:
-            yield _bad(table, name, None, line, f"its number is {seq_of(row)}", rows)
-        elif (problem := _insert(table, row, rows)) is not None:
-            yield _bad(table, name, None, line, problem, rows)
+            problem = f"its number is {seq_of(row)}"
+        else:
+            problem = _insert(table, row, rows)
+        if problem is not None:
+            yield _bad(table, name, known, line, f"line {at}: {problem}", rows)
 
 
-def _numbered(
-    entries: Sequence[Row | str], lines: Sequence[bytes], place: Place
-) -> Iterator[tuple[bytes, Row | str, int | None]]:
-    """Each line with its entry and its number; None: it has none in this file.
+def _numbers(entries: Sequence[Row | str], place: Place) -> Iterator[int | None]:
+    """The number of each entry; None: it has none in this file.
 
     That of an entry that means nothing is told from where it stands, unless another has it.
     """
     numbers = range(first_of(place), first_of(place) + SEGMENT)
     taken = {seq_of(row) for row in entries if isinstance(row, Row)}
-    seq = next((seq_of(row) - at for at, row in enumerate(entries) if isinstance(row, Row)), -len(lines))
-    for line, entry in zip(lines, entries, strict=True):
+    seq = next((seq_of(row) - at for at, row in enumerate(entries) if isinstance(row, Row)), -len(entries))
+    for entry in entries:
         if isinstance(entry, Row):
             seq = seq_of(entry)
             known = seq in numbers
         else:
             known = seq in numbers and seq not in taken and seq > 0
-        yield line, entry, seq if known else None
+        yield seq if known else None
         seq += 1
 
 

@@ -5,8 +5,8 @@ One line is one commit: a checksum, and each record that it changed, with its do
 Rules:
 
 1. A commit that is not on disk here has not happened: its line is cut off again.  Where even that fails it is in doubt.
-2. A line without its end was never acknowledged, and is nothing.  Another one that is damaged ends what can be believed:
-   it and what follows are kept aside, and reported.
+2. A line without its end was never acknowledged, and is nothing.  Another one that is damaged, or means nothing whatever
+   its checksum says, ends what can be believed: it and what follows are kept aside, and reported.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from polpod.errors import CommitInDoubt, DiskFull, PolpodError, Unavailable
-from polpod.store.table import Scalar
+from polpod.store.table import NOT_DECODED, Scalar
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
@@ -58,7 +58,10 @@ def read(path: str) -> Log:
     for line in lines:
         if line[:_SUM] != _sum(line[_SUM:]):
             return Log(tuple(commits), damaged=True)
-        commits.append(_decode(line[_SUM:]))
+        try:
+            commits.append(_decode(line[_SUM:]))
+        except NOT_DECODED:
+            return Log(tuple(commits), damaged=True)
     return Log(tuple(commits), damaged=False)
 
 

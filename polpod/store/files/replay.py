@@ -10,7 +10,7 @@ Rules:
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from polpod.errors import StoreError
 from polpod.store.files import redo
@@ -21,11 +21,13 @@ from polpod.store.table import NOT_DECODED, AnyTable
 Documents = Mapping[Key, str | None]
 """By key; None: deleted."""
 
+_KINDS = {str: "text", int: "integer", float: "real"}
+
 
 def replay(directory: str, tables: Sequence[AnyTable]) -> bool:
     """Whether all of the log could be believed.  All of its files are on disk then.  Raises OSError."""
     log = redo.read(os.path.join(directory, REDO))
-    changed = _by_place(log, tables)
+    changed, believed = _by_place(log.commits, tables)
     for place, documents in changed.items():
         path = place.within(directory)
         if is_journal(place.table):
@@ -34,18 +36,38 @@ def replay(directory: str, tables: Sequence[AnyTable]) -> bool:
             (doc,) = documents.values()
             remove(path) if doc is None else replace(path, pretty(doc))
     sync_files(directory, changed)
-    return not log.damaged
+    return believed and not log.damaged
 
 
-def _by_place(log: redo.Log, tables: Sequence[AnyTable]) -> dict[Place, dict[Key, str | None]]:
-    """What each file has to say in the end."""
+def _by_place(
+    commits: Iterable[Sequence[redo.Change]], tables: Sequence[AnyTable]
+) -> tuple[dict[Place, dict[Key, str | None]], bool]:
+    """What each file has to say in the end; and whether that is all, or some commit means nothing."""
     by_name = {table.name: table for table in tables}
     changed: dict[Place, dict[Key, str | None]] = {}
-    for change in (change for commit in log.commits for change in commit):
-        if (table := by_name.get(change.table)) is None:
-            raise StoreError(f"{REDO} speaks of {change.table}, and this polpod knows no such records")
-        changed.setdefault(place_of(table, change.key), {})[change.key] = change.doc
-    return changed
+    for commit in commits:
+        for change in commit:
+            if change.table not in by_name:
+                raise StoreError(f"{REDO} speaks of {change.table}, and this polpod knows no such records")
+        if not all(_means(change, by_name[change.table]) for change in commit):
+            return changed, False
+        for change in commit:
+            changed.setdefault(place_of(by_name[change.table], change.key), {})[change.key] = change.doc
+    return changed, True
+
+
+def _means(change: redo.Change, table: AnyTable) -> bool:
+    """Whether it could be one of that table.  What record its document is, files/load.py finds out."""
+    kinds = [_KINDS.get(type(part)) for part in change.key]
+    if kinds != [column.kind for column in table.key]:
+        return False
+    if change.doc is None:
+        return True
+    try:
+        pretty(change.doc)
+    except NOT_DECODED:
+        return False
+    return "\n" not in change.doc
 
 
 def _mend_segment(place: Place, path: str, documents: Documents) -> None:

@@ -78,6 +78,7 @@ async def shutdown(call: Call, params: Nothing) -> dict[str, object]:
 
 
 async def reload(call: Call, params: Nothing) -> dict[str, object]:
+    _require_lasting_store(call.desk.instance)
     if call.desk.instance.free_space() < ROOM:
         raise DiskFull(f"a reload needs {ROOM >> 20} MiB of free space: polpod goes on as it is")
     await attempt()
@@ -89,6 +90,15 @@ async def reload(call: Call, params: Nothing) -> dict[str, object]:
         raise Unavailable("polpod is stopping")
     call.desk.reload.ask()
     return {"pid": os.getpid()}
+
+
+def _require_lasting_store(instance: Instance) -> None:
+    """Raises Conflict: the next generation would find nothing, and end what still runs."""
+    if instance.config.settings.storage == "memory":
+        raise Conflict(
+            "the tasks are in memory, and a reload would forget them all, so polpod goes on as it is: polpoctl stop and"
+            " polpoctl start, if they may go"
+        )
 
 
 def _require_same_store(instance: Instance) -> None:
