@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from polpod.model.agents import Busy, Queue
+from polpod.model.executions import Barrier, BarrierKind, BarrierState, Execution, ExecutionStatus
 from polpod.model.runs import Run
 from polpod.model.tasks import Task, TaskStatus
 from polpod.rules.pick import Capacity
@@ -20,6 +22,8 @@ class State(StrEnum):
 
     DRAFT = "draft"
     HELD = "held"
+    PAUSED = "paused"
+    """With its mission."""
     BLOCKED = "blocked"
     WAITING = "waiting"
     DELAYED = "delayed"
@@ -58,6 +62,10 @@ class Surroundings(Struct, frozen=True):
     """Its kill was asked for long ago and something of it still lives."""
     quarantined: Sequence[str] = ()
     """Ids of dependencies whose records cannot be read: they will not be done by themselves either (F10)."""
+    barriers: Sequence[Barrier] = ()
+    """Those of its mission that are not open."""
+    idle: Execution | None = None
+    """Its execution, where nothing of that starts now."""
 
 
 def state(task: Task, around: Surroundings) -> State:
@@ -71,7 +79,9 @@ def state(task: Task, around: Surroundings) -> State:
         return State.HELD
     if task.unmet:
         dead_end = around.quarantined or any(d.status in DEAD_ENDS for d in around.dependencies)
-        return State.BLOCKED if dead_end else State.WAITING
+        return State.BLOCKED if dead_end or any(b.reason for b in around.barriers) else State.WAITING
+    if around.idle is not None:
+        return State.PAUSED
     if task.spec_id is None:
         return State.WAITING
     return State.DELAYED if task.not_before is not None else State.READY
@@ -132,7 +142,10 @@ def why(
         case State.WAITING if not task.unmet:
             return _nothing_to_execute(task)
         case State.BLOCKED | State.WAITING:
-            return _unmet(task, around.dependencies, around.quarantined)
+            return _unmet(task, around)
+        case State.PAUSED:
+            assert around.idle is not None
+            return _paused(around.idle)
         case State.DELAYED:
             assert task.not_before is not None
             seconds = max(0, round((task.not_before - now).total_seconds()))
@@ -169,7 +182,37 @@ def _ending_run(run: Run, now: datetime) -> str:
     return f"{text}: SIGTERM {max(0.0, asked):.0f} s ago, {then}."
 
 
-def _unmet(task: Task, dependencies: Sequence[Task], quarantined: Sequence[str]) -> Why:
+def _paused(execution: Execution) -> Why:
+    because = f": {execution.reason}" if execution.reason else ""
+    mission = execution.mission_id
+    return Why(
+        (f"Mission {mission} is {execution.status}{because}.",),
+        (f"polpoctl mission resume {mission}",) if execution.status is ExecutionStatus.PAUSED else (),
+    )
+
+
+def _held_back(task: Task, barrier: Barrier) -> tuple[str, str | None]:
+    """A sentence on what holds the task back, and the command that lets it through."""
+    what = f"{barrier.kind} {barrier.name}"
+    says = f" ({barrier.message})" if barrier.message else ""
+    mission = barrier.execution_id.rpartition(".")[0]
+    through = f"polpoctl mission resume {mission} --barrier {shlex.quote(barrier.name)}"
+    if barrier.state is BarrierState.WAITING:
+        return f"Task {task.id} waits for {what}, and that for {barrier.remaining} tasks to be over.", None
+    if barrier.kind is BarrierKind.DELAY:
+        return f"Task {task.id} waits for {what}{says} until {barrier.until:%Y-%m-%d %H:%M:%S} UTC.", through
+    if barrier.kind is BarrierKind.GATE:
+        return f"Task {task.id} is blocked: {what}{says} does not open: {barrier.reason}.", through
+    return f"Task {task.id} waits for a person at {what}{says}.", through
+
+
+def _unmet(task: Task, around: Surroundings) -> Why:
+    dependencies, quarantined = around.dependencies, around.quarantined
+    if around.barriers:
+        held = [_held_back(task, barrier) for barrier in around.barriers]
+        rest = _unmet(task, structs.replace(around, barriers=())) if dependencies or quarantined else Why(())
+        through = tuple(dict.fromkeys(step for _, step in held if step))
+        return Why((*rest.sentences, *(says for says, _ in held)), (*rest.next, *through))
     dead = [d for d in dependencies if d.status in DEAD_ENDS]
     if dead or quarantined:
         because = [f"task {d.id} ({d.title}) {_ENDED[d.status]}" for d in dead]

@@ -7,10 +7,12 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from polpod.model.executions import IDLE, Barrier, Execution
 from polpod.model.runs import Run
-from polpod.model.tasks import OCCUPYING, Spec, Task, TaskStatus
+from polpod.model.tasks import OCCUPYING, Dependency, Spec, Task, TaskStatus
 from polpod.rules.waiting import Surroundings, state
 from polpod.services.instance import Instance
+from polpod.store.missions import Barriers, Executions
 from polpod.store.records import Tx
 from polpod.store.tables import Dependencies, Specs, Tasks
 
@@ -49,18 +51,35 @@ class Unmet(NamedTuple):
     tasks: list[Task]
     quarantined: list[str]
     """Ids: only a row that was set aside goes while another task waits for it."""
+    barriers: list[Barrier]
+    idle: Execution | None
+    """Its execution, where nothing of that starts now."""
 
 
 def unmet_ids(tx: Tx, task: Task) -> list[str]:
     """The ids of the tasks that this one still waits for."""
+    return [edge.on_id for edge in _unmet(tx, task) if not edge.barrier]
+
+
+def _unmet(tx: Tx, task: Task) -> list[Dependency]:
     if not task.unmet:
         return []
-    return [d.on_id for d in tx[Dependencies].find(Dependencies.task_id.eq(task.id)) if not d.met]
+    return [edge for edge in tx[Dependencies].find(Dependencies.task_id.eq(task.id)) if not edge.met]
 
 
 def unmet_dependencies(tx: Tx, task: Task) -> Unmet:
-    found = {name: tx[Tasks].get(name) for name in unmet_ids(tx, task)}
-    return Unmet([t for t in found.values() if t is not None], [name for name, t in found.items() if t is None])
+    edges = _unmet(tx, task)
+    found = {edge.on_id: tx[Tasks].get(edge.on_id) for edge in edges if not edge.barrier}
+    barriers = [barrier for edge in edges if edge.barrier and (barrier := tx[Barriers].get(edge.on_id)) is not None]
+    execution = None
+    if task.execution_id is not None and task.status is TaskStatus.PENDING:
+        execution = tx[Executions].get(task.execution_id)
+    return Unmet(
+        [other for other in found.values() if other is not None],
+        [name for name, other in found.items() if other is None],
+        barriers,
+        execution if execution is not None and execution.status in IDLE else None,
+    )
 
 
 async def live_runs(instance: Instance, tasks: Iterable[Task]) -> Mapping[str, Run]:
@@ -74,7 +93,7 @@ async def live_runs(instance: Instance, tasks: Iterable[Task]) -> Mapping[str, R
 
 def surroundings(task: Task, unmet: Unmet, run: Run | None, stuck: frozenset[int]) -> Surroundings:
     is_stuck = task.run_id in stuck and task.status is TaskStatus.IN_PROGRESS
-    return Surroundings(unmet.tasks, run, is_stuck, unmet.quarantined)
+    return Surroundings(unmet.tasks, run, is_stuck, unmet.quarantined, unmet.barriers, unmet.idle)
 
 
 def task_view(task: Task, around: Surroundings) -> dict[str, Any]:

@@ -11,9 +11,11 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
+from polpod.model.executions import BarrierState
 from polpod.model.tasks import FINISHED, OCCUPYING, Dependency, TaskStatus
 from polpod.runner import contract
 from polpod.store.findings import Finding, note, problem
+from polpod.store.missions import Barriers
 from polpod.store.sqlite import Connection
 from polpod.store.tables import OWNER, Dependencies, Quarantine, Specs, Tasks
 
@@ -50,7 +52,7 @@ def disagreements(tasks: Connection, runs: Connection, served: bool) -> list[Fin
         *_one_live_run(work),
         *_progress_has_a_run(known, work, served),
         *_live_runs_are_wanted(known, work, aside, served),
-        *_unmet_is_right(known, edges, aside),
+        *_unmet_is_right(known, edges, aside, _open_barriers(tasks)),
         *_specs_are_there(known, specs),
     ]
 
@@ -61,6 +63,11 @@ def _tasks(db: Connection) -> dict[str, _Task]:
         task = Tasks.entity_of(doc)
         found[task.id] = _Task(task.status, task.run_id, task.unmet, task.spec_id, task.status in FINISHED)
     return found
+
+
+def _open_barriers(db: Connection) -> set[str]:
+    barriers = (Barriers.entity_of(doc) for (doc,) in db.execute(f"SELECT {_DOC} FROM {Barriers.name}"))
+    return {barrier.id for barrier in barriers if barrier.state is BarrierState.OPEN}
 
 
 def _runs(db: Connection) -> dict[int, _Run]:
@@ -107,12 +114,19 @@ def _live_runs_are_wanted(
             yield _settled_by_start(f"run {run_id} is running, and its task {run.task_id} {state}", served)
 
 
-def _unmet_is_right(tasks: dict[str, _Task], edges: list[Dependency], aside: set[str]) -> Iterator[Finding]:
+def _unmet_is_right(
+    tasks: dict[str, _Task], edges: list[Dependency], aside: set[str], opened: set[str]
+) -> Iterator[Finding]:
     """A task that was set aside holds up what depends on it (store/quarantine.py)."""
     unmet: Counter[str] = Counter()
     for edge in edges:
-        on = tasks.get(edge.on_id)
         unmet[edge.task_id] += not edge.met
+        if edge.barrier:
+            if edge.met is not (edge.on_id in opened):
+                waits = "does not wait" if edge.met else "still waits"
+                yield problem(_BOTH, f"task {edge.task_id} {waits} for {edge.on_id}, wrongly", "repair")
+            continue
+        on = tasks.get(edge.on_id)
         met = f"{Tasks.noun}/{edge.on_id}" not in aside if on is None else on.status is TaskStatus.DONE
         if edge.met != met:
             waits = "does not wait" if edge.met else "still waits"

@@ -21,7 +21,9 @@ import msgspec
 from polpod.errors import Undecodable
 from polpod.model.agents import Queue
 from polpod.model.events import Event
+from polpod.model.executions import BarrierState
 from polpod.model.tasks import Dependency, TaskStatus
+from polpod.store.missions import Barriers
 from polpod.store.records import Tx
 from polpod.store.schema import TABLES
 from polpod.store.table import AnyTable, Row
@@ -115,6 +117,10 @@ def _stand_in(tx: Tx, table: AnyTable, key: tuple[Any, ...]) -> Queue | Dependen
     if table is Queues:
         return Queue(name=key[0], paused=True)
     if table is Dependencies and tx[Tasks].count(Tasks.id.eq(key[0])):
+        barrier = tx[Barriers].get(key[1])
+        if barrier is not None:
+            opened = barrier.state is BarrierState.OPEN
+            return Dependency(task_id=key[0], on_id=key[1], met=opened, barrier=True)
         met = tx[Tasks].count(Tasks.id.eq(key[1]), Tasks.status.eq(TaskStatus.DONE))
         return Dependency(task_id=key[0], on_id=key[1], met=bool(met))
     return None

@@ -21,11 +21,13 @@ from msgspec import Struct
 
 from polpod.errors import AlreadyExists, BrokenReference
 from polpod.model.events import Event
+from polpod.model.executions import BarrierState
 from polpod.model.runs import Run
-from polpod.model.tasks import Dependency, Task, TaskStatus
+from polpod.model.tasks import Task, TaskStatus
 from polpod.store import quarantine, queries, scan
 from polpod.store.databases import RUNS, TASKS
 from polpod.store.group import GroupCommit
+from polpod.store.missions import Barriers
 from polpod.store.records import Tx
 from polpod.store.restore import OTHER_BOOT
 from polpod.store.runs import RunTx
@@ -214,12 +216,17 @@ def _set_aside(tx: Tx, task_id: str, now: datetime) -> None:
 
 def _count_unmet(tx: Tx, tasks: Mapping[str, Task], lost: set[str]) -> None:
     unmet: Counter[str] = Counter()
+    barriers = {barrier.id: barrier for barrier in tx[Barriers].find()}
     for edge in tx[Dependencies].find():
         on = tasks.get(edge.on_id)
-        met = edge.on_id not in lost if on is None else on.status is TaskStatus.DONE
+        if edge.barrier:  # one that was lost lets nothing through by itself
+            barrier = barriers.get(edge.on_id)
+            met = barrier is not None and barrier.state is BarrierState.OPEN
+        else:
+            met = edge.on_id not in lost if on is None else on.status is TaskStatus.DONE
         unmet[edge.task_id] += not met
         if met != edge.met:
-            tx[Dependencies].save(Dependency(task_id=edge.task_id, on_id=edge.on_id, met=met))
+            tx[Dependencies].save(msgspec.structs.replace(edge, met=met))
     for task in tasks.values():
         if task.unmet != unmet[task.id]:
             tx[Tasks].save(msgspec.structs.replace(task, unmet=unmet[task.id]))

@@ -119,9 +119,9 @@ class Tasks(Table[Task, str]):
     wake_at = _t.instant("wake_at", _wake_at)
     busy_queue = _t.text("busy_queue", _busy_queue)
     live_run = _t.integer("live_run", _live_run)
+    other_status = _t.text("other_status", _other_status)
     execution_id = _t.text("execution_id", lambda t: t.execution_id)
     stage = _t.text("stage", _stage)
-    other_status = _t.text("other_status", _other_status)
     key = (id,)
     order = (seq.asc(),)
     unique = (

@@ -43,6 +43,8 @@ class Mission(Entity, frozen=True, kw_only=True):
     quality_threshold: Score | None = None
     notifications: dict[str, object] | None = None
     execution_count: Count = 0
+    created_by: Count = 0
+    """The uid of who made it."""
     version: int = 1
     created_at: Instant
     updated_at: Instant

@@ -13,6 +13,7 @@ import hmac
 from typing import NamedTuple
 
 from polpod.errors import Conflict, InvalidRequest, PermissionDenied
+from polpod.model.polpo.missions import Mission
 from polpod.model.runs import Run
 from polpod.model.tasks import Task
 from polpod.services.rpc.method import Call, Caller, Right
@@ -83,14 +84,14 @@ async def own_task(call: Call, task_id: str | None) -> Own:
     return Own(task, run)
 
 
-def is_own(caller: Caller, task: Task) -> bool:
+def is_own(caller: Caller, what: Task | Mission) -> bool:
     """Rule 2, of a caller outside of a run."""
-    return caller.right is Right.OWNER or (caller.right is Right.MEMBER and caller.uid == task.created_by)
+    return caller.right is Right.OWNER or (caller.right is Right.MEMBER and caller.uid == what.created_by)
 
 
-def require_own(caller: Caller, task: Task) -> None:
-    """Raises PermissionDenied: a member's call about a task of another user, or any call about a task from a run."""
+def require_own(caller: Caller, what: Task | Mission) -> None:
+    """Raises PermissionDenied: a member's call about what is another user's, or any call about it from a run."""
     if caller.right is Right.RUN:
         raise PermissionDenied("not from inside a run")
-    if not is_own(caller, task):
-        raise PermissionDenied(f"task {task.id} belongs to uid {task.created_by}")
+    if not is_own(caller, what):
+        raise PermissionDenied(f"{type(what).__name__.lower()} {what.id} belongs to uid {what.created_by}")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import trio
 from msgspec import Meta, Struct
 
 from polpod.contracts.taskstore import missions as contract
+from polpod.errors import Conflict
 from polpod.model.agents import Agent
 from polpod.model.executions import Barrier, Execution
 from polpod.model.polpo.missions import Mission
@@ -22,11 +24,14 @@ from polpod.services.missions.control import latest
 from polpod.services.missions.executing import execute, require_mission
 from polpod.services.missions.planning import checked, plan
 from polpod.services.rpc.method import Call, Method
+from polpod.services.rpc.own import require_own
 from polpod.services.submission import enterable
 from polpod.store.missions import Barriers, Executions
 from polpod.store.polpo import Missions
 from polpod.store.records import Tx
 from polpod.store.tables import Tasks
+
+X = TypeVar("X")
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 
@@ -76,6 +81,7 @@ async def create(call: Call, params: Create) -> dict[str, object]:
         return contract.save_mission(
             tx, name=params.name, data=params.document, prompt=params.prompt, deadline=params.deadline,
             quality_threshold=params.quality_threshold, notifications=document.notifications,
+            created_by=call.caller.uid,
         )  # fmt: skip
 
     mission = await instance.tasks.write(body)
@@ -94,6 +100,9 @@ async def execute_(call: Call, params: ById) -> dict[str, object]:
 
     def body(tx: Tx) -> Execution:
         again = require_mission(tx, mission.id)
+        require_own(by, again)
+        if again.data != mission.data:
+            raise Conflict(f"mission {mission.name} was changed meanwhile: execute it again")
         return execute(tx, again, document, planned, instance.config, by.uid, now(), by.name)
 
     execution = await instance.tasks.write(body)
@@ -161,10 +170,8 @@ async def pause(call: Call, params: ById) -> dict[str, object]:
 
 
 async def resume(call: Call, params: Resume) -> control.Resumed:
-    def body(tx: Tx, mission: Mission, at: datetime, by: str) -> control.Resumed:
-        return control.resume(tx, mission, at, by, barrier=params.barrier, retry_failed=params.retry_failed)
-
-    return await _change(call, params.id, body)
+    resumed = partial(control.resume, barrier=params.barrier, retry_failed=params.retry_failed)
+    return await _change(call, params.id, resumed)
 
 
 async def abort(call: Call, params: ById) -> dict[str, object]:
@@ -178,10 +185,13 @@ async def delete(call: Call, params: ById) -> dict[str, object]:
     return {"tasks": await _change(call, params.id, control.delete)}
 
 
-async def _change(call: Call, name: str, operation: Callable[[Tx, Mission, datetime, str], Any]) -> Any:
-    return await call.desk.instance.tasks.write(
-        lambda tx: operation(tx, require_mission(tx, name), now(), call.caller.name)
-    )
+async def _change(call: Call, name: str, operation: Callable[[Tx, Mission, datetime, str], X]) -> X:
+    def body(tx: Tx) -> X:
+        mission = require_mission(tx, name)
+        require_own(call.caller, mission)
+        return operation(tx, mission, now(), call.caller.name)
+
+    return await call.desk.instance.tasks.write(body)
 
 
 def _execution(tx: Tx, mission: Mission, number: int | None) -> Execution | None:
