@@ -8,8 +8,6 @@ import shlex
 import sys
 from typing import Any
 
-import msgspec
-
 from polpod import config
 from polpod.errors import NotFound, StartError
 from polpod.lock import require_own
@@ -43,11 +41,8 @@ def show(path: str) -> int:
     Raises StartError.
     """
     loaded, unknown = config.load(path)
-    document = msgspec.to_builtins(loaded)
-    if (url := loaded.settings.database_url) is not None:
-        document["settings"]["databaseUrl"] = config.without_password(url)
     _warn(path, unknown)
-    print(json.dumps(document, indent=2))
+    print(json.dumps(config.shown(loaded), indent=2))
     return 0
 
 
@@ -66,7 +61,7 @@ def check(path: str, as_json: bool) -> int:
 def get(path: str, key: str, as_json: bool) -> int:
     """Print one setting.  Raises StartError, NotFound."""
     loaded, _ = config.load(path)
-    value: Any = msgspec.to_builtins(loaded.settings)
+    value: Any = config.shown(loaded)["settings"] | {"databaseUrl": loaded.settings.database_url}
     for part in key.removeprefix("settings.").split("."):
         if not isinstance(value, dict) or part not in value:
             raise NotFound(f"{path}: there is no setting {key}")
