@@ -259,7 +259,7 @@ def shown(config: Config) -> dict[str, Any]:
 
 def _without_secrets(value: Any) -> Any:
     match value:
-        case list():
+        case list() | tuple():
             return [_without_secrets(part) for part in value]
         case dict():
             return {

@@ -59,7 +59,7 @@ KINDS = (
         ("agent:spawned", "run_id attempt agent", "A run of it was started."),
         (
             "agent:finished",
-            "run_id status reason exit_code signal duration assessment stdout_tail",
+            "run_id status reason exit_code signal duration error stdout stderr assessment assessment_history",
             "That run is over, and the task is told how.",
         ),
         ("agent:stale", "action idle run_id agent", "Its run shows no activity: a warning, or it is ended."),

@@ -22,7 +22,7 @@ LONGEST = 36_500 * 86_400_000
 Milliseconds = Annotated[int, Meta(ge=0, le=LONGEST)]
 Limit = Annotated[int, Meta(ge=1, le=LONGEST)]
 
-ChannelName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+ChannelName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
 """Its cursor and its log go by this name, and a delivery by it and its rule's."""
 Glob = Annotated[str, Meta(min_length=1, max_length=200)]
 """Of kinds of events: `*` is one part between colons, `**` any number of them; alone, `*` is all."""
@@ -31,9 +31,9 @@ File = Annotated[str, Meta(min_length=1, max_length=4096)]
 Template = Annotated[str, Meta(min_length=1, max_length=65536, pattern=r"\S")]
 """Text with `{{path}}` where a value of the event goes; its first line is the title."""
 Severity = Literal["info", "warning", "critical"]
-Mailbox = Annotated[str, Meta(pattern=r"^[!-;=?A-~]{1,64}@[A-Za-z0-9._:\[\]-]{1,255}$")]
+Mailbox = Annotated[str, Meta(pattern=r"^[!-;=?A-~]{1,64}@[A-Za-z0-9._:\[\]-]{1,255}\Z")]
 """An address alone, without a name."""
-Address = Annotated[str, Meta(pattern=r"^https?://[^\s/?#@]+([/?][!-~]*)?$")]
+Address = Annotated[str, Meta(pattern=r"^https?://[^\s/?#@]+([/?][!-~]*)?\Z")]
 Argv = Annotated[tuple[str, ...], Meta(min_length=1)]
 
 ALL = ("*",)
@@ -68,7 +68,7 @@ class Command(_Channel, frozen=True, kw_only=True, rename="camel", tag="command"
 class Email(_Channel, frozen=True, kw_only=True, rename="camel", tag="email"):
     """Mail by SMTP."""
 
-    host: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,255}$")]
+    host: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,255}\Z")]
     port: Annotated[int, Meta(ge=1, le=65535)] | None = None
     """None: what is usual for `tls`."""
     tls: Literal["starttls", "tls", "none"] = "starttls"

@@ -99,13 +99,16 @@ class _Session(smtplib.SMTP):
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
         sock = socket.create_connection((host, port), timeout)
-        if not self._tls:
+        try:
+            if self._tls:
+                sock = _trust().wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
             self._opened(sock)
-            return sock
-        secure = _trust().wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
-        self._opened(secure)
-        secure.do_handshake()
-        return secure
+            if isinstance(sock, ssl.SSLSocket):
+                sock.do_handshake()
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
 
 def _plain(text: str) -> str:
