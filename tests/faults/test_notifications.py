@@ -79,6 +79,7 @@ def test_a_restart_delivers_again_what_was_under_way_and_loses_nothing(host: Hos
         until(lambda: len(hook.told) == 3, "all is told")
         assert hook.seqs() == [event["seq"] for event in journal(host, "task:created")]
         assert hook.told[0] == hangs.told[0]
+        assert hook.requests[0][0]["Polpo-Delivery"] == hangs.requests[0][0]["Polpo-Delivery"]
 
         until(lambda: cursors(host)["hook"] == hook.seqs()[-1], "the last cursor is stored")
         assert host.stop() == 0

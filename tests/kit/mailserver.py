@@ -105,7 +105,7 @@ class _Conversation:
             case b"AUTH":
                 said = base64.b64decode(rest.split()[1]).decode().split("\0")[1:]
                 self._known = tuple(said) == self._server.login
-                self._say(b"235 welcome" if self._known else b"535 go away")
+                self._say(b"235 welcome" if self._known else f"535 go away with your {said[-1]}".encode())
             case b"MAIL":
                 self._say(b"250 ok" if self._known or self._server.login is None else b"530 who are you?")
             case b"RCPT":
