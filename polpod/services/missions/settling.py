@@ -18,6 +18,7 @@ from datetime import datetime
 import trio
 from msgspec import structs
 
+from polpod import crash
 from polpod.model.changes import Change
 from polpod.model.executions import (
     ENDED,
@@ -57,6 +58,7 @@ async def serve(instance: Instance) -> None:
         unsettled, until = await insist_read(instance.tasks, _wanted)
         if unsettled or (until is not None and until <= now()):
             await insist(instance.tasks, lambda tx: settle(tx, now()), durable=False)
+            crash.point("mission.settled")
             continue
         sleep = FALLBACK if until is None else min(FALLBACK, (until - now()).total_seconds())
         await instance.journal.missions.wait(trio.current_time() + max(0.0, sleep))
