@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -156,6 +158,37 @@ def test_everything_moves_to_another_backend(host: Host, storage: str, to: str) 
     host.call("task.release", select={"ids": [held]})
     assert host.finished(held)["status"] == "done"
     assert host.runs(held)[0]["id"] > host.runs(done)[0]["id"]
+
+
+def test_a_store_that_was_copied_elsewhere_says_so_until_it_is_what_counts(host: Host, storage: str) -> None:
+    """Somebody who goes on with it goes on with the past, which may be meant."""
+    host.start()
+    held = host.submit("true", hold=True)
+    assert host.stop() == 0
+    other = "file" if storage != "file" else "sqlite"
+    assert host.maintain("copy", "--to", other).returncode == 0
+    before = json.loads(Path(host.paths.config).read_text())["settings"]
+    host.configure(**before | {"storage": other})
+    host.start()
+    assert host.call("daemon.status")["store"]["copied_to"] is None
+    assert host.stop() == 0
+    host.configure(**before)
+    assert "was copied to" in host.maintain("doctor").stdout
+    host.start()
+    assert "was copied to" in host.log()
+    assert host.call("daemon.status")["store"]["copied_to"]
+    shown = [sys.executable, "-m", "polpoctl", "--root", str(host.root), "status"]
+    assert "was copied to" in subprocess.run(shown, capture_output=True, text=True, check=True).stdout
+    (told,) = [one for one in json.loads(host.maintain("--json", "doctor").stdout) if "was copied to" in one["says"]]
+    assert told["level"] == "warning"
+    assert told["next"].endswith(f"store copy --to {storage}")
+    assert _status(host, held) == "pending"
+    assert host.stop() == 0
+    said = host.maintain("copy", "--to", storage)
+    assert (said.returncode, "counts again" in said.stdout) == (0, True), said.stderr
+    assert host.maintain("copy", "--to", storage).returncode == 1
+    host.start()
+    assert host.call("daemon.status")["store"]["copied_to"] is None
 
 
 def test_a_store_that_was_never_used_is_refused_while_runs_of_another_live(host: Host, storage: str) -> None:
