@@ -21,7 +21,8 @@ def main(root: str, socket: str, argv: list[str]) -> int:
         case "backup":
             return stores.backup(paths, os.path.abspath(options.directory), options.json)
         case "check":
-            return stores.check(paths, options.json)
+            backup = options.directory and os.path.abspath(options.directory)
+            return stores.check(paths, backup, options.json)
         case "restore":
             return stores.restore(paths, os.path.abspath(options.directory), options.json)
         case "copy":
@@ -49,7 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     for verb in ("backup", "restore"):
         verbs.add_parser(verb).add_argument("directory")
     verbs.add_parser("copy").add_argument("--to", required=True)
-    for verb in ("check", "salvage", "doctor"):
+    verbs.add_parser("check").add_argument("directory", nargs="?")
+    for verb in ("salvage", "doctor"):
         verbs.add_parser(verb)
     return p
 
