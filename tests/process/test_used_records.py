@@ -426,7 +426,7 @@ def test_each_noun_is_listed_shown_added_and_removed(
 def test_a_page_of_large_presets_fits_into_an_answer(started: Host) -> None:
     with started.client() as client:
         for name in "abcde":
-            client.call("preset.add", name=name, config_json=json.dumps("x" * (2**20 - 2)))
+            client.call("preset.add", name=name, config_json=json.dumps({"x": "x" * (2**20 - 9)}))
         assert [preset["name"] for preset in all_pages(client, "preset.list", "presets")] == list("abcde")
 
 

@@ -55,7 +55,7 @@ async def add(call: Call, params: Add) -> dict[str, object]:
 
     def body(tx: Tx) -> CostRecord:
         task, at = require(tx, about.task.id), now()
-        with entity():
+        with entity(cost_usd="usd"):
             record = CostRecord(
                 agent_id=agent_of(task), task_id=task.id, provider=params.provider, model=params.model,
                 input_tokens=params.input_tokens, output_tokens=params.output_tokens, cost_usd=params.usd,

@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 from polpod.model.organisation.workflows import WorkflowDefinition
 from polpod.services.rpc.directory import Made, methods
 from polpod.services.rpc.method import Call
+from polpod.services.rpc.refusal import entity
 from polpod.store.organisation import WorkflowDefinitions
 from polpod.store.records import Tx
 
@@ -25,7 +26,8 @@ class Add(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 def _made(tx: Tx, params: Add, call: Call, at: datetime) -> Made:
     given = params.definition | ({"id": params.id} if params.id else {})
     fields = given | {"created_by": call.caller.name, "created_at": at, "updated_at": at, "version": 1}
-    return Made(msgspec.convert(fields, WorkflowDefinition))
+    with entity("$.definition"):
+        return Made(msgspec.convert(fields, WorkflowDefinition))
 
 
 METHODS = methods("workflow", WorkflowDefinitions, Add, _made)
