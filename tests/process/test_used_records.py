@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 from kit.client import Client, Refused
@@ -24,6 +25,12 @@ from kit.waiting import until
 
 from polpod import persistence
 from polpod.persistence import PersistenceConfig, SQLiteConfig
+from polpod.services.rpc.methods.cost import MOST
+from polpod.store.databases import TASKS
+from polpod.store.group import open_store
+from polpod.store.location import Sqlite
+from polpod.store.organisation import CostRecords, StoredCost
+from polpod.store.records import Tx
 
 MEMBER = os.geteuid() == 0
 """Without root nobody can become another user: then the same calls are made as the owner, who may."""
@@ -319,6 +326,34 @@ def test_costs_are_added_up_and_are_part_of_the_metrics(started: Host) -> None:
     assert [spent["usd"] for spent in said(started, "cost", "report", "--by", "day")] == [1.5]
     (group,) = said(started, "stats")["groups"]
     assert group["cost_usd"] == 0.5
+
+
+def test_a_task_has_so_many_costs_and_no_more(host: Host) -> None:
+    host.configure()
+    host.start()
+    task_id, other = host.submit("true"), host.submit("true")
+    assert host.finished(task_id)
+    assert host.finished(other)
+    cost = {"usd": 0, "provider": "p", "model": "m"}
+    record = msgspec.convert(host.call("cost.add", task_id=task_id, **cost)["cost"], persistence.CostRecord)
+    host.stop()
+
+    def fill(tx: Tx) -> None:
+        for _ in range(MOST - 2):
+            tx.append(CostRecords, StoredCost(0, record))
+
+    store = open_store(Sqlite(host.paths.tasks_db), TASKS)
+    store.write(fill)
+    store.close()
+    host.start()
+    with host.client() as client:
+        client.call("cost.add", task_id=task_id, **cost)
+        assert client.error("cost.add", task_id=task_id, **cost) == "too_large"
+        client.call("cost.add", task_id=other, **cost)
+        calls = {spent["group"]: spent["calls"] for spent in client.call("cost.report", by="task")["costs"]}
+    assert calls == {task_id: MOST, other: 1}
+    refused = ctl(host, "cost", "add", "--usd", "0", "--provider", "p", "--model", "m", "--task", task_id)
+    assert (refused.returncode, "10000 costs" in refused.stderr) == (1, True)
 
 
 def test_messages_are_read_in_the_order_in_which_they_were_sent(started: Host) -> None:

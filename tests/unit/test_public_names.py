@@ -45,7 +45,8 @@ def test_a_name_of_the_pages_is_there(module: str, name: str) -> None:
 def test_elkars_name_is_there() -> None:
     """Read as text, since few Pythons have elkar."""
     spec = importlib.util.find_spec("polpod.contrib.elkar")
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
+    assert spec.origin is not None
     body = ast.parse(Path(spec.origin).read_text()).body
     imported = {alias.name for node in body if isinstance(node, ast.ImportFrom) for alias in node.names}
     assert {"InMemoryTaskManagerStore", "PolpodTaskManagerStore"} <= imported

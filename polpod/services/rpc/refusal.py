@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
+
 from polpod.errors import InvalidRequest, RequestError
 from polpod.model.entity import Unfit
 from polpod.wire.errors import APPLICATION_ERROR, INVALID_PARAMS
@@ -21,13 +23,16 @@ LONGEST = 1000
 LONGEST_PATH = 200
 
 
-def invalid(exc: ValueError, at: str = "$", names: Mapping[str, str] = MappingProxyType({})) -> InvalidRequest:
+def invalid(
+    exc: ValueError | msgspec.ValidationError, at: str = "$", names: Mapping[str, str] = MappingProxyType({})
+) -> InvalidRequest:
     """What is wrong with a value, as one of ours, with the path of the bad field taken out of its text.
 
     `at` is where the value is, `names` are fields of it that the caller knows by other names.  An error in an entity
     within another has those of the outer ones around it, each of which knows a part of the path.
     """
-    path, error, text = at, exc, str(exc)
+    error: BaseException = exc
+    path, text = at, str(exc)
     while True:
         if isinstance(error, Unfit):
             path, text = f"{path}.{error.field}", error.problem
