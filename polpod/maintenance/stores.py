@@ -25,6 +25,7 @@ from polpod.config import load, write
 from polpod.errors import Conflict, NotFound, StartError, StoreError, Unavailable
 from polpod.lock import holder, lock, require_own
 from polpod.maintenance import survivors
+from polpod.maintenance.place import require
 from polpod.paths import STATE, StateDirectory
 from polpod.storage import locate
 from polpod.store import queries, replace
@@ -212,12 +213,6 @@ def as_files(paths: StateDirectory) -> Iterator[str]:
         with closing(open_store(location, TASKS)) as store:
             export(store, store.session.where, paths.path, scratch)
         yield scratch
-
-
-def require(paths: StateDirectory) -> None:
-    """Raises NotFound where there is no state directory."""
-    if not os.path.isdir(paths.path):
-        raise NotFound(f"there is no {paths.path}; where is the state directory? polpoctl --root DIR …")
 
 
 @contextmanager

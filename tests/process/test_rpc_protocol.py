@@ -311,7 +311,7 @@ def test_depth_64_is_taken_and_65_is_refused(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "number", ["9007199254740993", "-9007199254740993", "1e300", "18446744073709551616", "1" * 400]
+    "number", ["9007199254740993", "-9007199254740993", "1e300", "18446744073709551616", "1" * 400, "1" * 5000]
 )
 def test_numbers_beyond_2_to_the_53_are_refused(client: Client, number: str) -> None:
     answer = exchange(client, b'{"jsonrpc":"2.0","id":1,"method":"run.get","params":{"id":%s}}\n' % number.encode())
