@@ -59,7 +59,11 @@ def test_what_was_accepted_is_done_once_through_kills_of_the_daemon(host: Host, 
     assert {host.finished(i)["status"] for i in [*ids, live]} == {"done"}
     done = (tmp_path / "done").read_text().split()
     assert sorted(done) == sorted(["first", "live", *map(str, range(8))])
-    assert host.task(live)["attempts"] == 1  # a kill in the launch of another costs it one
+    assert host.task(live)["attempts"] == 1
+    for task_id in ids:  # a kill in a launch costs an attempt, of which it is proven that nothing was executed (DESIGN §6)
+        *before, last = host.runs(task_id)
+        assert {run["reason"] for run in before} <= {"never_started"}
+        assert last["reason"] == "exited"
     assert host.stop() == 0
     host.start()
     assert host.call("daemon.status")["tasks"] == {"done": 10}
