@@ -60,7 +60,9 @@ def test_what_was_accepted_is_done_once_through_kills_of_the_daemon(host: Host, 
     done = (tmp_path / "done").read_text().split()
     assert sorted(done) == sorted(["first", "live", *map(str, range(8))])
     assert host.task(live)["attempts"] == 1
-    for task_id in ids:  # a kill in a launch costs an attempt, of which it is proven that nothing was executed (DESIGN §6)
+    for (
+        task_id
+    ) in ids:  # a kill in a launch costs an attempt, of which it is proven that nothing was executed (DESIGN §6)
         *before, last = host.runs(task_id)
         assert {run["reason"] for run in before} <= {"never_started"}
         assert last["reason"] == "exited"
