@@ -377,5 +377,5 @@ except StoreError as error:
     print(error)
 """
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert ended.stdout.startswith("PostgreSQL needs psycopg: pip install 'polpod[postgres]'")
+    assert ended.stdout.startswith("PostgreSQL needs psycopg and libpq: pip install 'polpod[postgres]', apt")
     assert "hunter2" not in ended.stdout
