@@ -308,7 +308,6 @@ MUTANTS = (
     Mutant("edges", "polpod/services/rpc/methods/context.py", ", read=Right.OWNER", "", f"{USED_RECORDS} -k test_the_owner_writes_and_members_read"),
     Mutant("edges", "polpod/services/rpc/methods/preset.py", 'json_text("config_json", dict)', 'json_text("config_json")', f"{PROTOCOL} -k bad_params"),
     Mutant("edges", "polpod/services/rpc/refusal.py", "        error = error.__cause__", "        break", f"{PROTOCOL} -k bad_params"),
-    Mutant("edges", "polpod/model/entity.py", "self.__struct_encode_fields__", "self.__struct_fields__", f"{PROTOCOL} -k bad_params"),
     Mutant("edges", "polpod/contracts/persistence/backend.py", "        return SQLitePersistenceBackend(config.sqlite)", "        pass", f"{ORGANISATION}backend.py -k by_its_own_name"),
     Mutant("edges", "polpod/services/rpc/methods/checkpoint.py", "        tx[Checkpoints].add(checkpoint)\n", "", f"{BACKENDS}::test_what_a_job_keeps_outlives_it_and_the_daemon[file]"),
     Mutant("edges", "polpod/maintenance/configuration.py", '        document["settings"]["databaseUrl"] = config.without_password(url)\n', '        pass\n', f"{MAINTENANCE} -k stdin"),

@@ -44,11 +44,11 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class Unfit(ValueError):
-    """A field breaks a rule: the message is its name, a colon and the problem; `field` is what it is called in JSON."""
+    """A field breaks a rule: the message is its name, a colon and the problem."""
 
     def __init__(self, name: str, problem: str) -> None:
         super().__init__(f"{name}: {problem}")
-        self.field, self.problem = name, problem
+        self.name, self.problem = name, problem
 
 
 class Entity(Struct, frozen=True, kw_only=True):
@@ -59,13 +59,6 @@ class Entity(Struct, frozen=True, kw_only=True):
     """Fields that `repr` leaves out."""
 
     def __post_init__(self) -> None:
-        try:
-            self._settle()
-        except Unfit as unfit:
-            unfit.field = dict(zip(self.__struct_fields__, self.__struct_encode_fields__, strict=True))[unfit.field]
-            raise
-
-    def _settle(self) -> None:
         kinds = types_of(type(self))
         given = {name: getattr(self, name) for name in kinds}
         plain = {name: _named(name, storable, value) for name, value in given.items()}

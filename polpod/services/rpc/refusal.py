@@ -35,7 +35,7 @@ def invalid(
     path, text = at, str(exc)
     while True:
         if isinstance(error, Unfit):
-            path, text = f"{path}.{error.field}", error.problem
+            path, text = f"{path}.{error.name}", error.problem
         elif found := _PATH.search(text := str(error)):
             path, text = path + found[1][1:], _PATH.sub("", text)
         if not isinstance(error.__cause__, ValueError):
