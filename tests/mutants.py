@@ -62,6 +62,9 @@ USED_RUNS = "tests/process/test_used_runs.py"
 USED_BOOKS = "tests/process/test_used_bookkeeping.py"
 USED_RECORDS = "tests/process/test_used_records.py"
 BOOKS = "tests/unit/test_bookkeeping.py"
+PROTOCOL = "tests/process/test_rpc_protocol.py"
+BACKENDS = "tests/process/test_backends.py"
+MAINTENANCE = "tests/unit/test_maintenance.py"
 
 MUTANTS = (
     Mutant("rollback", "polpod/store/group.py", "self.session.rows.end_part(undo=True)", "self.session.rows.end_part(undo=False)", "tests/unit/test_store_group.py"),
@@ -318,6 +321,17 @@ MUTANTS = (
     Mutant("used", 'polpoctl/client.py', '        self._identify()\n', '', f"{USED_RUNS} -k test_polpoctl_has_the_rights_of_the_token_wherever_it_is"),
     Mutant("used", "polpod/services/artifacts.py", "        under_way = sum(upload.artifact.size_bytes for upload in self._uploads.values())", "        under_way = 0", f"{USED_RECORDS} -k test_announced_uploads_count_for_the_quota"),
     Mutant("used", "polpod/services/artifacts.py", "        if len(self._uploads) >= MOST_UPLOADS:", "        if False:", f"{USED_RECORDS} -k test_uploads_under_way_are_bounded"),
+    Mutant("edges", "polpod/services/rpc/methods/cost.py", " >= MOST:", " > MOST:", f"{USED_RECORDS} -k test_a_task_has_so_many_costs_and_no_more"),
+    Mutant("edges", "polpod/services/rpc/methods/workflow.py", "        if old.version != params.version:", "        if False:", f"{USED_RECORDS} -k test_a_workflow_is_changed_by_who_read_its_last_version"),
+    Mutant("edges", "polpod/services/rpc/methods/workflow.py", "version=old.version + 1,", "version=old.version,", f"{USED_RECORDS} -k test_a_workflow_is_changed_by_who_read_its_last_version"),
+    Mutant("edges", "polpod/services/rpc/methods/context.py", ", read=Right.OWNER", "", f"{USED_RECORDS} -k test_the_owner_writes_and_members_read"),
+    Mutant("edges", "polpod/services/rpc/methods/preset.py", 'json_text("config_json", dict)', 'json_text("config_json")', f"{PROTOCOL} -k bad_params"),
+    Mutant("edges", "polpod/services/rpc/refusal.py", "        error = error.__cause__", "        break", f"{PROTOCOL} -k bad_params"),
+    Mutant("edges", "polpod/contracts/persistence/backend.py", "        return SQLitePersistenceBackend(config.sqlite)", "        pass", f"{ORGANISATION}backend.py -k by_its_own_name"),
+    Mutant("edges", "polpod/services/rpc/methods/checkpoint.py", "        tx[Checkpoints].add(checkpoint)\n", "", f"{BACKENDS}::test_what_a_job_keeps_outlives_it_and_the_daemon[file]"),
+    Mutant("edges", "polpod/maintenance/configuration.py", '        document["settings"]["databaseUrl"] = config.without_password(url)\n', '        pass\n', f"{MAINTENANCE} -k stdin"),
+    Mutant("edges", "polpod/maintenance/configuration.py", "secret and os.isatty(0)", "False", f"{MAINTENANCE} -k terminal"),
+    Mutant("edges", "polpod/lock.py", "        except OSError as exc:\n            raise StartError(f\"{path}: {exc.strerror}\") from exc\n", "", f"{MAINTENANCE} -k without_rights"),
     Mutant("used", "polpod/services/rpc/methods/user.py", ", among=(Users.role.ne(HumanRole.SYSTEM),)", "", f"{USED_RECORDS} -k test_the_system_user_is_left_alone"),
     Mutant("used", "polpod/services/rpc/methods/daemon.py", '    if instance.config.settings.storage == "memory":', '    if False:', "tests/process/test_reload.py -k in_memory"),
 )  # fmt: skip

@@ -12,7 +12,8 @@ import msgspec
 
 from polpod.config import load
 from polpod.errors import Conflict, InvalidRequest
-from polpod.maintenance.stores import locked, require
+from polpod.maintenance.place import require
+from polpod.maintenance.stores import locked
 from polpod.paths import StateDirectory
 from polpod.remedies import command
 from polpod.storage import locate

@@ -25,6 +25,7 @@ from polpod.config import load, write
 from polpod.errors import Conflict, NotFound, StartError, StoreError, Unavailable
 from polpod.lock import holder, lock, require_own
 from polpod.maintenance import survivors
+from polpod.maintenance.place import require
 from polpod.paths import STATE, StateDirectory
 from polpod.storage import locate
 from polpod.store import queries, replace
@@ -250,12 +251,6 @@ def _require_directory(directory: str) -> None:
     """Raises NotFound."""
     if not os.path.isdir(directory):
         raise NotFound(f"there is no directory {directory}")
-
-
-def require(paths: StateDirectory) -> None:
-    """Raises NotFound where there is no state directory."""
-    if not os.path.isdir(paths.path):
-        raise NotFound(f"there is no {paths.path}; where is the state directory? polpoctl --root DIR …")
 
 
 @contextmanager

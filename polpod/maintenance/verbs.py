@@ -17,7 +17,7 @@ def main(root: str, socket: str, argv: list[str]) -> int:
         case "init":
             return configuration.init(os.path.abspath(options.directory or os.getcwd()), options.json)
         case "config":
-            return _config(paths.config, options)
+            return _config(paths, options)
         case "backup":
             return stores.backup(paths, os.path.abspath(options.directory), options.json)
         case "check":
@@ -56,13 +56,13 @@ def _parser() -> argparse.ArgumentParser:
     return p
 
 
-def _config(path: str, options: argparse.Namespace) -> int:
+def _config(paths: StateDirectory, options: argparse.Namespace) -> int:
     match options.action:
         case "show":
-            return configuration.show(path)
+            return configuration.show(paths.config)
         case "get":
-            return configuration.get(path, options.key, options.json)
+            return configuration.get(paths.config, options.key, options.json)
         case "set":
-            return configuration.set_(path, options.key, options.value, options.json)
+            return configuration.set_(paths, options.key, options.value, options.json)
         case _:
-            return configuration.check(path, options.json)
+            return configuration.check(paths.config, options.json)

@@ -14,6 +14,8 @@ from polpod.services.rpc.methods import (
     artifact,
     audit,
     checkpoint,
+    collaboration,
+    context,
     cost,
     daemon,
     follow,
@@ -40,7 +42,7 @@ DISCOVER = Method("rpc.discover", Nothing, dict, discover, "This document.", Rig
 
 _NOUNS = (
     *(task, follow, run, checkpoint, artifact, cost, message, stats, queue, project, workflow, preset, user, key, a2a),
-    *(audit, store, daemon),
+    *(context, collaboration, audit, store, daemon),
 )
 
 METHODS = {m.name: m for m in (*(m for noun in _NOUNS for m in noun.METHODS), DISCOVER)}
