@@ -106,9 +106,10 @@ KINDS = (
         "NOUN/ID",
         *(
             (f"{noun}:{verb}", "by", "Somebody did.")
-            for noun in ("project", "workflow", "preset", "user", "key")
+            for noun in ("project", "workflow", "preset", "user", "key", "context", "collaboration")
             for verb in ("added", "removed")
         ),
+        ("workflow:saved", "by version", "Somebody replaced it by a version of his."),
     ),
     *_of(
         "notification/CHANNEL",

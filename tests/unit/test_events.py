@@ -71,6 +71,15 @@ def test_every_kind_that_is_written_is_in_the_table_with_its_fields() -> None:
     assert strange == [], "add them to polpod/model/events.py"
 
 
+def test_every_noun_of_a_directory_is_added_and_removed() -> None:
+    """The methods of such a noun write its events, whose kinds are made when they run."""
+    calls = [n for _, nodes in code() for n in nodes if isinstance(n, ast.Call) and ast.unparse(n.func) == "methods"]
+    nouns = [text for call in calls if (text := text_of(call.args[0]))]
+    names = {kind.name for kind in KINDS}
+    assert len(nouns) > 4
+    assert [noun for noun in nouns if not {f"{noun}:added", f"{noun}:removed"} <= names] == []
+
+
 def test_every_text_in_the_code_that_looks_like_a_kind_is_one() -> None:
     for place, nodes in code():
         words = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
