@@ -25,6 +25,9 @@ TESTED = "notification:test"
 FAILED = "notification:failed"
 GAP = "journal:gap"
 
+PATIENCE = 300.0
+"""Seconds that a channel must have failed before anything is given up."""
+
 LONGEST_TEXT = 65536
 LONGEST_TITLE = 200
 
@@ -138,6 +141,15 @@ def _usual(event: Event, values: Mapping[str, Any]) -> str:
 def silent(until: datetime | None, at: datetime, cooldown_ms: int) -> bool:
     """Whether a rule says nothing of an event of that time; a clock that was set back silences nobody for longer."""
     return until is not None and until - timedelta(milliseconds=cooldown_ms) <= at < until
+
+
+def hopeless(age: float, failing: float, limit: float) -> bool:
+    """Whether an event of which a channel could not be told just now is given up; all in seconds.
+
+    `age` is the event's by the wall clock, `failing` for how long the channel took nothing since the daemon started: after
+    a night in which the daemon was off, or a clock that was set forward, a channel has its chance all the same.
+    """
+    return max(age, failing) >= limit and failing >= min(limit, PATIENCE)
 
 
 def silences(kept: Mapping[str, datetime], told: Notice, most: int) -> dict[str, datetime]:

@@ -8,8 +8,8 @@ Rules:
    the channel's `giveUpAfter` is given up, which is an event and a record, and the channel goes on.
 3. One that hangs or fails costs nobody else anything: it has its own task, and a limit on each attempt.
 4. Where retention was faster, it is told of the gap by an event `journal:gap`, whatever kinds it asked for.
-5. What is decided of an event depends on the event, the rules and what is stored, never on the hour: after a restart it is
-   decided again in the same way.
+5. Which rules are silent depends on the times of events and on what is stored: after a restart it is decided again in the
+   same way.
 """
 
 from __future__ import annotations
@@ -17,34 +17,27 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
-import msgspec
 import trio
 
 from polpod.errors import PolpodError
-from polpod.model.documents import read
 from polpod.model.events import Event
-from polpod.model.notifying import Channel, Rule, Scope
+from polpod.model.notifying import Channel, Rule
 from polpod.model.polpo.notifications import NotificationRecord, NotificationStatus
-from polpod.model.tasks import Backoff, Task
+from polpod.model.tasks import Backoff
 from polpod.rules import notifying as rules
 from polpod.rules import retry
-from polpod.rules.notifying import Notice, Wanted
+from polpod.rules.notifying import Notice
 from polpod.services.channels import Line
 from polpod.services.insist import insist
 from polpod.services.instance import Instance, now
+from polpod.services.interests import Interests
 from polpod.services.journal import EVERYTHING
 from polpod.store import changes, queries
-from polpod.store.missions import Documents, Executions
-from polpod.store.polpo import Missions, SentNotifications, next_number
+from polpod.store.polpo import SentNotifications, next_number
 from polpod.store.records import Tx
-from polpod.store.tables import Tasks
 
 BACKOFF = Backoff(delay=1.0, factor=2.0, limit=300.0, jitter=0.1)
-
-PATIENCE = 300.0
-"""Seconds that a channel must have failed before anything is given up: after a night off, it gets a chance."""
 
 GATHER = 0.1
 """Seconds after a commit in which others may follow, so that a busy journal is not read at each."""
@@ -55,9 +48,6 @@ UNSTORED = 1000
 
 MOST_SILENT = 1000
 """Rules whose silence is remembered; of more, the oldest is forgotten."""
-
-MOST_SCOPES = 1000
-"""Executions whose rules are remembered."""
 
 
 async def serve(instance: Instance) -> None:
@@ -75,7 +65,7 @@ class _Follower:
     def __init__(self, instance: Instance, name: str, channel: Channel, common: tuple[Rule, ...]) -> None:
         self._instance, self._name, self._channel = instance, name, channel
         self._line = Line(instance, name, channel)
-        self._interests = _Interests(name, common)
+        self._interests = Interests(name, common)
         self._silences: Mapping[str, datetime] = {}
         self._tries = 0
         self._failing_since: float | None = None
@@ -144,10 +134,8 @@ class _Follower:
         """Whether no attempt is left: it is too old, and the channel had its chance since the daemon started."""
         if self._failing_since is None:
             self._failing_since = trio.current_time()
-        limit = self._channel.give_up_after / 1000
         failing = trio.current_time() - self._failing_since
-        age = max(failing, (now() - event.at).total_seconds())
-        return age >= limit and failing >= min(limit, PATIENCE)
+        return rules.hopeless((now() - event.at).total_seconds(), failing, self._channel.give_up_after / 1000)
 
     async def _store(self, notice: Notice, cursor: int, problem: str | None) -> None:
         name, silences = self._name, self._silences
@@ -193,82 +181,3 @@ def record(tx: Tx, channel: str, kind: str, notice: Notice, problem: str | None)
             source_event=notice.event.kind,
         )
     )
-
-
-class _Interests:
-    """What one channel is to be told of, by the rules of polpo.json, of missions and of their tasks."""
-
-    def __init__(self, channel: str, common: tuple[Rule, ...]) -> None:
-        self._channel, self._common = channel, common
-        self._usual = rules.in_force(common, ())
-        self._scopes: dict[str, tuple[Scope | None, bool]] = {}
-
-    def notices(self, tx: Tx, event: Event) -> list[Notice]:
-        """What there is to tell of the event."""
-        task = _task(tx, event) if "execution_id" in event.body else None
-        meant = rules.meant(event, self._channel, self._in_force(tx, event, task))
-        if not meant:
-            return []
-        values = _values(tx, event, task or _task(tx, event))
-        return [told for wanted in meant if (told := rules.notice(wanted, event, values)) is not None]
-
-    def _in_force(self, tx: Tx, event: Event, task: Task | None) -> list[Wanted]:
-        execution_id = event.body.get("execution_id")
-        if not isinstance(execution_id, str):
-            return self._usual
-        mission, tasks_too = self._scope(tx, execution_id)
-        scopes = []
-        if tasks_too and task is not None and (own := _scope_of(task)) is not None:
-            scopes.append((f"task/{task.id}", own))
-        if mission is not None:
-            scopes.append((f"mission/{execution_id.rpartition('.')[0]}", mission))
-        return rules.in_force(self._common, scopes) if scopes else self._usual
-
-    def _scope(self, tx: Tx, execution_id: str) -> tuple[Scope | None, bool]:
-        """What the mission says, as it was when it was executed, and whether any of its tasks says more."""
-        if execution_id not in self._scopes:
-            while len(self._scopes) >= MOST_SCOPES:
-                del self._scopes[next(iter(self._scopes))]
-            self._scopes[execution_id] = _said(tx, execution_id)
-        return self._scopes[execution_id]
-
-
-def _said(tx: Tx, execution_id: str) -> tuple[Scope | None, bool]:
-    execution = tx[Executions].get(execution_id)
-    kept = None if execution is None else tx[Documents].get(execution.document_id)
-    if kept is None:
-        return None, False
-    try:
-        document = read(kept.text)
-    except ValueError:  # of a version that took what this one does not
-        return None, False
-    return document.notifications, any(task.notifications is not None for task in document.tasks)
-
-
-def _scope_of(task: Task) -> Scope | None:
-    try:
-        return None if task.notifications is None else msgspec.convert(task.notifications, Scope)
-    except ValueError:  # others wrote it
-        return None
-
-
-def _task(tx: Tx, event: Event) -> Task | None:
-    noun, _, task_id = event.subject.partition("/")
-    return tx[Tasks].get(task_id) if noun == Tasks.noun else None
-
-
-def _values(tx: Tx, event: Event, task: Task | None) -> dict[str, Any]:
-    noun, _, subject = event.subject.partition("/")
-    about: dict[str, Any] = {}
-    mission_id = subject if noun == Missions.noun else None
-    if task is not None:
-        names = (
-            "id", "title", "status", "queue", "project", "labels", "assigned_to", "mission_id", "group", "priority",
-            "attempts", "retries", "created_by",
-        )  # fmt: skip
-        about["task"] = {name: msgspec.to_builtins(getattr(task, name)) for name in names}
-        mission_id = task.mission_id
-    mission = None if mission_id is None else tx[Missions].get(mission_id)
-    if mission is not None:
-        about["mission"] = {"id": mission.id, "name": mission.name, "status": str(mission.status)}
-    return rules.values_of(event, msgspec.to_builtins(event), **about)

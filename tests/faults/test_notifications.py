@@ -64,6 +64,7 @@ def test_a_webhook_over_tls_is_told_if_it_is_who_it_says(host: Host) -> None:
 
 
 def test_a_restart_delivers_again_what_was_under_way_and_loses_nothing(host: Host) -> None:
+    """W13: what is told comes from the rows that were stored with what it tells of."""
     with Webhook(answer=None) as hangs, Webhook() as hook:
         host.configure(notifications=[{"name": "hook", "url": hangs.url, "kinds": ["task:created"]}])
         host.start()

@@ -171,6 +171,27 @@ def test_of_silences_those_are_kept_that_last_and_no_more_than_so_many() -> None
     assert silences(kept, told("x", AT + timedelta(seconds=1), 0), 3) == {}
 
 
+@pytest.mark.parametrize(
+    ("age", "failing", "limit", "expected"),
+    [
+        (10.0, 10.0, 86400.0, False),
+        (86400.0, 86400.0, 86400.0, True),
+        (90000.0, 0.0, 86400.0, False),  # the daemon was off for a day
+        (90000.0, 299.0, 86400.0, False),
+        (90000.0, 300.0, 86400.0, True),
+        (-1e9, 86400.0, 86400.0, True),  # the clock was set back
+        (1e9, 1.0, 86400.0, False),  # and forward
+        (0.0, 0.0, 0.0, True),
+        (5.0, 4.0, 5.0, False),
+    ],
+)
+def test_what_cannot_be_told_is_given_up_when_it_is_old_and_the_channel_had_its_chance(
+    age: float, failing: float, limit: float, expected: bool
+) -> None:
+    """F88."""
+    assert notifying.hopeless(age, failing, limit) is expected
+
+
 def document(**more: Any) -> MissionDocument:
     tasks = [{"title": "a", "command": ["true"]}, {"title": "b", "command": ["true"]}]
     return msgspec.json.decode(json.dumps({"tasks": tasks} | more), type=MissionDocument)
