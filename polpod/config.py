@@ -14,6 +14,7 @@ import re
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -278,11 +279,17 @@ def _unknown(value: Any, kind: Any, path: str) -> list[str]:
         return [key for name, kept in value.items() for key in _unknown(kept, inner[1], f"{path}.{name}")]
     if not isinstance(value, dict) or not (isinstance(kind, type) and issubclass(kind, Struct)):
         return []
-    known = {f.encode_name: f.type for f in msgspec.structs.fields(kind)}
+    known = _keys(kind)
     found = [f"{path}.{key}" for key in value if key not in known and key != kind.__struct_config__.tag_field]
     for key, kept in value.items():
         found += _unknown(kept, known.get(key), f"{path}.{key}")
     return found
+
+
+@cache
+def _keys(kind: type[Struct]) -> Mapping[str, Any]:
+    """The keys that it may have, with their types."""
+    return {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
 
 
 def _chosen(value: Any, kind: Any) -> Any:

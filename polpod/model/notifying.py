@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from msgspec import Meta, Struct, field, structs
 
 from polpod.model.conditions import Condition
+from polpod.model.entity import storable
 from polpod.model.events import known
 
 LONGEST = 36_500 * 86_400_000
@@ -100,6 +101,10 @@ class Rule(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True
     template: Template | None = None
     cooldown_ms: Milliseconds = 0
     """For so long after an event that it told of, it tells the same channel of no other."""
+
+    def __post_init__(self) -> None:
+        for text in (self.name, self.template, *self.events):
+            storable(text)
 
 
 class Notifications(Struct, frozen=True, rename="camel"):

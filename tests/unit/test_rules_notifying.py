@@ -236,6 +236,7 @@ def test_a_document_may_name_what_is_there() -> None:
         ({"rules": [{"id": "r", "channels": ["c"], "cooldownMs": 10**30}]}, "`$.notifications.rules[0].cooldownMs`"),
         ({"rules": [{"id": "r", "channels": ["c"], "severity": "loud"}]}, "`$.notifications.rules[0].severity`"),
         ({"rules": [{"id": "r", "channels": ["c"], "template": " "}]}, "`$.notifications.rules[0].template`"),
+        ({"rules": [{"id": "r", "channels": ["c"], "template": "a\0"}]}, "`$.notifications.rules[0]`"),
         ({"rules": [{"id": "r", "channels": ["c"], "condition": {}}]}, "`$.notifications.rules[0].condition`"),
     ],
 )  # fmt: skip
