@@ -39,7 +39,7 @@ COMMANDS = {
     "backup": "copy the databases, beside a polpod that runs",
     "store": "check, restore or salvage the databases, or forget what is over",
     "project": "list the projects, add or remove some",
-    "workflow": "list the workflows, add, change or remove some",
+    "workflow": "list the workflows, carry one out, add, change or remove some",
     "preset": "list the presets, add or remove some",
     "context": "list what agents parked until somebody approves, add or remove some",
     "collaboration": "list how well agents work together, add or remove what was measured",
