@@ -54,6 +54,7 @@ def maker(request: pytest.FixtureRequest) -> Maker:
 
 @pytest.mark.parametrize("table", ALL, ids=lambda t: t.name)
 def test_any_value_of_an_entity_comes_back(maker: Maker, table: AnyTable, tmp_path: Path) -> None:
+    """W16, W17."""
     store = maker(tmp_path, ALL)
     targets = [ref.table for ref in table.refs]
 
@@ -273,6 +274,7 @@ def machine(make: Maker) -> type[RuleBasedStateMachine]:
 
 
 def test_it_does_what_a_dict_does(maker: Maker) -> None:
+    """W17."""
     run_state_machine_as_test(machine(maker), settings=settings(max_examples=60, stateful_step_count=30, deadline=None))
 
 

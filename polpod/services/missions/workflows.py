@@ -18,7 +18,6 @@ import msgspec
 from msgspec import Struct, structs
 
 from polpod.config import Config
-from polpod.contracts.taskstore import missions as contract
 from polpod.errors import AlreadyExists, Conflict, InvalidRequest
 from polpod.model.agents import Agent
 from polpod.model.documents import MissionDocument
@@ -38,7 +37,7 @@ from polpod.services.rpc.refusal import entity, invalid
 from polpod.store import changes
 from polpod.store.missions import Executions
 from polpod.store.organisation import WorkflowDefinitions, WorkflowExecutions
-from polpod.store.polpo import Missions
+from polpod.store.polpo import Missions, next_number
 from polpod.store.records import Tx
 from polpod.store.tables import Tasks
 
@@ -100,7 +99,7 @@ def _in_definition(path: str, definition: WorkflowDefinition, nodes: tuple[str, 
 
 def mission_of(tx: Tx, definition: WorkflowDefinition) -> Mission | None:
     """Its mission, where it was carried out before.  Raises Conflict: one of that name is something else."""
-    mission = contract.get_mission_by_name(tx, definition.name)
+    mission = next(iter(tx[Missions].find(Missions.mission.eq(definition.name))), None)
     if mission is not None and mission.workflow_id != definition.id:
         raise Conflict(f"mission {mission.id} has the name {definition.name!r}, and is not made of this workflow")
     return mission
@@ -141,15 +140,25 @@ def _mission(tx: Tx, ready: Ready, uid: int, at: datetime) -> Mission:
     definition = ready.definition
     mission = mission_of(tx, definition)
     if mission is None:
-        return contract.save_mission(
-            tx, name=definition.name, data=ready.text, prompt=definition.description or None, created_by=uid,
-            workflow_id=definition.id,
-        )  # fmt: skip
+        return _made(tx, ready, uid, at)
     if mission.data == ready.text:
         return mission
     mission = structs.replace(mission, data=ready.text, version=mission.version + 1, updated_at=at)
     tx[Missions].save(mission)
     changes.note(tx, at, "mission:updated", f"mission/{mission.id}", fields=["data"], workflow_id=definition.id)
+    return mission
+
+
+def _made(tx: Tx, ready: Ready, uid: int, at: datetime) -> Mission:
+    definition, seq = ready.definition, next_number(tx, Missions, Missions.seq)
+    with entity():  # a name that is too long for a mission
+        mission = Mission(
+            id=str(seq), seq=seq, name=definition.name, data=ready.text, prompt=definition.description or None,
+            created_by=uid, workflow_id=definition.id, created_at=at, updated_at=at,
+        )  # fmt: skip
+    tx[Missions].add(mission)
+    subject = f"mission/{mission.id}"
+    changes.note(tx, at, "mission:saved", subject, name=mission.name, status=mission.status, workflow_id=definition.id)
     return mission
 
 
