@@ -177,8 +177,8 @@ class A2AAssignment(Struct, frozen=True):
     """polpod's task works on what a user said in an A2A task: the message at this place of its history."""
 
     task_id: str
-    a2a_id: str
-    message: int
+    a2a_id: TaskId
+    message: Annotated[int, Meta(ge=0)]
     behind: bool = False
     """The task changed, and the A2A task does not say so yet."""
 

@@ -91,6 +91,7 @@ def test_a_workflow_is_carried_out_through_kills_and_by_polpoctl(host: Host) -> 
     again["nodes"] = [n | {"config": {"shell": "exit 3"}} if n["id"] == "a" else n for n in again["nodes"]]
     assert ctl(host, "workflow", "save", stdin=json.dumps(again)).returncode == 0
     assert json.loads(ctl(host, "workflow", "execute", "w1", "--json").stdout)["execution"]["id"] == "1.2"
+    assert "exit 3" in host.call("mission.document", id="release")["document"]
     failed = over(host, "1.2")
     assert (failed["status"], failed["definition_version"], tasks(failed)["d"]) == ("failed", 2, "task_failed")
     assert failed["error"].startswith("4 of 4 tasks were not done: A (failed)")
