@@ -69,6 +69,15 @@ class Notification(Struct, frozen=True, rename="camel"):
             _ = urlsplit(self.url).port  # raises ValueError for what is none
 
 
+class Sla(Struct, frozen=True, rename="camel"):
+    """What happens about deadlines."""
+
+    warning_threshold: Annotated[float, Meta(gt=0, le=1)] = 0.8
+    """The part of the time until a deadline after which it is close."""
+    violation_action: Literal["notify", "fail"] = "notify"
+    """`fail`: a task that is not done at its deadline is ended, and failed."""
+
+
 class Artifacts(Struct, frozen=True, rename="camel"):
     """How much jobs may leave behind, in bytes."""
 
@@ -111,6 +120,9 @@ class Settings(Struct, frozen=True, rename="camel"):
     retention: Retention = field(default_factory=Retention)
     artifacts: Artifacts = field(default_factory=Artifacts)
     notifications: tuple[Notification, ...] = ()
+    enable_scheduler: bool = True
+    """False: no mission is carried out by its schedule."""
+    sla: Sla = field(default_factory=Sla)
     containment: Literal["auto", "session"] = "auto"
     """`auto`: a cgroup for each run where that is possible."""
 
@@ -132,8 +144,8 @@ WITHOUT_EFFECT = frozenset(
         f"$.settings.{key}"
         for key in (
             "maxFixAttempts", "maxQuestionRounds", "maxResolutionAttempts", "maxAssessmentRetries", "defaultRetryPolicy",
-            "autoCorrectExpectations", "enableVolatileTeams", "volatileCleanup", "enableScheduler",
-            "defaultQualityThreshold", "sla", "approvalGates", "escalationPolicy", "orchestratorModel", "imageModel",
+            "autoCorrectExpectations", "enableVolatileTeams", "volatileCleanup",
+            "defaultQualityThreshold", "sla.checkIntervalMs", "sla.warningChannels", "sla.violationChannels", "approvalGates", "escalationPolicy", "orchestratorModel", "imageModel",
             "reasoning", "modelAllowlist", "orchestratorSkills", "emailAllowedDomains",
         )
     ]

@@ -26,6 +26,7 @@ from polpod.services.rpc.methods import (
     project,
     queue,
     run,
+    schedule,
     stats,
     store,
     task,
@@ -42,7 +43,7 @@ async def discover(call: Call, params: Nothing) -> dict[str, Any]:
 DISCOVER = Method("rpc.discover", Nothing, dict, discover, "This document.", Right.RUN)
 
 _NOUNS = (
-    *(task, follow, run, mission),
+    *(task, follow, run, mission, schedule),
     *(checkpoint, artifact, cost, message, stats, queue, project, workflow, preset, user, key, a2a),
     *(context, collaboration, audit, store, daemon),
 )
