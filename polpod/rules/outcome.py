@@ -83,7 +83,7 @@ MEANING: Mapping[tuple[RunStatus, Reason], Meaning] = {
 _BEFORE_AN_END = frozenset({TaskStatus.PENDING, TaskStatus.AWAITING_APPROVAL, TaskStatus.IN_PROGRESS})
 """Where a power cut can have left the task of a run that ended; from anywhere else somebody moved it since."""
 
-BY_DEADLINE = "sla:deadline"
+BY_DEADLINE = "its deadline"
 """Who asked for the end of a task that shall fail at its deadline."""
 
 REQUEUES = frozenset({_interrupted, _lost, _never_started})

@@ -36,7 +36,7 @@ def test_at_its_deadline_a_task_fails_with_its_run_though_the_daemon_dies_there(
     assert died.exists()
     assert host.finished(long)["status"] == "failed"
     (ended,) = host.runs(long)
-    assert (ended["kill_reason"], ended["kill_by"]) == ("timeout", "sla:deadline")
+    assert (ended["kill_reason"], ended["kill_by"]) == ("timeout", "its deadline")
     assert not alive(run["job_pid"])
     assert not alive(run["pid"])
     assert host.finished(held)["status"] == "failed"
