@@ -48,6 +48,7 @@ POINTS = (
     "schedule.planned",
     "schedule.fired",
     "deadline.failed",
+    "a2a.reported",
     "recover.planned",
     "recover.executed",
 )

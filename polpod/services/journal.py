@@ -65,6 +65,8 @@ class Journal:
         """Rung when something happened to a mission, its schedule among that."""
         self.deadlines = Bell()
         """Rung when something happened to what has a deadline."""
+        self.a2a = Bell()
+        """Rung when something changed that works on an A2A task."""
         self._waiting: dict[str, set[Watch]] = defaultdict(set)
 
     def absorb(self, events: tuple[Event, ...]) -> None:
@@ -80,6 +82,8 @@ class Journal:
                 self.schedules.ring()
             if "deadline" in event.body:
                 self.deadlines.ring()
+            if "a2a_id" in event.body:
+                self.a2a.ring()
         for subject in subjects:
             for watch in self._waiting.get(subject, ()):
                 watch.tell(subject)

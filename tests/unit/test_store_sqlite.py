@@ -42,6 +42,7 @@ def settings_of(db: Connection) -> dict[str, Any]:
 
 
 def test_every_connection_has_the_settings(tmp_path: Path) -> None:
+    """W21."""
     path = str(tmp_path / "a state?.db")
     writer = open_writer(path, TASKS.schema)
     reader = open_reader(path)
@@ -113,6 +114,7 @@ def test_what_is_not_ours_is_refused_and_left_as_it_is(tmp_path: Path, damage: C
 
 
 def test_a_newer_schema_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    """W21."""
     path = tmp_path / "state.db"
     make(path, TWO)
     before = files(tmp_path)
@@ -193,6 +195,7 @@ def shape(db: sqlite3.Connection) -> dict[str, object]:
 
 
 def test_the_migrations_lead_to_the_declared_tables(tmp_path: Path) -> None:
+    """W21."""
     declared = sqlite3.connect(":memory:")
     for table in TABLES:
         for statement in sql.create(table):
@@ -220,7 +223,7 @@ def test_tasks_of_before_are_found_by_what_their_owner_calls_their_status(tmp_pa
 def test_deadlines_of_before_are_looked_at(tmp_path: Path) -> None:
     path = str(tmp_path / "state.db")
     with closing(sqlite3.connect(path)) as old:
-        for script in TASKS.schema.scripts[:7]:
+        for script in TASKS.schema.scripts[:8]:
             old.executescript(script)
         rows = [
             ("pending", '{"deadline": "2026-03-01T12:00:00Z"}'),
@@ -233,7 +236,7 @@ def test_deadlines_of_before_are_looked_at(tmp_path: Path) -> None:
         ]
         numbered = [(str(n), n, *row) for n, row in enumerate(rows)]
         old.executemany("INSERT INTO tasks (id, seq, status, doc) VALUES (?, ?, ?, ?)", numbered)
-        old.execute("PRAGMA user_version = 7")
+        old.execute("PRAGMA user_version = 8")
         old.commit()
     with closing(open_writer(path, TASKS.schema)) as db:
         found = [at for (at,) in db.execute("SELECT sla_at FROM tasks ORDER BY seq")]
@@ -300,6 +303,7 @@ def write_pages(engine: GroupCommit[Any], number: int) -> None:
 
 
 def test_a_wal_is_checkpointed_again_and_again_and_does_not_grow(counting: Counting) -> None:
+    """W22."""
     engine = GroupCommit(SqliteWriter(counting), TASKS)
     write_pages(engine, 5 * wal.PAGES)
     assert 4 <= len(counting.checkpoints) <= 6, counting.checkpoints
