@@ -28,8 +28,8 @@ _EXPECT = {"test": "command", "script": "command", "file_exists": "paths", "llm_
 
 _AS_THEY_ARE = (
     "title", "description", "project", "queue", "agent", "priority", "depends_on", "max_retries", "retry_delay",
-    "max_duration", "stale_threshold", "memory_max", "cpus", "tasks_max", "nice", "not_before", "hold", "needs_approval",
-    "idempotency_key",
+    "max_duration", "stale_threshold", "memory_max", "cpus", "tasks_max", "nice", "not_before", "deadline", "hold",
+    "needs_approval", "idempotency_key",
 )  # fmt: skip
 """Options that are fields of task.submit by the same name; one that was not given is not said."""
 
@@ -57,6 +57,9 @@ def options(parser: ArgumentParser) -> None:
     add("--clean-env", action="store_true", help=f"pass on only {' '.join(CLEAN)}")
     add("--label", metavar="K=V", type=pair, action="append", default=[], help="a label")
     add("--not-before", metavar="T", type=instant, help="when it may start: an RFC 3339 time, or a duration from now")
+    add(
+        "--deadline", metavar="T", type=instant, help="when it should be done: you are told when that is close, or past"
+    )
     add("--hold", action="store_true", default=None, help="do not start it until it is released")
     add("--needs-approval", action="store_true", default=None, help="do not start it until somebody approves")
     add("--idempotency-key", metavar="K", help="the same key and work again give the same task")

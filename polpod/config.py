@@ -47,6 +47,15 @@ class Retention(Struct, frozen=True, rename="camel"):
     events: Annotated[int, Meta(ge=1)] = 1_000_000
 
 
+class Sla(Struct, frozen=True, rename="camel"):
+    """What happens about deadlines."""
+
+    warning_threshold: Annotated[float, Meta(gt=0, le=1)] = 0.8
+    """The part of the time until a deadline after which it is close."""
+    violation_action: Literal["notify", "fail"] = "notify"
+    """`fail`: a task that is not done at its deadline is ended, and failed."""
+
+
 class Artifacts(Struct, frozen=True, rename="camel"):
     """How much jobs may leave behind, in bytes."""
 
@@ -90,6 +99,9 @@ class Settings(Struct, frozen=True, rename="camel"):
     artifacts: Artifacts = field(default_factory=Artifacts)
     notifications: tuple[Notification, ...] | Notifications = ()
     """Who is told of events: a list, or channels and rules as Polpo has them; `told` is either."""
+    enable_scheduler: bool = True
+    """False: no mission is carried out by its schedule."""
+    sla: Sla = field(default_factory=Sla)
     containment: Literal["auto", "session"] = "auto"
     """`auto`: a cgroup for each run where that is possible."""
 
@@ -117,8 +129,8 @@ WITHOUT_EFFECT = frozenset(
         f"$.settings.{key}"
         for key in (
             "maxFixAttempts", "maxQuestionRounds", "maxResolutionAttempts", "maxAssessmentRetries", "defaultRetryPolicy",
-            "autoCorrectExpectations", "enableVolatileTeams", "volatileCleanup", "enableScheduler",
-            "defaultQualityThreshold", "sla", "approvalGates", "escalationPolicy", "orchestratorModel", "imageModel",
+            "autoCorrectExpectations", "enableVolatileTeams", "volatileCleanup",
+            "defaultQualityThreshold", "sla.checkIntervalMs", "sla.warningChannels", "sla.violationChannels", "approvalGates", "escalationPolicy", "orchestratorModel", "imageModel",
             "reasoning", "modelAllowlist", "orchestratorSkills", "emailAllowedDomains",
         )
     ]

@@ -26,7 +26,7 @@ NONE = "none"
 
 _FIELDS = (
     "title", "description", "priority", "queue", "depends_on", "max_retries", "max_duration", "stale_threshold",
-    "memory_max", "cpus", "tasks_max", "nice", "not_before",
+    "memory_max", "cpus", "tasks_max", "nice", "not_before", "deadline",
 )  # fmt: skip
 """Options that are parameters of task.update by the same name."""
 
@@ -50,6 +50,7 @@ def options(parser: ArgumentParser) -> None:
     add("--nice", metavar="N", type=or_none(int, NONE), help="how much it gives way to others")
     when = or_none(instant, NONE)
     add("--not-before", metavar="T", type=when, help="when it may start: an RFC 3339 time, or a duration from now")
+    add("--deadline", metavar="T", type=when, help="when it should be done")
     how = "set a label, and keep the others (K-: remove it; '': remove all)"
     add("--label", metavar="K=V", type=_label, action="append", help=how)
 

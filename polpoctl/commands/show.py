@@ -51,6 +51,7 @@ def run(args: Namespace) -> int:
         ("description", task["description"]),
         ("submitted", when("created_at")),
         ("not before", when("not_before")),
+        ("deadline", when("deadline")),
         ("started", when("started_at")),
         ("finished", when("finished_at")),
         ("progress", _progress(task.get("progress"), now)),

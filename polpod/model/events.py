@@ -34,8 +34,9 @@ class Kind(Struct, frozen=True):
     meaning: str
 
 
-COMMON = frozenset({"execution_id", "notify_channels"})
-"""What any body may have: the execution of a mission that it is part of, and channels that are told whatever rules say."""
+COMMON = frozenset({"execution_id", "deadline", "notify_channels"})
+"""What any body may have: the execution of a mission that it is part of, when that or its task should be done, and
+channels that are told whatever rules say."""
 
 
 def _of(subject: str, *rows: tuple[str, str | None, str]) -> tuple[Kind, ...]:
@@ -86,6 +87,25 @@ KINDS = (
         ("delay:expired", "group name message blocks_tasks by", "They wait no more."),
         ("quality:gate:passed", "group name message blocks_tasks by", "What is behind the gate may go on."),
         ("quality:gate:failed", "group name message blocks_tasks reached_at reason", "The gate does not open."),
+    ),
+    *_of(
+        "mission/ID",
+        ("schedule:created", "mission_id expression next_at by", "It is carried out by itself from now on."),
+        ("schedule:updated", "mission_id expression next_at by", "It is at other times from now on."),
+        ("schedule:enabled", "mission_id expression next_at by", "Its schedule goes on."),
+        ("schedule:disabled", "mission_id expression reason by", "Nothing of its schedule happens for now."),
+        ("schedule:deleted", "mission_id expression by", "It is carried out by itself no more."),
+        ("schedule:triggered", "mission_id expression due_at next_at", "Its time has come, and it is carried out."),
+        ("schedule:completed", "mission_id expression status next_at", "That is over, however it ended."),
+        ("schedule:skipped", "mission_id expression due_at times reason", "Nothing comes of these times of it."),
+        ("schedule:failed", "mission_id expression due_at reason next_at", "It could not be carried out."),
+        ("schedule:expired", "mission_id expression end_date", "The end date of its schedule has come."),
+    ),
+    *_of(
+        "task/ID or mission/ID",
+        ("sla:warning", "group elapsed remaining percent_used", "Most of the time until its deadline is over."),
+        ("sla:violated", "group overdue action", "Its deadline has passed, or it was done too late."),
+        ("sla:met", "group margin", "It was done in time."),
     ),
     *_of(
         "run/ID",

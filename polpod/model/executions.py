@@ -12,7 +12,7 @@ from typing import Literal
 from msgspec import Struct
 
 from polpod.model.polpo.missions import MissionStatus
-from polpod.model.tasks import Count, Instant
+from polpod.model.tasks import Count, Instant, Sla
 
 
 class ExecutionStatus(StrEnum):
@@ -50,6 +50,9 @@ class Execution(Struct, frozen=True, kw_only=True):
     ended_by: str | None = None
     """Who aborted it."""
     on_deadlock: Literal["fail", "wait"] = "fail"
+    deadline: Instant | None = None
+    """Its mission's, when it began."""
+    sla: Sla | None = None
     reason: str | None = None
     """Why it is paused, or ended as it did."""
     report: dict[str, object] | None = None

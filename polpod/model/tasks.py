@@ -96,6 +96,22 @@ class Progress(Struct, frozen=True, kw_only=True):
     """When the journal had it last."""
 
 
+class SlaState(StrEnum):
+    OPEN = "open"
+    WARNED = "warned"
+    VIOLATED = "violated"
+    MET = "met"
+
+
+class Sla(Struct, frozen=True):
+    """What was found when a deadline was looked at; of another deadline it says nothing."""
+
+    deadline: Instant
+    state: SlaState
+    look_at: Instant | None = None
+    """When to look again; None: there is nothing more to find."""
+
+
 class Task(Struct, frozen=True, kw_only=True):
     # identity
     id: str
@@ -184,6 +200,8 @@ class Task(Struct, frozen=True, kw_only=True):
     notifications: dict[str, object] | None = None
     not_before: Instant | None = None
     deadline: Instant | None = None
+    sla: Sla | None = None
+    """How close it came to its deadline."""
 
     # times
     version: int = 1

@@ -113,7 +113,7 @@ def edit(tx: Tx, wanted: Edit, config: Config, by: str) -> Task:
         values |= changes.rewire(tx, task, tuple(dict.fromkeys(wanted.depends_on or ())))
     edited = changed(task, at, **values)
     names = sorted(values.keys() - {"unmet"})
-    changes.apply(tx, Change(edited, (event(task, "task:updated", at, fields=names, by=by),)))
+    changes.apply(tx, Change(edited, (event(edited, "task:updated", at, fields=names, by=by),)))
     return edited
 
 

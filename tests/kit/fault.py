@@ -16,7 +16,6 @@ Test = TypeVar("Test", bound=Callable[..., Any])
 LAST = 90
 
 ELSEWHERE = {
-    66: "daylight saving and cron: with schedules",
     89: "an approval lost in a restart: with approvals",
     90: "a cost cap that is not kept: with budgets",
 }

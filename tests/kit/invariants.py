@@ -130,8 +130,9 @@ def _applied_once(runs: Rows, events: list[dict[str, Any]]) -> None:
 
 
 def _retries_are_failures(tasks: Docs, runs: Rows, events: list[dict[str, Any]]) -> None:
-    """Invariant 5: what failed is failed now, or was tried again at the price of one retry."""
+    """Invariant 5: what failed, with a run or without, is failed now, or was tried again at the price of one retry."""
     failures = Counter(row["task_id"] for row in runs.values() if (row["status"], row["reason"]) in FAILURES)
+    failures += Counter(e["subject"].removeprefix("task/") for e in events if _moved(e, "awaiting_approval", "failed"))
     again = Counter(e["subject"].removeprefix("task/") for e in events if _moved(e, "failed", "pending"))
     for task_id, task in tasks.items():
         assert task["retries"] == again[task_id], f"task {task_id}"

@@ -13,7 +13,7 @@ from polpod.model.polpo.missions import Mission
 from polpod.model.tasks import TaskStatus, changed
 from polpod.rules.tasks import event
 from polpod.services import operations
-from polpod.services.missions import workflows
+from polpod.services.missions import scheduling, workflows
 from polpod.services.missions.settling import cancel_rest, move, open_barrier
 from polpod.store import changes
 from polpod.store.missions import Barriers, Executions
@@ -97,6 +97,7 @@ def abort(tx: Tx, mission: Mission, at: datetime, by: str) -> list[int]:
         changes.apply(tx, Change(asked, (event(task, "task:updated", at, fields=["cancelled_by"], by=by),)))
         runs += [task.run_id] if task.run_id is not None else []
     cancel_rest(tx, aborted, at)
+    scheduling.aborted(tx, mission, at, by)
     return runs
 
 

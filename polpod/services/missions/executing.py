@@ -72,6 +72,7 @@ def execute(
         document_id=hashlib.sha256(text.encode()).hexdigest(),
         returns_to=mission.status if not live else live[0].returns_to,
         on_deadlock=document.on_deadlock,
+        deadline=mission.deadline,
         trigger=trigger,
         started_by=by,
         started_at=at,
@@ -149,6 +150,8 @@ def as_stored(scope: Scope | None) -> dict[str, object] | None:
 
 def note(tx: Tx, at: datetime, execution: Execution, kind: str, **body: object) -> None:
     """An event about the execution's mission."""
+    if execution.deadline is not None:
+        body.setdefault("deadline", execution.deadline)
     changes.note(
         tx, at, kind, f"mission/{execution.mission_id}", execution_id=execution.id, group=execution.group, **body
     )

@@ -30,12 +30,13 @@ from polpod.model.executions import (
 )
 from polpod.model.polpo.missions import MissionStatus
 from polpod.model.tasks import Task, TaskStatus
+from polpod.rules import deadlines
 from polpod.rules import missions as rules
 from polpod.rules.missions import Verdict
 from polpod.rules.tasks import walk
 from polpod.services.insist import insist, insist_read
 from polpod.services.instance import Instance, now
-from polpod.services.missions import workflows
+from polpod.services.missions import scheduling, workflows
 from polpod.services.missions.executing import note
 from polpod.store import changes
 from polpod.store.missions import Barriers, BarrierTasks, Executions, UnsettledTasks
@@ -212,8 +213,8 @@ def end(tx: Tx, execution: Execution, at: datetime) -> None:
         version=execution.version + 1,
     )  # fmt: skip
     tx[Executions].save(ended)
+    after = scheduling.ended(tx, ended, at)
     if mission is not None and not tx[Executions].find(Executions.live.eq(mission.id), limit=1):
-        after = rules.mission_after(execution.returns_to, status)
         tx[Missions].save(structs.replace(mission, status=after, version=mission.version + 1, updated_at=at))
     all_passed = status is ExecutionStatus.COMPLETED
     note(tx, at, ended, "mission:completed", status=status, all_passed=all_passed, reason=reason, report=ended.report)
@@ -251,6 +252,7 @@ def report(tasks: Sequence[Task], at: datetime) -> dict[str, object]:
         "retries": sum(task.retries for task in tasks),
         "duration": sum(task.result.duration or 0.0 for task in tasks if task.result is not None),
         "average_score": sum(scores) / len(scores) if scores else None,
+        "deadlines": {str(met): n for met, n in Counter(map(deadlines.kept, tasks)).items() if met is not None},
         "not_done": [
             {"id": task.id, "title": task.title, "status": task.status}
             for task in tasks

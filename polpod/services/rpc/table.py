@@ -27,6 +27,7 @@ from polpod.services.rpc.methods import (
     project,
     queue,
     run,
+    schedule,
     stats,
     store,
     task,
@@ -44,7 +45,7 @@ async def discover(call: Call, params: Nothing) -> dict[str, Any]:
 DISCOVER = Method("rpc.discover", Nothing, dict, discover, "This document.", Right.RUN)
 
 _NOUNS = (
-    *(task, follow, run, mission, workflow, workflow_execution),
+    *(task, follow, run, mission, workflow, workflow_execution, schedule),
     *(checkpoint, artifact, cost, message, stats, queue, project, preset, user, key, a2a),
     *(context, collaboration, notification, audit, store, daemon),
 )
