@@ -42,6 +42,7 @@ POINTS = (
     # daemon, others
     "submit.committed",
     "artifact.stored",
+    "mission.settled",
     "recover.planned",
     "recover.executed",
 )

@@ -50,6 +50,8 @@ class Execution(Struct, frozen=True, kw_only=True):
     ended_by: str | None = None
     """Who aborted it."""
     on_deadlock: Literal["fail", "wait"] = "fail"
+    volatile: Literal["on_complete", "manual"] | None = None
+    """When the agents leave that came with it; None: none did."""
     reason: str | None = None
     """Why it is paused, or ended as it did."""
     report: dict[str, object] | None = None

@@ -18,6 +18,7 @@ from datetime import datetime
 import trio
 from msgspec import structs
 
+from polpod import crash
 from polpod.model.changes import Change
 from polpod.model.executions import (
     ENDED,
@@ -33,6 +34,7 @@ from polpod.model.tasks import Task, TaskStatus, changed
 from polpod.rules import missions as rules
 from polpod.rules.missions import Standing, Verdict
 from polpod.rules.tasks import walk
+from polpod.services import agents
 from polpod.services.insist import insist, insist_read
 from polpod.services.instance import Instance, now
 from polpod.services.missions.executing import note
@@ -57,6 +59,7 @@ async def serve(instance: Instance) -> None:
         unsettled, until = await insist_read(instance.tasks, _wanted)
         if unsettled or (until is not None and until <= now()):
             await insist(instance.tasks, settle, durable=False)
+            crash.point("mission.settled")
             continue
         sleep = FALLBACK if until is None else min(FALLBACK, (until - now()).total_seconds())
         await instance.journal.missions.wait(trio.current_time() + max(0.0, sleep))
@@ -215,6 +218,8 @@ def end(tx: Tx, execution: Execution, at: datetime) -> None:
         version=execution.version + 1,
     )  # fmt: skip
     tx[Executions].save(ended)
+    if ended.volatile == "on_complete":
+        agents.dismiss(tx, ended, at)
     if mission is not None and not tx[Executions].find(Executions.live.eq(mission.id), limit=1):
         after = rules.mission_after(execution.returns_to, status)
         tx[Missions].save(structs.replace(mission, status=after, version=mission.version + 1, updated_at=at))

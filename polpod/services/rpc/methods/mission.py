@@ -18,7 +18,7 @@ from polpod.model.executions import ENDED, Barrier, Execution, ExecutionStatus
 from polpod.model.polpo.missions import Mission
 from polpod.model.tasks import Instant, Task
 from polpod.rules import graphs
-from polpod.services import views
+from polpod.services import agents, views
 from polpod.services.instance import now
 from polpod.services.missions import control
 from polpod.services.missions.control import latest
@@ -84,8 +84,7 @@ async def create(call: Call, params: Create) -> dict[str, object]:
     instance = call.desk.instance
     instance.refuse_when_full()
     document = checked(params.document)
-    agents = await _agents(call, document.team)
-    plan(document, agents, instance.config, instance.paths.root)
+    plan(document, await _agents(call), instance.config, instance.paths.root)
 
     def body(tx: Tx) -> Mission:
         return contract.save_mission(
@@ -103,8 +102,7 @@ async def execute_(call: Call, params: ById) -> dict[str, object]:
     instance.refuse_when_full()
     mission = await instance.tasks.read(lambda tx: require_mission(tx, params.id))
     document = checked(mission.data)
-    agents = await _agents(call, document.team)
-    planned = plan(document, agents, instance.config, instance.paths.root)
+    planned = plan(document, await _agents(call), instance.config, instance.paths.root)
     for cwd in {one.spec.cwd for one in planned}:
         await trio.to_thread.run_sync(enterable, cwd)
 
@@ -119,9 +117,10 @@ async def execute_(call: Call, params: ById) -> dict[str, object]:
     return {"execution": execution, "tasks": len(planned)}
 
 
-async def _agents(call: Call, team: tuple[Agent, ...]) -> dict[str, Agent]:
-    """Those that a document may name."""
-    return {agent.name: agent for agent in (*call.desk.instance.config.agents, *team)}
+async def _agents(call: Call) -> dict[str, Agent]:
+    """Those that a document may name beside its team."""
+    instance = call.desk.instance
+    return await instance.tasks.read(lambda tx: agents.lasting(tx, instance.config))
 
 
 async def list_(call: Call, params: Page) -> dict[str, object]:
