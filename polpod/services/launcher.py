@@ -93,7 +93,7 @@ class Launcher:
         rows = [s.run for s in starts]
         crash.point("launch.inserted")
         try:
-            accepted = await tasks.write(lambda tx: _accept(self._instance, tx, starts), durable=False)
+            accepted = await tasks.write(lambda tx: accept(self._instance, tx, starts), durable=False)
         except PerhapsDone:  # then the collector finds the tasks in progress with runs that never started
             await insist(self._instance.runs, lambda tx: _give_up(tx, rows), durable=False)
             for run in rows:
@@ -212,7 +212,7 @@ def _give_up(tx: RunTx, runs: list[Run]) -> None:
         tx.never_started(run.id, "its task was not ready any more", contract.timestamp())
 
 
-def _accept(instance: Instance, tx: Tx, starts: list[Start]) -> dict[int, bytes | None]:
+def accept(instance: Instance, tx: Tx, starts: list[Start]) -> dict[int, bytes | None]:
     """Walk each task that may still start to in_progress with its run; the runs for which that was so, with their contexts.
 
     What a run executes was made of the task as it was when it was picked: one that was changed since is picked anew.
