@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import sqlite3
 import stat
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -151,21 +152,28 @@ def test_a_context_is_there_for_who_names_it(started: Host, here: Path) -> None:
 
 
 def test_an_agent_that_was_added_outlives_the_daemon(started: Host, here: Path) -> None:
+    """§14 W1: with what it is at; what the books say that it does decides nothing."""
     add(started, "ann", "sh", "-c", "{prompt}", max_concurrency=1, env={"A": "1"}, team="night")
     before = started.call("agent.get", id="ann", env=True)["agent"]
-    started.kill()
-    started.start()
-    assert started.call("agent.get", id="ann", env=True)["agent"] == before
-    assert (before["env"], before["team"], before["origin"]) == ({"A": "1"}, "night", "added")
     go = here / "go"
     first = started.submit(cwd=str(here), agent="ann", description=f'[ "$A" = 1 ] && {waits_for(go)}')
     second = started.submit(cwd=str(here), agent="ann", description="true")
-    started.running(first)
+    run_id = started.running(first)["id"]
+    started.kill()
+    with closing(sqlite3.connect(started.paths.tasks_db)) as db:
+        db.execute("DELETE FROM agent_states")
+        db.commit()
+    started.start()
+    after = started.call("agent.get", id="ann", env=True)["agent"]
+    assert after | {"state": None} == before | {"state": None}
+    assert (before["env"], before["team"], before["origin"]) == ({"A": "1"}, "night", "added")
+    assert started.running(first)["id"] == run_id
     assert why(started, second).startswith("Agent ann is busy")
     with pytest.raises(Refused, match=f"at work on task {first}"):
         started.call("agent.remove", id="ann")
     go.touch()
     assert [started.finished(t)["status"] for t in (first, second)] == ["done", "done"]
+    assert started.call("agent.get", id="ann")["agent"]["state"]["status"] == "idle"
 
 
 def test_work_of_an_agent_that_is_gone_waits_and_holds_up_nobody(started: Host, here: Path) -> None:
