@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import Enum, auto
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from polpod.errors import InvalidTransition
 from polpod.model.executions import Barrier, BarrierKind, BarrierState, ExecutionStatus
@@ -90,6 +90,11 @@ def score(task: Task) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
+def _weight(task: Task) -> float:
+    """Of its score: its priority, where that is a weight."""
+    return float(task.priority) if task.priority > 0 else 1.0
+
+
 def weighted(values: Sequence[tuple[float, float]]) -> float | None:
     """The mean of (value, weight); None where nothing weighs anything."""
     weight = sum(w for _, w in values)
@@ -103,22 +108,14 @@ class Verdict(Enum):
     OVER = auto()
 
 
-class Standing(Struct, frozen=True):
-    """Of an execution: whether there is any such task or barrier."""
+def judge(*, blocked: bool, held: bool) -> Verdict:
+    """An execution none of whose tasks runs, may start, or waits for a person or a clock.
 
-    moving: bool
-    """A task that runs, may start, or waits for a person or a clock."""
-    held: bool
-    """A barrier that a person or a clock opens, or did not let through."""
-    blocked: bool
-
-
-def judge(standing: Standing) -> Verdict:
-    if standing.moving:
-        return Verdict.GOES_ON
-    if standing.blocked:
-        return Verdict.GOES_ON if standing.held else Verdict.DEADLOCK
-    return Verdict.OVER
+    `blocked`: some wait for others; `held`: a barrier waits for a person or a clock, or did not let them through.
+    """
+    if not blocked:
+        return Verdict.OVER
+    return Verdict.GOES_ON if held else Verdict.DEADLOCK
 
 
 def ending(tasks: Sequence[Task], threshold: float | None, *, aborted: bool) -> tuple[ExecutionStatus, str | None]:
@@ -128,16 +125,14 @@ def ending(tasks: Sequence[Task], threshold: float | None, *, aborted: bool) -> 
     if bad := [task for task in tasks if task.status is not TaskStatus.DONE]:
         first = ", ".join(f"{task.title} ({task.status})" for task in bad[:3])
         return X.FAILED, f"{len(bad)} of {len(tasks)} tasks were not done: {first}{', …' if len(bad) > 3 else ''}"
-    mean = weighted([(value, 1.0) for task in tasks if (value := score(task)) is not None])
+    mean = weighted([(value, _weight(task)) for task in tasks if (value := score(task)) is not None])
     if threshold is not None and mean is not None and mean < threshold:
         return X.FAILED, f"the mean score is {mean:.2f}, below {threshold:g}"
     return X.COMPLETED, None
 
 
 AFTER: Mapping[tuple[MissionStatus, ExecutionStatus], MissionStatus] = {
-    (M.SCHEDULED, X.COMPLETED): M.COMPLETED,
-    (M.SCHEDULED, X.FAILED): M.FAILED,
-    **{(M.RECURRING, status): M.RECURRING for status in (X.COMPLETED, X.FAILED)},
+    (M.RECURRING, status): M.RECURRING for status in (X.COMPLETED, X.FAILED)
 }
 """What a mission is after an execution of it, by what it was before; else what the execution is."""
 

@@ -12,14 +12,13 @@ Rules:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 import trio
 from msgspec import structs
 
 from polpod import crash
-from polpod.model.changes import Change
 from polpod.model.executions import (
     ENDED,
     Barrier,
@@ -30,9 +29,9 @@ from polpod.model.executions import (
     ExecutionStatus,
 )
 from polpod.model.polpo.missions import MissionStatus
-from polpod.model.tasks import Task, TaskStatus, changed
+from polpod.model.tasks import Task, TaskStatus
 from polpod.rules import missions as rules
-from polpod.rules.missions import Standing, Verdict
+from polpod.rules.missions import Verdict
 from polpod.rules.tasks import walk
 from polpod.services import agents
 from polpod.services.insist import insist, insist_read
@@ -42,7 +41,7 @@ from polpod.store import changes
 from polpod.store.missions import Barriers, BarrierTasks, Executions, UnsettledTasks
 from polpod.store.polpo import Missions
 from polpod.store.records import Tx
-from polpod.store.tables import Dependencies, Tasks
+from polpod.store.tables import Tasks
 
 BATCH = 256
 MOST_NAMED = 100
@@ -58,7 +57,7 @@ async def serve(instance: Instance) -> None:
     while True:
         unsettled, until = await insist_read(instance.tasks, _wanted)
         if unsettled or (until is not None and until <= now()):
-            await insist(instance.tasks, settle, durable=False)
+            await insist(instance.tasks, lambda tx: settle(tx, now()), durable=False)
             crash.point("mission.settled")
             continue
         sleep = FALLBACK if until is None else min(FALLBACK, (until - now()).total_seconds())
@@ -71,25 +70,24 @@ def _wanted(tx: Tx) -> tuple[bool, datetime | None]:
     return bool(tx[UnsettledTasks].find(limit=1)), first[0].until if first else None
 
 
-def settle(tx: Tx) -> None:
+def settle(tx: Tx, at: datetime) -> None:
     """One batch of what is noted, and the delays that are over."""
-    at = now()
-    touched: dict[str, None] = {}
-    for noted in tx[UnsettledTasks].find(limit=BATCH):
-        task = tx[Tasks].get(noted.task_id)
-        touched |= dict.fromkeys(_passed(tx, noted.task_id, task is None or task.finished, at))
-        if task is not None and task.execution_id is not None:
-            touched[task.execution_id] = None
-        tx[UnsettledTasks].delete(noted.task_id)
+    noted = tx[UnsettledTasks].find(limit=BATCH)
+    for one in noted:
+        task = tx[Tasks].get(one.task_id)
+        _pass(tx, one.task_id, task is None or task.finished, at)
+        tx[UnsettledTasks].delete(one.task_id)
     due = tx[Barriers].find(Barriers.until.le(at), order_by=(Barriers.until.asc(), Barriers.id.asc()), limit=BATCH)
     for barrier in due:
         open_barrier(tx, barrier, at, None)
-    for execution_id in touched:
-        _judge(tx, execution_id, at)
+    for execution_id in dict.fromkeys(one.execution_id for one in noted):
+        # What is not settled yet may open what holds back the rest: it is judged when all of it is.
+        if not tx[UnsettledTasks].find(UnsettledTasks.execution_id.eq(execution_id), limit=1):
+            _judge(tx, execution_id, at)
 
 
-def _passed(tx: Tx, task_id: str, over: bool, at: datetime) -> Iterable[str]:
-    """Tell the barriers behind the task whether it is over; the executions that they belong to."""
+def _pass(tx: Tx, task_id: str, over: bool, at: datetime) -> None:
+    """Tell the barriers behind the task whether it is over."""
     for edge in tx[BarrierTasks].find(BarrierTasks.task_id.eq(task_id)):
         if edge.over is over:
             continue
@@ -104,7 +102,6 @@ def _passed(tx: Tx, task_id: str, over: bool, at: datetime) -> Iterable[str]:
             tx[Barriers].save(structs.replace(barrier, state=BarrierState.WAITING, reason=None, reached_at=None))
         else:
             tx[Barriers].save(barrier)
-        yield barrier.execution_id
 
 
 def _reach(tx: Tx, barrier: Barrier, at: datetime) -> None:
@@ -139,11 +136,7 @@ _OPENED = {
 def open_barrier(tx: Tx, barrier: Barrier, at: datetime, by: str | None) -> None:
     """Let through what it holds back; `by`: a person, where it was one."""
     tx[Barriers].save(rules.opened(barrier, at, by))
-    for waiting in tx[Dependencies].find(Dependencies.on_id.eq(barrier.id)):
-        tx[Dependencies].save(structs.replace(waiting, met=True))
-        task = tx[Tasks].get(waiting.task_id)
-        if task is not None and not waiting.met:
-            changes.apply(tx, Change(changed(task, at, unmet=task.unmet - 1), ()))
+    changes.meet(tx, barrier.id, at, met=True)
     body = _about(barrier) | ({"by": by} if by else {})
     note(tx, at, _execution(tx, barrier), _OPENED[barrier.kind], **body)
 
@@ -166,20 +159,18 @@ def _judge(tx: Tx, execution_id: str, at: datetime) -> None:
         return
     if execution.status is ExecutionStatus.CANCELLING:
         cancel_rest(tx, execution, at)
-    match rules.judge(standing(tx, execution_id)):
+    if _any(tx, execution_id, "moving"):
+        return
+    held = bool(tx[Barriers].find(Barriers.holding.eq(execution_id), limit=1))
+    match rules.judge(blocked=_any(tx, execution_id, "blocked"), held=held):
         case Verdict.DEADLOCK:
             _fail_blocked(tx, execution, at)
         case Verdict.OVER:
             end(tx, execution, at)
 
 
-def standing(tx: Tx, execution_id: str) -> Standing:
-    here = Tasks.execution_id.eq(execution_id)
-    return Standing(
-        moving=bool(tx[Tasks].find(here, Tasks.stage.eq("moving"), limit=1)),
-        held=bool(tx[Barriers].find(Barriers.holding.eq(execution_id), limit=1)),
-        blocked=bool(tx[Tasks].find(here, Tasks.stage.eq("blocked"), limit=1)),
-    )
+def _any(tx: Tx, execution_id: str, stage: str) -> bool:
+    return bool(tx[Tasks].find(Tasks.execution_id.eq(execution_id), Tasks.stage.eq(stage), limit=1))
 
 
 def _fail_blocked(tx: Tx, execution: Execution, at: datetime) -> None:
