@@ -161,7 +161,7 @@ def test_an_agent_that_was_added_outlives_the_daemon(started: Host, here: Path) 
     run_id = started.running(first)["id"]
     started.kill()
     with closing(sqlite3.connect(started.paths.tasks_db)) as db:
-        db.execute("DELETE FROM agent_states")
+        db.execute("DELETE FROM agent_states WHERE agent_id = 'ann'")
         db.commit()
     started.start()
     after = started.call("agent.get", id="ann", env=True)["agent"]
