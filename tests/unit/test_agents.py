@@ -291,20 +291,21 @@ def an_execution(number: int = 1) -> Execution:
 
 def test_a_team_comes_with_an_execution_and_goes_with_it_alone(store: Stores) -> None:
     """§13.118, §14.6 (volatile cleanup): a name that is there already is no other group's."""
+    add(store, Agent(name="cid"))
     team = (Agent(name="ann", reports_to="cid"), Agent(name="cid", reports_to="ann@elsewhere"))
     for number in (1, 2):
         store.write(lambda tx, number=number: agents.engage(tx, an_execution(number), team, 1000, NOW))
         store.write(lambda tx, number=number: agents.engage(tx, an_execution(number), team, 1000, NOW))
-    assert known(store) == ["ann", "ann@4.1", "ann@4.2", "cid@4.1", "cid@4.2"]
-    assert store.write(lambda tx: list(agents.lasting(tx, CONFIG))) == ["ann"]
+    assert known(store) == ["ann", "ann@4.1", "ann@4.2", "cid", "cid@4.1", "cid@4.2"]
+    assert store.write(lambda tx: list(agents.lasting(tx, CONFIG))) == ["ann", "cid"]
     found = store.write(lambda tx: agents.find(tx, CONFIG, "ann", "4.2"))
     assert found is not None
     assert (found[0], found[1].reports_to) == ("ann@4.2", "cid@4.2")
     for _ in range(2):
         store.write(lambda tx: agents.dismiss(tx, an_execution(), NOW))
-    assert known(store) == ["ann", "ann@4.2", "cid@4.2"]
+    assert known(store) == ["ann", "ann@4.2", "cid", "cid@4.2"]
     kinds = store.write(lambda tx: [e.kind for e in tx[Events].find()])
-    assert (kinds.count("agent:added"), kinds.count("agent:removed")) == (4, 2)
+    assert (kinds.count("agent:added"), kinds.count("agent:removed")) == (5, 2)
 
 
 def test_nobody_else_has_the_agents_of_a_mission(store: Stores) -> None:
