@@ -148,6 +148,14 @@ def test_a_context_is_there_for_who_names_it(started: Host, here: Path) -> None:
     assert [(other["title"], other["status"]) for other in context["depends_on"]] == [("before", "done")]
 
 
+def test_a_prompt_that_is_too_long_only_as_it_is_filled_in_is_said_to_be(started: Host) -> None:
+    add(started, "ann", "true", "{prompt}{cwd}")
+    task = started.finished(started.submit(agent="ann", description="x" * (2**17 - 1), max_retries=0))
+    assert (task["status"], task["result"]["reason"]) == ("failed", "spawn_failed")
+    assert "an argument of more than 128 KiB" in task["result"]["error"]
+    assert "by stdin or in a file" in task["result"]["error"]
+
+
 # Who comes and goes.
 
 
