@@ -24,6 +24,7 @@ COMMANDS = {
     "pause": "let nothing more start from a queue",
     "resume": "let a paused queue start tasks again",
     "queue": "list the queues, or set the slots of one",
+    "agent": "list the agents, add, edit or remove some",
     "schedule": "say when missions are carried out by themselves",
     "a2a": "list, show, assign or forget the tasks that agents send each other (A2A)",
     "mission": "carry out graphs of tasks, look at them, hold and let go",

@@ -52,7 +52,7 @@ def options(parser: ArgumentParser) -> None:
     add("--cpus", metavar="N", type=amount, help="let it use so many CPUs' time, such as 0.5 or 2")
     add("--tasks", metavar="N", dest="tasks_max", type=positive, help="let it have so many processes and threads")
     add("--nice", metavar="N", type=int, help="how much it gives way to others: from -20, not at all, to 19")
-    add("--cwd", metavar="DIR", help="where it runs (default: here)")
+    add("--cwd", metavar="DIR", help="where it runs (default: here; for an agent, where that works)")
     add("--env", metavar="K=V", type=pair, action="append", default=[], help="an environment variable more")
     add("--clean-env", action="store_true", help=f"pass on only {' '.join(CLEAN)}")
     add("--label", metavar="K=V", type=pair, action="append", default=[], help="a label")
@@ -82,7 +82,9 @@ def params(args: Namespace) -> dict[str, Any]:
         said["labels"] = dict(args.label)
     if args.expect:
         said["expectations"] = args.expect
-    return said | {"cwd": _cwd(args.cwd), "env": _environment(args.clean_env) | dict(args.env), "umask": _umask()}
+    if args.cwd is not None or args.agent is None or args.command:
+        said["cwd"] = _cwd(args.cwd)
+    return said | {"env": _environment(args.clean_env) | dict(args.env), "umask": _umask()}
 
 
 def _cwd(given: str | None) -> str:

@@ -95,6 +95,10 @@ class Settings(Struct, frozen=True, rename="camel"):
     reserve: Annotated[int, Meta(ge=0)] = 64 * 2**20
     """Bytes of free space below which nothing starts and nothing is accepted."""
     leftovers: Literal["kill", "keep"] = "kill"
+    enable_volatile_teams: bool = True
+    """Whether the agents of a mission's document come with its executions; otherwise its tasks cannot name them."""
+    volatile_cleanup: Literal["on_complete", "manual"] = "on_complete"
+    """When they leave: as their execution ends, or when somebody removes them."""
     retention: Retention = field(default_factory=Retention)
     artifacts: Artifacts = field(default_factory=Artifacts)
     notifications: tuple[Notification, ...] | Notifications = ()
@@ -129,8 +133,8 @@ WITHOUT_EFFECT = frozenset(
         f"$.settings.{key}"
         for key in (
             "maxFixAttempts", "maxQuestionRounds", "maxResolutionAttempts", "maxAssessmentRetries", "defaultRetryPolicy",
-            "autoCorrectExpectations", "enableVolatileTeams", "volatileCleanup",
-            "defaultQualityThreshold", "sla.checkIntervalMs", "sla.warningChannels", "sla.violationChannels", "approvalGates", "escalationPolicy", "orchestratorModel", "imageModel",
+            "autoCorrectExpectations", "defaultQualityThreshold", "sla.checkIntervalMs", "sla.warningChannels",
+            "sla.violationChannels", "approvalGates", "escalationPolicy", "orchestratorModel", "imageModel",
             "reasoning", "modelAllowlist", "orchestratorSkills", "emailAllowedDomains",
         )
     ]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 NONE = "none"
 
 _FIELDS = (
-    "title", "description", "priority", "queue", "depends_on", "max_retries", "max_duration", "stale_threshold",
+    "title", "description", "agent", "priority", "queue", "depends_on", "max_retries", "max_duration", "stale_threshold",
     "memory_max", "cpus", "tasks_max", "nice", "not_before", "deadline",
 )  # fmt: skip
 """Options that are parameters of task.update by the same name."""
@@ -38,6 +38,7 @@ def options(parser: ArgumentParser) -> None:
     add("ids", metavar="ID", nargs="+", help="ids, and ranges such as 5-9")
     add("--title", metavar="TEXT", type=or_none(str), help="what it is called ('': the command)")
     add("--description", metavar="TEXT", help="what an agent is to do")
+    add("--agent", metavar="NAME", type=or_none(str, NONE), help="who carries it out from now on")
     add("--queue", metavar="NAME", help="the queue that it waits in")
     add("--priority", metavar="N", type=int, help="higher ones start first")
     add("--after", metavar="ID", dest="depends_on", action="append", help="start when this is done; may be repeated")

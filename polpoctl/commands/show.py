@@ -40,6 +40,7 @@ def run(args: Namespace) -> int:
         ("title", task["title"]),
         ("state", task["state"]),
         ("command", _command(spec)),
+        ("prompt", _prompt(spec, answer["runs"])),
         ("cwd", spec.get("cwd")),
         ("stdin", spec.get("stdin")),
         ("project", task["project"]),
@@ -77,6 +78,18 @@ def _command(spec: dict[str, Any]) -> str | None:
 
         return join(spec["command"])
     return spec.get("shell")
+
+
+def _prompt(spec: dict[str, Any], runs: list[dict[str, Any]]) -> str | None:
+    """How an agent is told what to do, and what its command became in the newest run; a daemon of before has neither."""
+    if not spec.get("prompt"):
+        return None
+    became = runs[-1].get("command") if runs else None
+    if not became:
+        return f"by {spec['prompt']}"
+    from shlex import join
+
+    return f"by {spec['prompt']}; run {runs[-1]['id']}: {join(became)}"
 
 
 def _retries(task: dict[str, Any]) -> str | None:

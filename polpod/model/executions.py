@@ -53,6 +53,8 @@ class Execution(Struct, frozen=True, kw_only=True):
     deadline: Instant | None = None
     """Its mission's, when it began."""
     sla: Sla | None = None
+    volatile: Literal["on_complete", "manual"] | None = None
+    """When the agents leave that came with it; None: none did."""
     reason: str | None = None
     """Why it is paused, or ended as it did."""
     report: dict[str, object] | None = None

@@ -166,6 +166,7 @@ MIGRATIONS: Final = (
     WHEN OLD.status NOT IN ('starting','running')
     BEGIN SELECT RAISE(ABORT, 'the outcome of a run is final'); END;
     """,
+    "ALTER TABLE runs ADD COLUMN command TEXT;",
 )
 """Scripts that lead from `user_version` n to n + 1."""
 

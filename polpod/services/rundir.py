@@ -6,19 +6,26 @@ import os
 
 from polpod.model.runs import Run
 from polpod.model.tasks import Spec, Task
+from polpod.paths import RunDirectory
 from polpod.runner import contract, directory
 from polpod.runner.containment import Cgroup
-from polpod.services import limits
+from polpod.services import limits, prompts
 from polpod.services.instance import Instance
 
 JOBS_FIRST = 100
 """Of oom_score_adj, whose unit is a thousandth of the memory; to raise it needs no privilege."""
 
 
-def prepare(instance: Instance, run: Run, task: Task, spec: Spec, token: str) -> str | None:
-    """Make the run's cgroup and directory; None, or the reason why it cannot start."""
+def prepare(
+    instance: Instance, run: Run, task: Task, spec: Spec, token: str, context: bytes | None = None
+) -> str | None:
+    """Make the run's cgroup and directory; None, or the reason why it cannot start.
+
+    `context`: what its command finds in its context file, where it names one.
+    """
     settings = instance.config.settings
     grace = settings.kill_grace / 1000 if task.kill_grace is None else task.kill_grace
+    files = instance.paths.run(run.id)
     try:
         for place in (instance.paths.logs, instance.paths.run_directories):
             if not os.path.lexists(place):  # somebody cleaned up (F51, F61)
@@ -26,7 +33,8 @@ def prepare(instance: Instance, run: Run, task: Task, spec: Spec, token: str) ->
         if run.cgroup is not None:
             Cgroup(run.cgroup).make()
         directory.prepare(
-            instance.paths.run(run.id),
+            files,
+            texts=prompts.texts(files, task, spec, context),
             spare=instance.spares.take(),
             spec=contract.RunSpec(
                 version=contract.VERSION,
@@ -38,11 +46,11 @@ def prepare(instance: Instance, run: Run, task: Task, spec: Spec, token: str) ->
                 runs_db=instance.paths.runs_db,
                 socket=instance.socket,
                 daemon_lock=instance.paths.lock,
-                argv=_argv(spec),
+                argv=_argv(files, run, task, spec),
                 cwd=spec.cwd,
-                env=spec.env,
+                env=spec.environment,
                 umask=spec.umask,
-                stdin=spec.stdin,
+                stdin=prompts.stdin(files, spec),
                 log_path=run.log_path,
                 log_limit=settings.log_limit,
                 log_head=min(contract.LOG_HEAD, settings.log_limit // 2),
@@ -63,7 +71,9 @@ def prepare(instance: Instance, run: Run, task: Task, spec: Spec, token: str) ->
     return None
 
 
-def _argv(spec: Spec) -> list[str]:
+def _argv(files: RunDirectory, run: Run, task: Task, spec: Spec) -> list[str]:
+    if spec.template is not None:
+        return prompts.filled(files, run.id, run.attempt, task, spec)
     return list(spec.command) if spec.command is not None else ["/bin/sh", "-c", spec.shell or ""]
 
 

@@ -10,6 +10,7 @@ import trio
 from polpod.model.agents import Agent
 from polpod.model.documents import MissionDocument
 from polpod.model.polpo.missions import Mission
+from polpod.services import agents
 from polpod.services.instance import Instance
 from polpod.services.missions.planning import Planned, checked, plan
 from polpod.services.submission import enterable
@@ -20,15 +21,15 @@ class Prepared(NamedTuple):
     planned: Sequence[Planned]
 
 
-def agents_for(document: MissionDocument, instance: Instance) -> dict[str, Agent]:
-    """Those that the document may name."""
-    return {agent.name: agent for agent in (*instance.config.agents, *document.team)}
+async def lasting(instance: Instance) -> dict[str, Agent]:
+    """The agents that a document may name beside its team."""
+    return await instance.tasks.read(lambda tx: agents.lasting(tx, instance.config))
 
 
 async def prepare(instance: Instance, mission: Mission) -> Prepared:
     """Raises RequestError: it cannot be carried out now, since its document or a directory that it names is bad."""
     document = checked(mission.data)
-    planned = plan(document, agents_for(document, instance), instance.config, instance.paths.root)
+    planned = plan(document, await lasting(instance), instance.config, instance.paths.root)
     for cwd in {one.spec.cwd for one in planned}:
         await trio.to_thread.run_sync(enterable, cwd)
     return Prepared(document, planned)

@@ -34,6 +34,7 @@ from polpod.rules import deadlines
 from polpod.rules import missions as rules
 from polpod.rules.missions import Verdict
 from polpod.rules.tasks import walk
+from polpod.services import agents
 from polpod.services.insist import insist, insist_read
 from polpod.services.instance import Instance, now
 from polpod.services.missions import scheduling, workflows
@@ -213,6 +214,8 @@ def end(tx: Tx, execution: Execution, at: datetime) -> None:
         version=execution.version + 1,
     )  # fmt: skip
     tx[Executions].save(ended)
+    if ended.volatile == "on_complete":
+        agents.dismiss(tx, ended, at)
     after = scheduling.ended(tx, ended, at)
     if mission is not None and not tx[Executions].find(Executions.live.eq(mission.id), limit=1):
         tx[Missions].save(structs.replace(mission, status=after, version=mission.version + 1, updated_at=at))

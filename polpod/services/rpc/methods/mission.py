@@ -23,7 +23,7 @@ from polpod.services.missions import control
 from polpod.services.missions.control import latest
 from polpod.services.missions.executing import as_stored, execute, require_mission
 from polpod.services.missions.planning import checked, plan
-from polpod.services.missions.preparing import agents_for, prepare
+from polpod.services.missions.preparing import lasting, prepare
 from polpod.services.missions.saving import save
 from polpod.services.rpc.method import Call, Method
 from polpod.services.rpc.methods.follow import LONG_POLL
@@ -86,7 +86,7 @@ async def create(call: Call, params: Create) -> dict[str, object]:
     instance = call.desk.instance
     instance.refuse_when_full()
     document = checked(params.document)
-    plan(document, agents_for(document, instance), instance.config, instance.paths.root)
+    plan(document, await lasting(instance), instance.config, instance.paths.root)
 
     def body(tx: Tx) -> Mission:
         with entity():
