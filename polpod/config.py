@@ -24,6 +24,7 @@ from polpod.durable import sync
 from polpod.errors import InvalidConfig, StartError
 from polpod.model.agents import Agent, Queue
 from polpod.model.entity import storable
+from polpod.model.policies import DefaultRetryPolicy, EscalationPolicy
 from polpod.model.submissions import Name
 from polpod.paths import STATE, StateDirectory
 
@@ -111,6 +112,15 @@ class Settings(Struct, frozen=True, rename="camel"):
     retention: Retention = field(default_factory=Retention)
     artifacts: Artifacts = field(default_factory=Artifacts)
     notifications: tuple[Notification, ...] = ()
+    max_fix_attempts: Annotated[int, Meta(ge=0)] = 2
+    """How often, between two retries, an agent is told what its checks found, to put that right."""
+    max_assessment_retries: Annotated[int, Meta(ge=0)] = 1
+    """How often checks are carried out again that could not be."""
+    default_retry_policy: DefaultRetryPolicy | None = None
+    """Of tasks that have none of their own."""
+    escalation_policy: EscalationPolicy | None = None
+    review_command: Annotated[tuple[str, ...], Meta(min_length=1)] | None = None
+    """Asked for scores by an `llm_review` that names no command."""
     containment: Literal["auto", "session"] = "auto"
     """`auto`: a cgroup for each run where that is possible."""
 
@@ -131,9 +141,8 @@ WITHOUT_EFFECT = frozenset(
     + [
         f"$.settings.{key}"
         for key in (
-            "maxFixAttempts", "maxQuestionRounds", "maxResolutionAttempts", "maxAssessmentRetries", "defaultRetryPolicy",
-            "autoCorrectExpectations", "enableVolatileTeams", "volatileCleanup", "enableScheduler",
-            "defaultQualityThreshold", "sla", "approvalGates", "escalationPolicy", "orchestratorModel", "imageModel",
+            "maxQuestionRounds", "maxResolutionAttempts", "autoCorrectExpectations", "enableVolatileTeams", "volatileCleanup", "enableScheduler",
+            "defaultQualityThreshold", "sla", "approvalGates", "orchestratorModel", "imageModel",
             "reasoning", "modelAllowlist", "orchestratorSkills", "emailAllowedDomains",
         )
     ]

@@ -124,3 +124,5 @@ class RunDirectory:
         self.exit_tmp = os.path.join(path, "exit.tmp")
         self.exit = os.path.join(path, "exit.json")
         self.trouble = os.path.join(path, "trouble")
+        self.review = os.path.join(path, "review.json")
+        self.assessment = os.path.join(path, "assessment.json")

@@ -90,7 +90,7 @@ class Journal:
                 if event.body["status"] in self.tasks:  # else it was never counted
                     self.tasks[event.body["status"]] -= 1
                 self.work.ring()
-            case "task:updated" | "queue:updated" | "mission:resumed" | "checkpoint:resumed":
+            case "assessment:complete" | "task:updated" | "queue:updated" | "mission:resumed" | "checkpoint:resumed":
                 self.work.ring()
 
     @contextmanager

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
-from polpod.model.runs import Run
+from polpod.model.runs import Phase, Run
 from polpod.model.tasks import Spec, Task
 from polpod.runner import contract, directory
 from polpod.runner.containment import Cgroup
-from polpod.services import limits
+from polpod.services import limits, reviewing
 from polpod.services.instance import Instance
 
 JOBS_FIRST = 100
@@ -18,15 +18,17 @@ JOBS_FIRST = 100
 def prepare(instance: Instance, run: Run, task: Task, spec: Spec, token: str) -> str | None:
     """Make the run's cgroup and directory; None, or the reason why it cannot start."""
     settings = instance.config.settings
+    place = instance.paths.run(run.id)
+    checks = run.phase is Phase.REVIEW
     grace = settings.kill_grace / 1000 if task.kill_grace is None else task.kill_grace
     try:
-        for place in (instance.paths.logs, instance.paths.run_directories):
-            if not os.path.lexists(place):  # somebody cleaned up (F51, F61)
-                os.mkdir(place, 0o700)
+        for needed in (instance.paths.logs, instance.paths.run_directories):
+            if not os.path.lexists(needed):  # somebody cleaned up (F51, F61)
+                os.mkdir(needed, 0o700)
         if run.cgroup is not None:
             Cgroup(run.cgroup).make()
         directory.prepare(
-            instance.paths.run(run.id),
+            place,
             spare=instance.spares.take(),
             spec=contract.RunSpec(
                 version=contract.VERSION,
@@ -38,11 +40,11 @@ def prepare(instance: Instance, run: Run, task: Task, spec: Spec, token: str) ->
                 runs_db=instance.paths.runs_db,
                 socket=instance.socket,
                 daemon_lock=instance.paths.lock,
-                argv=_argv(spec),
+                argv=reviewing.argv(place.review) if checks else _argv(spec),
                 cwd=spec.cwd,
                 env=spec.env,
                 umask=spec.umask,
-                stdin=spec.stdin,
+                stdin=None if checks else spec.stdin,
                 log_path=run.log_path,
                 log_limit=settings.log_limit,
                 log_head=min(contract.LOG_HEAD, settings.log_limit // 2),
@@ -58,6 +60,9 @@ def prepare(instance: Instance, run: Run, task: Task, spec: Spec, token: str) ->
                 **limits.of(task, run),
             ),
         )
+        if checks:
+            work_log = instance.paths.log(task.result.run_id if task.result is not None else run.id)
+            directory.hand_over(place, reviewing.review_spec(task, run, instance.config, place.assessment, work_log))
     except OSError as exc:
         return f"{exc.filename or instance.paths.path}: {exc.strerror}"
     return None

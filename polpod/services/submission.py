@@ -15,13 +15,16 @@ from polpod.config import Config
 from polpod.errors import Conflict, InvalidRequest, PermissionDenied, TooLarge
 from polpod.model.agents import Agent, Queue
 from polpod.model.changes import Change
+from polpod.model.expectations import as_said
 from polpod.model.submissions import Edit, Submission
 from polpod.model.tasks import Backoff, Spec, Task, TaskStatus
+from polpod.rules.prompts import original
 from polpod.rules.tasks import event, walk
 from polpod.services.instance import now
+from polpod.services.reviewing import NO_REVIEWER, without_reviewer
 from polpod.store import changes, quarantine, queries
 from polpod.store.records import Tx
-from polpod.store.tables import Queues, stored_spec
+from polpod.store.tables import Queues, Specs, stored_spec
 
 AGENT_MAX_DURATION = timedelta(minutes=30).total_seconds()
 AGENT_STALE_THRESHOLD = timedelta(minutes=5).total_seconds()
@@ -81,7 +84,7 @@ def specify(
             raise InvalidRequest("no command, no shell text and no agent: nothing to do", "$.command")
         if not agent.command:
             raise InvalidRequest(f"agent {agent.name} has no command in polpo.json", "$.agent")
-        command = tuple(part.replace("{prompt}", submission.description) for part in agent.command)
+        command = _filled(agent, submission.description)
     if command is not None and not command[0]:
         raise InvalidRequest("the name of the command is empty", "$.command[0]")
     for number, argument in enumerate(command or ()):
@@ -101,9 +104,27 @@ def specify(
         _refuse_nul(name + value, "$.env")
     umask = 0o022 if submission.umask is None else submission.umask
     spec = Spec(command=command, shell=shell, cwd=cwd, env=env, umask=umask, stdin=submission.stdin)
+    if (review := without_reviewer(submission.expectations, config)) is not None:
+        raise InvalidRequest(NO_REVIEWER, f"$.expectations[{review}].command")
     _refuse_large("command, shell, cwd and env", spec, LARGEST_SPEC)
     refuse_large_task(structs.replace(submission, command=None, shell=None, cwd=None, env=None))
     return spec
+
+
+def respecified(tx: Tx, before: Task, change: Change, agents: Mapping[str, Agent]) -> Change:
+    """The change of a task that went over to another agent, with what that one executes; the place of the work stays."""
+    task = change.task
+    old, new = agents.get(before.assigned_to or ""), agents.get(task.assigned_to or "")
+    stored = tx[Specs].get(before.spec_id) if before.spec_id else None
+    if stored is None or new is None or old is None or stored.spec.command != _filled(old, original(before)):
+        return change  # it has a command of its own, whoever it is given to
+    spec = structs.replace(stored.spec, command=_filled(new, task.description), env=stored.spec.env | new.env)
+    queries.let_go_of_spec(tx, before.spec_id)
+    return structs.replace(change, task=structs.replace(task, spec_id=queries.keep_spec(tx, spec)))
+
+
+def _filled(agent: Agent, prompt: str) -> tuple[str, ...]:
+    return tuple(part.replace("{prompt}", prompt) for part in agent.command)
 
 
 def refuse_large_task(said: Submission | Edit) -> None:
@@ -199,7 +220,8 @@ def _task(tx: Tx, s: Submission, spec: Spec, spec_id: str, config: Config, uid: 
         nice=s.nice,
         side_effects=s.side_effects,
         needs_approval=s.needs_approval,
-        expectations=s.expectations,
+        expectations=as_said(s.expectations),
+        metrics=as_said(s.metrics),
         not_before=s.not_before,
         deadline=s.deadline,
         created_at=at,
