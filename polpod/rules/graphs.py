@@ -6,11 +6,14 @@ Linear in the number of tasks and edges, and without recursion: a document may h
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from msgspec import Struct
 
-from polpod.model.documents import MissionDocument
+from polpod.model.documents import DocumentBarrier, MissionDocument
+
+N = TypeVar("N", bound=Hashable)
 
 
 class Fault(Struct, frozen=True):
@@ -46,6 +49,36 @@ def edges(document: MissionDocument) -> dict[str, tuple[str, ...]]:
     return {title: tuple(on) for title, on in waits.items()}
 
 
+class Node(Struct, frozen=True):
+    """Of a picture of the graph: a task, or a barrier between tasks."""
+
+    kind: str
+    """`task`, or the kind of the barrier."""
+    name: str
+    layer: int
+    """The longest chain of nodes that it waits for."""
+    after: tuple[int, ...]
+    """The nodes that it waits for, by their places in the list."""
+
+
+def nodes(document: MissionDocument) -> list[Node]:
+    """The tasks in the order of the document, then its barriers, each with what it waits for."""
+    tasks = [("task", task.title) for task in document.tasks]
+    barriers = [(kind, barrier) for kind, several in barriers_by_kind(document).items() for barrier in several]
+    place = {name: n for n, name in enumerate([*tasks, *((kind, barrier.name) for kind, barrier in barriers)])}
+    waits = {("task", task.title): [("task", on) for on in dict.fromkeys(task.depends_on)] for task in document.tasks}
+    for kind, barrier in barriers:
+        waits[kind, barrier.name] = [("task", title) for title in dict.fromkeys(barrier.after_tasks)]
+        for title in dict.fromkeys(barrier.blocks_tasks):
+            waits["task", title].append((kind, barrier.name))
+    layer = {name: n for n, names in enumerate(layers(waits)) for name in names}
+    return [Node(*name, layer[name], tuple(place[on] for on in waits[name])) for name in place]
+
+
+def barriers_by_kind(document: MissionDocument) -> dict[str, tuple[DocumentBarrier, ...]]:
+    return {"gate": document.quality_gates, "checkpoint": document.checkpoints, "delay": document.delays}
+
+
 def find_cycle(waits: Mapping[str, Sequence[str]]) -> list[str] | None:
     """A cycle, from one task through those that it waits for back to itself; None: there is none."""
     done: set[str] = set()
@@ -70,20 +103,20 @@ def find_cycle(waits: Mapping[str, Sequence[str]]) -> list[str] | None:
     return None
 
 
-def layers(waits: Mapping[str, Sequence[str]]) -> list[list[str]]:
-    """The tasks of an acyclic graph by how long a chain they wait for, those that wait for nobody first."""
-    waiting = {title: len(on) for title, on in waits.items()}
-    dependents: dict[str, list[str]] = {title: [] for title in waits}
-    for title, on in waits.items():
+def layers(waits: Mapping[N, Sequence[N]]) -> list[list[N]]:
+    """The nodes of an acyclic graph by how long a chain they wait for, those that wait for nobody first."""
+    waiting = {node: len(on) for node, on in waits.items()}
+    dependents: dict[N, list[N]] = {node: [] for node in waits}
+    for node, on in waits.items():
         for other in on:
-            dependents[other].append(title)
-    found: list[list[str]] = []
-    layer = [title for title, number in waiting.items() if number == 0]
+            dependents[other].append(node)
+    found: list[list[N]] = []
+    layer = [node for node, number in waiting.items() if number == 0]
     while layer:
         found.append(layer)
-        following: list[str] = []
-        for title in layer:
-            for dependent in dependents[title]:
+        following: list[N] = []
+        for node in layer:
+            for dependent in dependents[node]:
                 waiting[dependent] -= 1
                 if waiting[dependent] == 0:
                     following.append(dependent)

@@ -70,6 +70,8 @@ class Journal:
             self._count(event)
             if "execution_id" in event.body:
                 self.missions.ring()
+                if event.subject.startswith("mission/"):  # it goes on, or lets something through
+                    self.work.ring()
         for subject in subjects:
             for watch in self._waiting.get(subject, ()):
                 watch.tell(subject)
@@ -90,7 +92,7 @@ class Journal:
                 if event.body["status"] in self.tasks:  # else it was never counted
                     self.tasks[event.body["status"]] -= 1
                 self.work.ring()
-            case "assessment:complete" | "task:updated" | "queue:updated" | "mission:resumed" | "checkpoint:resumed":
+            case "assessment:complete" | "task:updated" | "queue:updated":
                 self.work.ring()
 
     @contextmanager

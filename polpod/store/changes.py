@@ -71,7 +71,7 @@ def depend(tx: Tx, task_id: str, met: Mapping[str, bool]) -> None:
 def apply(tx: Tx, change: Change) -> None:
     """Store the change; a task that became done is met as a dependency by all that wait for it."""
     if change.task.execution_id is not None:
-        _unsettle(tx, change.task)
+        _unsettle(tx, change.task, change.task.execution_id)
     tx[Tasks].save(change.task)
     for event in change.events:
         tx.append(Events, event)
@@ -127,7 +127,7 @@ def remove(tx: Tx, tasks: Sequence[Task], at: datetime, by: str) -> None:
         tx[organisation.Checkpoints].delete_where(organisation.Checkpoints.task_id.eq(task.id))
         tx[organisation.Artifacts].delete_where(organisation.Artifacts.task_id.eq(task.id))
         if task.execution_id is not None:
-            tx[UnsettledTasks].save(Unsettled(task.id))
+            tx[UnsettledTasks].save(Unsettled(task.id, task.execution_id))
         tx[Tasks].delete(task.id)
         queries.let_go_of_spec(tx, task.spec_id)
         note(tx, at, "task:removed", f"task/{task.id}", status=task.status, by=by)
@@ -142,11 +142,11 @@ def stays(tx: Tx, task: Task, going: Collection[str] = ()) -> str | None:
     return None
 
 
-def _unsettle(tx: Tx, task: Task) -> None:
+def _unsettle(tx: Tx, task: Task, execution_id: str) -> None:
     """Where a task of an execution comes to another stage, or goes: what follows is found out by who settles missions."""
     before = tx[Tasks].get(task.id)
     if before is not None and Tasks.stage.get(before) != Tasks.stage.get(task):
-        tx[UnsettledTasks].save(Unsettled(task.id))
+        tx[UnsettledTasks].save(Unsettled(task.id, execution_id))
 
 
 def _reaches(tx: Tx, start: Task, goal: str) -> bool:

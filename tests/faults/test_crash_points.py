@@ -44,8 +44,9 @@ class Work:
         self.ids: dict[str, str] = {}
 
     def submit(self) -> None:
-        for name in "abc":
+        for name in "ac":
             self._add(name, "exit 0")
+        self._add("b", "exit 0", expectations=[{"type": "test", "command": f"grep -qx b {self.trace}"}])
         self._add("after-a", "exit 0", depends_on=["a"])
         self._add("after-both", "exit 0", depends_on=["after-a", "b"])
         self._add("fails", "exit 3")
@@ -112,7 +113,7 @@ class Work:
         return all(task["status"] in FINISHED for task in tasks if task["title"] != "blocked")
 
 
-@pytest.mark.parametrize("point", [*crash.POINTS, *LATER])
+@pytest.mark.parametrize("point", [*(p for p in crash.POINTS if not p.startswith("mission.")), *LATER])
 @fault(
     74,
     "a slot is taken by a task that neither runs nor gives it back",

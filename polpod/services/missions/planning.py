@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import NamedTuple
 
+import msgspec
+
 from polpod.config import Config
 from polpod.errors import InvalidRequest, RequestError
 from polpod.model.agents import Agent
@@ -13,6 +15,7 @@ from polpod.model.documents import DocumentTask, MissionDocument, read
 from polpod.model.submissions import Submission
 from polpod.model.tasks import Spec
 from polpod.rules import durations, graphs
+from polpod.services.rpc.refusal import invalid
 from polpod.services.submission import specify
 
 MOST_FAULTS = 20
@@ -31,9 +34,10 @@ def checked(text: str) -> MissionDocument:
     """The document, sound in itself.  Raises InvalidRequest, with the path of the first thing that is wrong."""
     try:
         document = read(text)
+    except msgspec.ValidationError as exc:
+        raise invalid(exc) from exc
     except ValueError as exc:
-        message, _, path = str(exc).partition(" - at ")
-        raise InvalidRequest(message, path.strip("`") or "$") from exc
+        raise InvalidRequest(f"the document: {exc}", "$") from exc
     faults = graphs.faults(document)
     for n, delay in enumerate(document.delays):
         try:

@@ -9,14 +9,16 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 import trio
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
+from polpod import crash
 from polpod.contracts.taskstore import missions as contract
 from polpod.errors import Conflict
 from polpod.model.agents import Agent
-from polpod.model.executions import Barrier, Execution
+from polpod.model.executions import ENDED, Barrier, Execution, ExecutionStatus
 from polpod.model.polpo.missions import Mission
 from polpod.model.tasks import Instant, Task
+from polpod.rules import graphs
 from polpod.services import views
 from polpod.services.instance import now
 from polpod.services.missions import control
@@ -24,9 +26,11 @@ from polpod.services.missions.control import latest
 from polpod.services.missions.executing import execute, require_mission
 from polpod.services.missions.planning import checked, plan
 from polpod.services.rpc.method import Call, Method
+from polpod.services.rpc.methods.follow import LONG_POLL
+from polpod.services.rpc.methods.follow import Wait as LongPoll
 from polpod.services.rpc.own import require_own
 from polpod.services.submission import enterable
-from polpod.store.missions import Barriers, Executions
+from polpod.store.missions import Barriers, Documents, Executions
 from polpod.store.polpo import Missions
 from polpod.store.records import Tx
 from polpod.store.tables import Tasks
@@ -63,6 +67,13 @@ class Resume(Struct, frozen=True, forbid_unknown_fields=True):
     id: Name
     barrier: Name | None = None
     retry_failed: bool = False
+
+
+class Wait(Struct, frozen=True, forbid_unknown_fields=True):
+    id: Name
+    keep_waiting: bool = False
+    """Also while it is paused."""
+    timeout: LongPoll = LONG_POLL
 
 
 class Page(Struct, frozen=True, forbid_unknown_fields=True):
@@ -106,6 +117,7 @@ async def execute_(call: Call, params: ById) -> dict[str, object]:
         return execute(tx, again, document, planned, instance.config, by.uid, now(), by.name)
 
     execution = await instance.tasks.write(body)
+    crash.point("mission.executed")
     return {"execution": execution, "tasks": len(planned)}
 
 
@@ -153,6 +165,49 @@ async def get(call: Call, params: Show) -> dict[str, object]:
 async def document(call: Call, params: ById) -> dict[str, object]:
     mission = await call.desk.instance.tasks.read(lambda tx: require_mission(tx, params.id))
     return {"id": mission.id, "name": mission.name, "document": mission.data}
+
+
+async def graph(call: Call, params: ById) -> dict[str, object]:
+    """The graph of its document, each node with how it stands in the execution of it."""
+
+    def body(tx: Tx) -> tuple[Mission, str, list[Task], list[Barrier]]:
+        mission = require_mission(tx, params.id)
+        execution = _execution(tx, mission, None)
+        if execution is None:
+            return mission, mission.data, [], []
+        stored = tx[Documents].get(execution.document_id)
+        tasks = tx[Tasks].find(Tasks.execution_id.eq(execution.id))
+        barriers = tx[Barriers].find(Barriers.execution_id.eq(execution.id))
+        return mission, mission.data if stored is None else stored.text, tasks, barriers
+
+    mission, text, tasks, barriers = await call.desk.instance.tasks.read(body)
+    stand = {("task", task.title): (task.id, str(task.status)) for task in tasks}
+    stand |= {(barrier.kind, barrier.name): (barrier.id, str(barrier.state)) for barrier in barriers}
+    nodes = []
+    for node in graphs.nodes(checked(text)):
+        id, state = stand.get((node.kind, node.name), (None, None))
+        nodes.append({"id": id, "state": state, **structs.asdict(node)})
+    return {"name": mission.name, "nodes": nodes}
+
+
+async def wait(call: Call, params: Wait) -> dict[str, object]:
+    """Returns when its newest execution is over, or can only go on by a person; or at the end of the long poll."""
+    instance = call.desk.instance
+
+    def body(tx: Tx) -> tuple[Mission, Execution]:
+        mission = require_mission(tx, params.id)
+        return mission, latest(tx, mission)
+
+    mission, execution = await instance.tasks.read(body)
+    with instance.journal.listening([f"mission/{mission.id}"]) as watch:
+        until = trio.current_time() + params.timeout
+        while True:
+            _, execution = await instance.tasks.read(body)
+            finished = execution.status in ENDED
+            paused = execution.status is ExecutionStatus.PAUSED and not params.keep_waiting
+            if finished or paused or trio.current_time() >= until:
+                return {"finished": finished or paused, "execution": execution}
+            await watch.wait(until)
 
 
 async def executions(call: Call, params: ById) -> dict[str, object]:
@@ -217,6 +272,8 @@ METHODS = (
     Method("mission.list", Page, dict, list_, "Missions by page, the newest first."),
     Method("mission.get", Show, dict, get, "A mission, one execution of it, and its tasks by page."),
     Method("mission.document", ById, dict, document, "The document of a mission, as it was given."),
+    Method("mission.graph", ById, dict, graph, "The graph of its document, and how each node stands."),
+    Method("mission.wait", Wait, dict, wait, "Wait until it is over, or waits for a person (long poll).", waits=True),
     Method("mission.executions", ById, dict, executions, "Its executions, the newest first."),
     Method("mission.execute", ById, dict, execute_, "Carry it out: all its tasks in one transaction.", writes=True),
     Method("mission.pause", ById, dict, pause, "Start nothing more of it.", writes=True),
