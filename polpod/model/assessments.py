@@ -87,7 +87,7 @@ def in_short(assessment: Mapping[str, object]) -> dict[str, object]:
     short = dict(assessment)
     for part in ("checks", "metrics"):
         found = assessment.get(part)
-        if isinstance(found, list):
+        if isinstance(found, list | tuple):
             short[part] = [
                 {name: value for name, value in one.items() if name not in ("output", "reviewers")}
                 for one in found

@@ -329,7 +329,7 @@ def _not_passed(task: Task) -> str | None:
     found = task.result.assessment if task.result is not None else None
     if found is None or found.get("passed") is True:
         return None
-    parts = [part for name in ("checks", "metrics") if isinstance(part := found.get(name), list)]
+    parts = [part for name in ("checks", "metrics") if isinstance(part := found.get(name), list | tuple)]
     bad = [one for part in parts for one in part if isinstance(one, dict) and one.get("passed") is not True]
     named = [f"{one.get('label') or one.get('name')} ({one.get('message')})" for one in bad[:MOST_NAMED]]
     more = f" and {len(bad) - MOST_NAMED} more" if len(bad) > MOST_NAMED else ""

@@ -84,7 +84,16 @@ def test_every_option_has_its_field() -> None:
             ),
             *("--not-before", "2030-01-31T18:00:00Z", "--hold", "--needs-approval", "--idempotency-key", "K"),
             *("--memory", "1.5G", "--cpus", "0.5", "--tasks", "100", "--nice", "-5"),
-            *("--expect", "test:make check", "--expect", "file:a.out", "--expect", "review:is it good", "--expect", '{"type": "script", "x": 1}'),
+            *(
+                "--expect",
+                "test:make check",
+                "--expect",
+                "file:a.out",
+                "--expect",
+                "review:is it good",
+                "--expect",
+                '{"type": "script", "x": 1}',
+            ),
         )
     )
     env, umask = said.pop("env"), said.pop("umask")
