@@ -69,7 +69,7 @@ def options(parser: ArgumentParser) -> None:
     add(
         "--expect",
         metavar="CHECK",
-        type=_expectation,
+        type=expectation,
         action="append",
         help="what its work must stand to be done: test:COMMAND, script:FILE, file:PATH, review:CRITERIA, or JSON",
     )
@@ -119,7 +119,8 @@ def _umask() -> int:
     return umask
 
 
-def _expectation(text: str) -> dict[str, Any]:
+def expectation(text: str) -> dict[str, Any]:
+    """A check, from an option's value.  Raises ArgumentTypeError."""
     if text.startswith("{"):
         try:
             return dict(json.loads(text))

@@ -46,4 +46,4 @@ class Terms(Struct, frozen=True, kw_only=True):
     retry_policy: RetryPolicy | None = None
     escalation: EscalationPolicy | None = None
     superiors: Mapping[str, str | None] = {}
-    """Every agent that there is, and whom it reports to."""
+    """Whom each agent reports to, of those that a decision may be about."""

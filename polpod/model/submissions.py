@@ -73,6 +73,8 @@ class Edit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tasks_max: Processes | UnsetType | None = UNSET
     nice: Nice | UnsetType | None = UNSET
     depends_on: tuple[Id, ...] | UnsetType | None = UNSET
+    expectations: Expectations | UnsetType | None = UNSET
+    metrics: Metrics | UnsetType | None = UNSET
 
 
 class Selector(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

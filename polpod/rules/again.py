@@ -121,6 +121,14 @@ def policy_of(task: Task, terms: Terms) -> RetryPolicy | None:
         return terms.retry_policy
 
 
+def candidates(task: Task, terms: Terms) -> list[str]:
+    """Agents that may take the task over, beside whom its own reports to."""
+    policy, escalation = policy_of(task, terms), terms.escalation
+    named = [policy.fallback_agent] if policy is not None else []
+    named += [level.target for level in escalation.levels] if escalation is not None else []
+    return [name for name in named if name is not None]
+
+
 def _successor(task: Task, terms: Terms) -> str | None:
     """Who makes the next attempt instead of its agent; None: nobody (§13.151, §13.152)."""
     policy = policy_of(task, terms)

@@ -186,7 +186,7 @@ def _in_review(
     task: Task, around: Surroundings, capacity: Capacity, busy: Busy, ahead: int, paused: str | None, now: datetime
 ) -> Why:
     number = len(task.expectations) + len(task.metrics)
-    checks = "1 check" if number == 1 else f"{number} checks"
+    checks, come = ("1 check", "comes") if number == 1 else (f"{number} checks", "come")
     if task.occupies:
         goes_on = f"The work of task {task.id} is done, and goes through {checks} (run {task.run_id})."
         return Why((goes_on,), (f"polpoctl logs -f {task.id}",))
@@ -200,7 +200,7 @@ def _in_review(
         waits = _delayed(task, ", since they could not be started,", now)
     else:
         waits = _queued(task, capacity, busy, ahead, paused)
-    return Why((f"The work of task {task.id} is done; {checks} of it come next.", *waits.sentences), waits.next)
+    return Why((f"The work of task {task.id} is done; {checks} of it {come} next.", *waits.sentences), waits.next)
 
 
 def _ending_run(run: Run, now: datetime) -> str:

@@ -29,7 +29,7 @@ from polpod.services.insist import insist
 from polpod.services.instance import Instance, now
 from polpod.services.killer import Killer
 from polpod.services.reviewing import Evidence
-from polpod.services.submission import respecified
+from polpod.services.takeover import handed_over, terms_of
 from polpod.services.witness import Witness
 from polpod.store import changes
 from polpod.store.records import Tx
@@ -219,15 +219,15 @@ def _tells(run: Run) -> bool:
 
 
 def _apply(instance: Instance, tx: Tx, ended: list[Ended]) -> None:
-    terms = instance.terms(tx)
     for run, found, roll in ended:
         at = now()
         task = tx[Tasks].get(run.task_id)
+        terms = terms_of(tx, instance.config, task if _tells(run) else None)
         change = outcome(task, run, at, roll, **found._asdict(), terms=terms)
         if change is not None:
             assert task is not None
             if change.task.assigned_to != task.assigned_to:
-                change = respecified(tx, task, change, instance.agents(tx))
+                change = handed_over(tx, instance.config, task, change)
             changes.apply(tx, change)
             bookkeeping.finished(tx, change.task, run, at)
         elif run.collected_at is None and run.reason is not Reason.NEVER_STARTED and not _applied(task, run):

@@ -13,8 +13,7 @@ import trio
 
 from polpod.config import Config
 from polpod.errors import DiskFull, StoreError
-from polpod.model.agents import Agent, Queue
-from polpod.model.policies import Terms
+from polpod.model.agents import Queue
 from polpod.paths import StateDirectory
 from polpod.rules.pick import Capacity
 from polpod.runner.containment import RunCgroups, base_name, choose_base
@@ -91,21 +90,6 @@ class Instance:
             a.name: a.max_concurrency for a in self.config.agents if a.max_concurrency is not None
         }
         return Capacity(self.config.settings.max_concurrency, self.queues(tx), agents)
-
-    def agents(self, tx: Tx) -> dict[str, Agent]:
-        """All agents, by name."""
-        return {agent.name: agent for agent in self.config.agents}
-
-    def terms(self, tx: Tx) -> Terms:
-        """What follows when an attempt fails."""
-        settings = self.config.settings
-        return Terms(
-            max_fix_attempts=settings.max_fix_attempts,
-            max_assessment_retries=settings.max_assessment_retries,
-            retry_policy=settings.default_retry_policy,
-            escalation=settings.escalation_policy,
-            superiors={name: agent.reports_to for name, agent in self.agents(tx).items()},
-        )
 
     def free_space(self) -> int:
         """Bytes free for us on the state directory's file system.  Raises StoreError when that cannot be asked."""

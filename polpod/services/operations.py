@@ -14,11 +14,12 @@ from msgspec import UNSET, Struct, UnsetType, structs
 from polpod.config import Config
 from polpod.errors import Conflict, InvalidTransition, RequestError
 from polpod.model.changes import Change
+from polpod.model.expectations import as_said
 from polpod.model.submissions import Edit
 from polpod.model.tasks import Task, TaskStatus, changed
 from polpod.rules.tasks import event, unsafe_set_status, walk
 from polpod.services.instance import now
-from polpod.services.submission import open_queue, refuse_large_task, title_of, utc
+from polpod.services.submission import open_queue, refuse_large_task, refuse_unreviewed, title_of, utc
 from polpod.store import changes
 from polpod.store.changes import require
 from polpod.store.records import Tx
@@ -132,6 +133,8 @@ def edit(tx: Tx, wanted: Edit, config: Config, by: str) -> Task:
         for name, value in structs.asdict(wanted).items()
         if value is not UNSET and name not in ("id", "version", "depends_on")
     }
+    refuse_unreviewed(wanted.expectations or (), config)
+    values |= {name: as_said(getattr(wanted, name) or ()) for name in ("expectations", "metrics") if name in values}
     if wanted.description is not UNSET:
         values["original_description"] = None
     if wanted.title is None:

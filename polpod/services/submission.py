@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -15,16 +15,15 @@ from polpod.config import Config
 from polpod.errors import Conflict, InvalidRequest, PermissionDenied, TooLarge
 from polpod.model.agents import Agent, Queue
 from polpod.model.changes import Change
-from polpod.model.expectations import as_said
+from polpod.model.expectations import Expectation, as_said
 from polpod.model.submissions import Edit, Submission
 from polpod.model.tasks import Backoff, Spec, Task, TaskStatus
-from polpod.rules.prompts import original
 from polpod.rules.tasks import event, walk
 from polpod.services.instance import now
 from polpod.services.reviewing import NO_REVIEWER, without_reviewer
 from polpod.store import changes, quarantine, queries
 from polpod.store.records import Tx
-from polpod.store.tables import Queues, Specs, stored_spec
+from polpod.store.tables import Queues, stored_spec
 
 AGENT_MAX_DURATION = timedelta(minutes=30).total_seconds()
 AGENT_STALE_THRESHOLD = timedelta(minutes=5).total_seconds()
@@ -84,7 +83,7 @@ def specify(
             raise InvalidRequest("no command, no shell text and no agent: nothing to do", "$.command")
         if not agent.command:
             raise InvalidRequest(f"agent {agent.name} has no command in polpo.json", "$.agent")
-        command = _filled(agent, submission.description)
+        command = filled(agent, submission.description)
     if command is not None and not command[0]:
         raise InvalidRequest("the name of the command is empty", "$.command[0]")
     for number, argument in enumerate(command or ()):
@@ -104,27 +103,21 @@ def specify(
         _refuse_nul(name + value, "$.env")
     umask = 0o022 if submission.umask is None else submission.umask
     spec = Spec(command=command, shell=shell, cwd=cwd, env=env, umask=umask, stdin=submission.stdin)
-    if (review := without_reviewer(submission.expectations, config)) is not None:
-        raise InvalidRequest(NO_REVIEWER, f"$.expectations[{review}].command")
+    refuse_unreviewed(submission.expectations, config)
     _refuse_large("command, shell, cwd and env", spec, LARGEST_SPEC)
     refuse_large_task(structs.replace(submission, command=None, shell=None, cwd=None, env=None))
     return spec
 
 
-def respecified(tx: Tx, before: Task, change: Change, agents: Mapping[str, Agent]) -> Change:
-    """The change of a task that went over to another agent, with what that one executes; the place of the work stays."""
-    task = change.task
-    old, new = agents.get(before.assigned_to or ""), agents.get(task.assigned_to or "")
-    stored = tx[Specs].get(before.spec_id) if before.spec_id else None
-    if stored is None or new is None or old is None or stored.spec.command != _filled(old, original(before)):
-        return change  # it has a command of its own, whoever it is given to
-    spec = structs.replace(stored.spec, command=_filled(new, task.description), env=stored.spec.env | new.env)
-    queries.let_go_of_spec(tx, before.spec_id)
-    return structs.replace(change, task=structs.replace(task, spec_id=queries.keep_spec(tx, spec)))
-
-
-def _filled(agent: Agent, prompt: str) -> tuple[str, ...]:
+def filled(agent: Agent, prompt: str) -> tuple[str, ...]:
+    """The agent's command with what it is to do."""
     return tuple(part.replace("{prompt}", prompt) for part in agent.command)
+
+
+def refuse_unreviewed(expectations: Iterable[Expectation], config: Config) -> None:
+    """Raises InvalidRequest for a review that nobody could be asked for."""
+    if (number := without_reviewer(expectations, config)) is not None:
+        raise InvalidRequest(NO_REVIEWER, f"$.expectations[{number}].command")
 
 
 def refuse_large_task(said: Submission | Edit) -> None:

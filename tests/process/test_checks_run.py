@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from kit.client import Refused
-from kit.fault import fault
 from kit.host import Host
 from kit.invariants import settle
 from kit.jobs import waits_for
@@ -110,6 +109,25 @@ def test_an_agent_puts_right_what_its_checks_found(host: Host) -> None:
     settle(host)
 
 
+def test_another_agent_takes_over_what_one_does_not_get_done(host: Host) -> None:
+    """§13.151, §13.152: by the policy of polpo.json, to whom the agent reports; with what that one executes."""
+    host.configure(maxFixAttempts=0, defaultRetryPolicy={"escalateAfter": 1})
+    config = json.loads(Path(host.paths.config).read_text())
+    config["agents"] = [
+        {"name": "junior", "command": ["sh", "-c", "echo junior >> who"], "reportsTo": "senior"},
+        {"name": "senior", "command": ["sh", "-c", "echo senior >> who"]},
+    ]
+    Path(host.paths.config).write_text(json.dumps(config))
+    host.start()
+    check = a_test("grep -q senior who")
+    task_id = host.submit(agent="junior", description="Do it.", expectations=[check], retry_delay=0.01)
+    task = host.finished(task_id)
+    assert (task["status"], task["assigned_to"], task["retries"]) == ("done", "senior", 1)
+    assert (host.root / "who").read_text().split() == ["junior", "senior"]
+    assert [run["agent"] for run in host.runs(task_id)] == ["junior", "junior", "senior", "senior"]
+    settle(host)
+
+
 def test_a_review_asks_a_command_for_scores(host: Host) -> None:
     """§13.204: a review passes by its scores, with the command of polpo.json or its own."""
     host.configure(
@@ -141,14 +159,7 @@ def test_without_anybody_to_ask_a_review_is_refused(started: Host) -> None:
     assert refused.value.data["path"] == "$.expectations[1].command"
 
 
-@fault(
-    42,
-    "checks that go on while polpod dies and is started again",
-    promise="Checks are runs: they outlive the daemon, and what they found is judged once, by whichever daemon is there.",
-    injected="SIGKILL of the daemon while a check goes on, and once more after it found something with no daemon there",
-    seen_failing="a task that was checked by the daemon itself: it stayed in review",
-)
-def test_f42_checks_outlive_the_daemon(started: Host) -> None:
+def test_checks_outlive_the_daemon(started: Host) -> None:
     """W6, W26: work that was done before a crash is neither repeated nor done without its checks."""
     go = started.root / "go"
     task_id = started.submit(shell="echo >> tries", expectations=[a_test(f"echo >> checked; {waits_for(go)}")])
