@@ -132,7 +132,8 @@ class Task(Struct, frozen=True, kw_only=True):
     """In review: what its checks are carried out for; None: it has none, or nobody asked for them."""
     hold: bool = False
     unmet: Count = 0
-    """Dependencies that are not done yet; kept by the transaction that finishes one."""
+    """0: it waits for nothing, which the transaction sees to that finishes the last dependency; else how many there were
+    when they were counted."""
     run_id: int | None = None
     """The newest run."""
     applied_run: int | None = None
