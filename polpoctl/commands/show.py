@@ -134,7 +134,7 @@ def _checks(task: dict[str, Any]) -> list[tuple[str, Any]]:
     result = task["result"] or {}
     found = result.get("assessment")
     if found is None:
-        return [("checks", len(task["expectations"]) + len(task.get("metrics", ())) or None)]
+        return [("checks", len(task.get("expectations", ())) + len(task.get("metrics", ())) or None)]
     verdict = {True: "passed", False: "failed", None: "open"}
     facts = [("checks", f"{verdict[found['passed']]} ({found.get('trigger', 'initial')}, run {found['runId']})")]
     if found.get("globalScore") is not None:
