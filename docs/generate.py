@@ -11,6 +11,7 @@ from pathlib import Path
 from runpy import run_path
 from typing import Any
 
+from polpod.model.events import COMMON, KINDS
 from polpod.model.tasks import TaskStatus
 from polpod.rules.tasks import EDGES, REQUEUED_FROM
 from polpod.services.rpc.method import Method, Right
@@ -84,6 +85,29 @@ def rpc() -> str:
     return "\n".join(lines)
 
 
+def events() -> str:
+    """Every kind of event with what it says: the table of polpod/model/events.py."""
+    subjects = dict.fromkeys(kind.subject for kind in KINDS)
+    lines = [
+        "<!-- Made by docs/generate.py from polpod/model/events.py. -->",
+        "# Events",
+        "",
+        "What the journal has, and what [notifications](notifications.md) can be asked for: `polpoctl events` shows them. Each is",
+        "`{\"seq\", \"at\", \"kind\", \"subject\", \"body\"}`, written in the transaction that did what it tells of; `seq` has no gaps.",
+        "Any body may have " + " and ".join(f"`{name}`" for name in sorted(COMMON)) + ": the execution of the mission that it is",
+        "part of, and channels that are told of it whatever rules say.",
+        "",
+    ]  # fmt: skip
+    for subject in subjects:
+        rows = [
+            f"| `{kind.name}` | {'…' if kind.fields is None else _listed(sorted(kind.fields))} | {kind.meaning} |"
+            for kind in KINDS
+            if kind.subject == subject
+        ]
+        lines += [f"## About `{subject}`", "", "| kind | body | |", "| --- | --- | --- |", *rows, ""]
+    return "\n".join(lines)
+
+
 def reliability() -> str:
     """The page as it was written by hand, and below it the table of the fault suite."""
     written, _, _ = (HERE / "reliability.md").read_text().partition(FAULTS_BEGIN)
@@ -148,6 +172,7 @@ def stores() -> str:
 
 PAGES: dict[str, Callable[[], str]] = {
     "states.md": states,
+    "events.md": events,
     "rpc.md": rpc,
     "reliability.md": reliability,
     "stores.md": stores,

@@ -35,6 +35,7 @@ COMMANDS = {
     "stats": "say how many runs there were, how they ended, what they took",
     "report": "say, from inside a run, how far it is, or that it goes on",
     "events": "print what happened",
+    "notification": "list what channels were told, or try one",
     "audit": "say who asked for what, and whether it was allowed",
     "doctor": "find and explain what is wrong with polpod, its directory and this host",
     "backup": "copy the databases, beside a polpod that runs",

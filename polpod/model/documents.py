@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 
 from polpod.model.agents import Agent
 from polpod.model.expectations import Expectations, Metrics
+from polpod.model.notifying import ChannelName, Scope
 from polpod.model.policies import RetryPolicy
 from polpod.model.polpo.missions import Score
 from polpod.model.submissions import Argument, Name
@@ -51,7 +52,7 @@ class DocumentTask(Part, frozen=True, kw_only=True):
     max_duration: Milliseconds | None = None
     stale_threshold: Milliseconds | None = None
     retry_policy: RetryPolicy | None = None
-    notifications: dict[str, Any] | None = None
+    notifications: Scope | None = None
     side_effects: bool = False
     needs_approval: bool = False
     """A person says when it may start."""
@@ -65,7 +66,8 @@ class DocumentBarrier(Part, frozen=True, kw_only=True):
     after_tasks: Titles
     blocks_tasks: Titles
     message: str | None = None
-    notify_channels: tuple[str, ...] = ()
+    notify_channels: Annotated[tuple[ChannelName, ...], Meta(max_length=100)] = ()
+    """They are told of what becomes of it, whatever rules say."""
 
 
 class DocumentGate(DocumentBarrier, frozen=True, kw_only=True):
@@ -89,7 +91,7 @@ class MissionDocument(Part, frozen=True, kw_only=True):
     quality_gates: tuple[DocumentGate, ...] = ()
     checkpoints: tuple[DocumentCheckpoint, ...] = ()
     delays: tuple[DocumentDelay, ...] = ()
-    notifications: dict[str, Any] | None = None
+    notifications: Scope | None = None
     on_deadlock: Literal["fail", "wait"] = "fail"
     """What becomes of tasks that wait for one that failed for good, when nothing else of the mission can go on."""
 

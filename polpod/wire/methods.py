@@ -31,6 +31,8 @@ METHODS = (
     "key.remove",
     "message.history",
     "message.send",
+    "notification.list",
+    "notification.test",
     "preset.add",
     "preset.get",
     "preset.list",

@@ -141,7 +141,8 @@ def open_barrier(tx: Tx, barrier: Barrier, at: datetime, by: str | None) -> None
 
 
 def _about(barrier: Barrier) -> dict[str, object]:
-    return {"name": barrier.name, "message": barrier.message, "blocks_tasks": barrier.blocks}
+    told = {"notify_channels": barrier.notify_channels} if barrier.notify_channels else {}
+    return {"name": barrier.name, "message": barrier.message, "blocks_tasks": barrier.blocks, **told}
 
 
 def _execution(tx: Tx, barrier: Barrier) -> Execution:

@@ -22,6 +22,7 @@ from polpod.services.rpc.methods import (
     key,
     message,
     mission,
+    notification,
     preset,
     project,
     queue,
@@ -44,7 +45,7 @@ DISCOVER = Method("rpc.discover", Nothing, dict, discover, "This document.", Rig
 _NOUNS = (
     *(task, follow, run, mission),
     *(checkpoint, artifact, cost, message, stats, queue, project, workflow, preset, user, key, a2a),
-    *(context, collaboration, audit, store, daemon),
+    *(context, collaboration, notification, audit, store, daemon),
 )
 
 METHODS = {m.name: m for m in (*(m for noun in _NOUNS for m in noun.METHODS), DISCOVER)}

@@ -23,7 +23,7 @@ from polpod.services import views
 from polpod.services.instance import now
 from polpod.services.missions import control
 from polpod.services.missions.control import latest
-from polpod.services.missions.executing import execute, require_mission
+from polpod.services.missions.executing import as_stored, execute, require_mission
 from polpod.services.missions.planning import checked, plan
 from polpod.services.rpc.method import Call, Method
 from polpod.services.rpc.methods.follow import LONG_POLL
@@ -91,7 +91,7 @@ async def create(call: Call, params: Create) -> dict[str, object]:
     def body(tx: Tx) -> Mission:
         return contract.save_mission(
             tx, name=params.name, data=params.document, prompt=params.prompt, deadline=params.deadline,
-            quality_threshold=params.quality_threshold, notifications=document.notifications,
+            quality_threshold=params.quality_threshold, notifications=as_stored(document.notifications),
             created_by=call.caller.uid,
         )  # fmt: skip
 
