@@ -85,8 +85,8 @@ def retry_or_fail(
     triggered = event(task, "escalation:triggered", now, **body)
     target = _target(task, level, c.terms)
     if target is None or task.side_effects:
-        channels = list(level.notify_channels)
-        asked = event(task, "escalation:human", now, message=why, channels=channels)
+        channels = {"notify_channels": list(level.notify_channels)} if level.notify_channels else {}
+        asked = event(task, "escalation:human", now, level=level.level, message=why, **channels)
         parked = walk(
             task, now, TaskStatus.AWAITING_APPROVAL, why="escalation", result=result, assessing=None, **escalations
         )
