@@ -22,6 +22,7 @@ TESTS = HERE.parent / "tests"
 FAULTS = TESTS / "faults", TESTS / "systemd"
 KIT = TESTS / "kit" / "fault.py"
 CONTRACTS_BEGIN = "<!-- From here on made by docs/generate.py from the contracts and their tests. -->\n"
+POLPO_BEGIN = "<!-- From here on made by docs/generate.py from docs/polpo_behaviours.py and the tests. -->\n"
 FAULTS_BEGIN = "<!-- From here on made by docs/generate.py from the tests. -->\n"
 Schema = dict[str, Any]
 
@@ -170,12 +171,20 @@ def stores() -> str:
     return written + "\n".join([CONTRACTS_BEGIN, "## Methods", "", head, "", *contracts()])
 
 
+def polpo() -> str:
+    """The page as it was written by hand, and below it what of Polpo is held by which tests."""
+    written, _, _ = (HERE / "polpo.md").read_text().partition(POLPO_BEGIN)
+    tables: Callable[[], list[str]] = run_path(str(HERE / "polpo.py"))["tables"]
+    return written + "\n".join([POLPO_BEGIN, *tables()])
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "states.md": states,
     "events.md": events,
     "rpc.md": rpc,
     "reliability.md": reliability,
     "stores.md": stores,
+    "polpo.md": polpo,
 }
 
 

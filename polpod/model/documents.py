@@ -41,6 +41,7 @@ class DocumentTask(Part, frozen=True, kw_only=True):
     cwd: str | None = None
     env: dict[str, str] | None = None
     depends_on: tuple[Title, ...] = ()
+    project: Name | None = None
     queue: Name = "default"
     labels: dict[Name, str] = {}
     priority: Annotated[int, Meta(ge=-(2**31), lt=2**31)] = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 METHODS = (
+    "a2a.assign",
     "a2a.get",
     "a2a.list",
     "a2a.remove",
@@ -72,7 +73,10 @@ METHODS = (
     "user.list",
     "user.remove",
     "workflow.add",
+    "workflow.execute",
     "workflow.get",
     "workflow.list",
     "workflow.remove",
+    "workflow_execution.get",
+    "workflow_execution.list",
 )

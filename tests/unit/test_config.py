@@ -76,6 +76,7 @@ def test_every_key_is_camel_case_on_disk() -> None:
 
 
 def test_unknown_keys_are_reported_with_their_paths_and_otherwise_ignored() -> None:
+    """W42."""
     config, unknown = parsed(
         {
             "colour": 1,
@@ -155,6 +156,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("document", "path"), WRONG, ids=[path for _, path in WRONG])
 def test_a_wrong_value_is_refused_with_its_file_and_its_path(document: dict[str, Any], path: str) -> None:
+    """W42."""
     error = refused(document)
     assert error.exit_code == 2
     assert str(error).startswith("polpo.json: ")

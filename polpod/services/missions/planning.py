@@ -84,6 +84,7 @@ def _submission(said: DocumentTask, first: Agent | None) -> Submission:
         shell=said.shell,
         cwd=said.cwd,
         env=said.env,
+        project=said.project,
         queue=said.queue,
         labels=said.labels,
         priority=said.priority,

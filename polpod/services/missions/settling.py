@@ -35,6 +35,7 @@ from polpod.rules.missions import Verdict
 from polpod.rules.tasks import walk
 from polpod.services.insist import insist, insist_read
 from polpod.services.instance import Instance, now
+from polpod.services.missions import workflows
 from polpod.services.missions.executing import note
 from polpod.store import changes
 from polpod.store.missions import Barriers, BarrierTasks, Executions, UnsettledTasks
@@ -83,6 +84,8 @@ def settle(tx: Tx, at: datetime) -> None:
         # What is not settled yet may open what holds back the rest: it is judged when all of it is.
         if not tx[UnsettledTasks].find(UnsettledTasks.execution_id.eq(execution_id), limit=1):
             _judge(tx, execution_id, at)
+        changed_tasks = [one.task_id for one in noted if one.execution_id == execution_id]
+        workflows.follow(tx, tx[Executions].get(execution_id), changed_tasks, at)
 
 
 def _pass(tx: Tx, task_id: str, over: bool, at: datetime) -> None:

@@ -32,6 +32,7 @@ from polpod.services.rpc.methods import (
     task,
     user,
     workflow,
+    workflow_execution,
 )
 
 
@@ -43,8 +44,8 @@ async def discover(call: Call, params: Nothing) -> dict[str, Any]:
 DISCOVER = Method("rpc.discover", Nothing, dict, discover, "This document.", Right.RUN)
 
 _NOUNS = (
-    *(task, follow, run, mission),
-    *(checkpoint, artifact, cost, message, stats, queue, project, workflow, preset, user, key, a2a),
+    *(task, follow, run, mission, workflow, workflow_execution),
+    *(checkpoint, artifact, cost, message, stats, queue, project, preset, user, key, a2a),
     *(context, collaboration, notification, audit, store, daemon),
 )
 
