@@ -33,11 +33,12 @@ from polpod.rules import workflows as rules
 from polpod.rules.organisation import STAND_IN
 from polpod.services.missions import executing
 from polpod.services.missions.planning import Planned, checked, plan
+from polpod.services.missions.saving import save
 from polpod.services.rpc.refusal import entity, invalid
 from polpod.store import changes
 from polpod.store.missions import Executions
 from polpod.store.organisation import WorkflowDefinitions, WorkflowExecutions
-from polpod.store.polpo import Missions, next_number
+from polpod.store.polpo import Missions
 from polpod.store.records import Tx
 from polpod.store.tables import Tasks
 
@@ -150,16 +151,12 @@ def _mission(tx: Tx, ready: Ready, uid: int, at: datetime) -> Mission:
 
 
 def _made(tx: Tx, ready: Ready, uid: int, at: datetime) -> Mission:
-    definition, seq = ready.definition, next_number(tx, Missions, Missions.seq)
+    definition = ready.definition
     with entity():  # a name that is too long for a mission
-        mission = Mission(
-            id=str(seq), seq=seq, name=definition.name, data=ready.text, prompt=definition.description or None,
-            created_by=uid, workflow_id=definition.id, created_at=at, updated_at=at,
+        return save(
+            tx, definition.name, ready.text, at, f"uid {uid}",
+            prompt=definition.description or None, created_by=uid, workflow_id=definition.id,
         )  # fmt: skip
-    tx[Missions].add(mission)
-    subject = f"mission/{mission.id}"
-    changes.note(tx, at, "mission:saved", subject, name=mission.name, status=mission.status, workflow_id=definition.id)
-    return mission
 
 
 def follow(tx: Tx, execution: Execution | None, task_ids: Iterable[str], at: datetime) -> None:
