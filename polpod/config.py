@@ -26,6 +26,7 @@ from polpod.errors import InvalidConfig, StartError
 from polpod.model.agents import Agent, Queue
 from polpod.model.entity import storable
 from polpod.model.notifying import SECRETS, Milliseconds, Notification, Notifications, strange, together
+from polpod.model.policies import DefaultRetryPolicy, EscalationPolicy
 from polpod.model.submissions import Name
 from polpod.paths import STATE, StateDirectory
 
@@ -106,6 +107,15 @@ class Settings(Struct, frozen=True, rename="camel"):
     enable_scheduler: bool = True
     """False: no mission is carried out by its schedule."""
     sla: Sla = field(default_factory=Sla)
+    max_fix_attempts: Annotated[int, Meta(ge=0)] = 2
+    """How often, between two retries, an agent is told what its checks found, to put that right."""
+    max_assessment_retries: Annotated[int, Meta(ge=0)] = 1
+    """How often checks are carried out again that could not be."""
+    default_retry_policy: DefaultRetryPolicy | None = None
+    """Of tasks that have none of their own."""
+    escalation_policy: EscalationPolicy | None = None
+    review_command: Annotated[tuple[str, ...], Meta(min_length=1)] | None = None
+    """Asked for scores by an `llm_review` that names no command."""
     containment: Literal["auto", "session"] = "auto"
     """`auto`: a cgroup for each run where that is possible."""
 
@@ -132,9 +142,9 @@ WITHOUT_EFFECT = frozenset(
     + [
         f"$.settings.{key}"
         for key in (
-            "maxFixAttempts", "maxQuestionRounds", "maxResolutionAttempts", "maxAssessmentRetries", "defaultRetryPolicy",
-            "autoCorrectExpectations", "defaultQualityThreshold", "sla.checkIntervalMs", "sla.warningChannels",
-            "sla.violationChannels", "approvalGates", "escalationPolicy", "orchestratorModel", "imageModel",
+            "maxQuestionRounds", "maxResolutionAttempts", "autoCorrectExpectations", "defaultQualityThreshold",
+            "sla.checkIntervalMs", "sla.warningChannels", "sla.violationChannels", "approvalGates", "orchestratorModel",
+            "imageModel",
             "reasoning", "modelAllowlist", "orchestratorSkills", "emailAllowedDomains",
         )
     ]

@@ -126,3 +126,5 @@ class RunDirectory:
         self.trouble = os.path.join(path, "trouble")
         self.prompt = os.path.join(path, "prompt")
         self.context = os.path.join(path, "context")
+        self.review = os.path.join(path, "review.json")
+        self.assessment = os.path.join(path, "assessment.json")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from polpod.model.expectations import Expectations, Metrics
 from polpod.model.tasks import Count, Cpus, Instant, Memory, Nice, Processes, Seconds
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -44,7 +45,8 @@ class Submission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     hold: bool = False
     needs_approval: bool = False
     side_effects: bool = False
-    expectations: tuple[dict[str, Any], ...] = ()
+    expectations: Expectations = ()
+    metrics: Metrics = ()
     idempotency_key: Annotated[str, Meta(min_length=1, max_length=500)] | None = None
 
 
@@ -73,6 +75,8 @@ class Edit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tasks_max: Processes | UnsetType | None = UNSET
     nice: Nice | UnsetType | None = UNSET
     depends_on: tuple[Id, ...] | UnsetType | None = UNSET
+    expectations: Expectations | UnsetType | None = UNSET
+    metrics: Metrics | UnsetType | None = UNSET
 
 
 class Selector(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

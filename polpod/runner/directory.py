@@ -8,6 +8,8 @@
     trouble     one line: why a runner gave up
     prompt      what an agent is to do, where that comes by stdin or from a file; by the daemon, for the job
     context     what an agent may want to know beside it, where its command names that file; as prompt
+    review.json, assessment.json
+                of a run that carries out checks: which, and what they found
 
 The daemon makes the directory (`prepare`), and keeps it for another run (`retire`) or removes it (`remove`) after
 collection.  Files are few on purpose: to make
@@ -159,6 +161,20 @@ def read_lock(path: str) -> dict[str, Any]:
     if not isinstance(facts, dict):
         raise ValueError(f"{path}: not an object")
     return facts
+
+
+def hand_over(run: RunDirectory, spec: contract.ReviewSpec) -> None:
+    """Leave the checks that the run's job carries out.  Raises OSError."""
+    small_files.write(run.review, json.dumps(spec).encode(), os.O_CREAT | os.O_TRUNC)
+
+
+def read_assessment(run: RunDirectory, most: int) -> bytes | None:
+    """What the checks found, or the first `most` bytes of it; None: nothing was written.  Raises OSError."""
+    try:
+        with open(run.assessment, "rb") as file:
+            return file.read(most)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def write_trouble(run: RunDirectory, text: str) -> None:

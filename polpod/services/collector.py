@@ -11,23 +11,25 @@ import logging
 import random
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import trio
 
 from polpod import crash
-from polpod.model.runs import Reason, Run
+from polpod.model.runs import Phase, Reason, Run, RunStatus
 from polpod.model.tasks import Task
 from polpod.rules.judge import Facts, Life, Verdict, judge
 from polpod.rules.outcome import outcome
 from polpod.runner import contract, directory
 from polpod.runner.containment import Cgroup
-from polpod.services import bookkeeping
+from polpod.services import bookkeeping, reviewing
 from polpod.services.facts import facts_of
 from polpod.services.inbox import Inbox
 from polpod.services.insist import insist
 from polpod.services.instance import Instance, now
 from polpod.services.killer import Killer
+from polpod.services.reviewing import Evidence
+from polpod.services.takeover import handed_over, terms_of
 from polpod.services.witness import Witness
 from polpod.store import changes
 from polpod.store.records import Tx
@@ -41,7 +43,17 @@ LOOK_AGAIN_AFTER = 1.0
 UNBORN = 1.0
 """Seconds in which a job that was never let go ends; the next start removes its cgroup otherwise."""
 
+NOTHING = Evidence()
+
 log = logging.getLogger(__name__)
+
+
+class Ended(NamedTuple):
+    """A run that is over, what is known of it, and the luck of a backoff's jitter."""
+
+    run: Run
+    found: Evidence
+    roll: float
 
 
 class Collector:
@@ -66,7 +78,7 @@ class Collector:
         terminal, live, late = await insist(self._instance.runs, lambda tx: _take(tx, batch, reports))
         crash.point("collect.seen")
         if terminal:
-            await self._apply(terminal)
+            await self._apply(terminal, batch)
         if late:
             await insist(self._instance.tasks, lambda tx: _note_late(tx, late), durable=False)
         for run in live:
@@ -124,12 +136,24 @@ class Collector:
         await trio.sleep(LOOK_AGAIN_AFTER)
         self._inbox.look(run_id, dead=dead)
 
-    async def _apply(self, terminal: list[Run]) -> None:
-        rolls = [random.random() for _ in terminal]
-        await insist(self._instance.tasks, lambda tx: _apply(tx, terminal, rolls))
-        crash.point("collect.applied")
-        self._applied += terminal
+    async def _apply(self, terminal: list[Run], batch: dict[int, bool]) -> None:
+        ended = []
         for run in terminal:
+            try:
+                found = (
+                    await trio.to_thread.run_sync(reviewing.evidence, self._instance, run) if _tells(run) else NOTHING
+                )
+            except OSError as exc:
+                log.warning(
+                    "cannot read now what run %d left, looking again: %s", run.id, exc, extra={"run_id": run.id}
+                )
+                self._nursery.start_soon(self._look_again, run.id, batch[run.id])
+                continue
+            ended.append(Ended(run, found, random.random()))
+        await insist(self._instance.tasks, lambda tx: _apply(self._instance, tx, ended))
+        crash.point("collect.applied")
+        self._applied += [run for run, _, _ in ended]
+        for run, _, _ in ended:
             self._witness.dismiss(run.id)
 
     async def tidy(self) -> None:
@@ -148,7 +172,7 @@ class Collector:
         for run in terminal:
             done_with = self._instance.paths.run(run.id)
             try:
-                if run.reason is Reason.EXITED:
+                if run.reason is Reason.EXITED and run.phase is Phase.EXECUTION:
                     self._instance.spares.keep(done_with)
                 else:
                     directory.remove(done_with)
@@ -189,12 +213,21 @@ def _denies(said: dict[str, Any], run: Run) -> bool:
     return said["nonce"] == run.nonce and told != (run.status, run.reason, run.exit_code, run.signal)
 
 
-def _apply(tx: Tx, terminal: list[Run], rolls: list[float]) -> None:
-    for run, roll in zip(terminal, rolls, strict=True):
+def _tells(run: Run) -> bool:
+    """Whether anything but its row says what it means; of most runs nothing does."""
+    return run.phase is Phase.REVIEW or (run.agent is not None and run.status is not RunStatus.COMPLETED)
+
+
+def _apply(instance: Instance, tx: Tx, ended: list[Ended]) -> None:
+    for run, found, roll in ended:
         at = now()
         task = tx[Tasks].get(run.task_id)
-        change = outcome(task, run, at, roll)
+        terms = terms_of(tx, instance.config, task if _tells(run) else None)
+        change = outcome(task, run, at, roll, **found._asdict(), terms=terms)
         if change is not None:
+            assert task is not None
+            if change.task.assigned_to != task.assigned_to:
+                change = handed_over(tx, instance.config, task, change)
             changes.apply(tx, change)
             bookkeeping.finished(tx, change.task, run, at)
         elif run.collected_at is None and run.reason is not Reason.NEVER_STARTED and not _applied(task, run):

@@ -104,7 +104,7 @@ class Journal:
                 if event.body["status"] in self.tasks:  # else it was never counted
                     self.tasks[event.body["status"]] -= 1
                 self.work.ring()
-            case "task:updated" | "queue:updated":
+            case "assessment:complete" | "task:updated" | "queue:updated":
                 self.work.ring()
 
     @contextmanager

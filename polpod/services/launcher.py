@@ -24,13 +24,13 @@ import trio
 
 from polpod import crash
 from polpod.errors import AlreadyExists, DiskFull, PerhapsDone, Unavailable
-from polpod.model.runs import Run
+from polpod.model.runs import Phase, Run
 from polpod.model.tasks import Spec, Task
 from polpod.rules import retry
 from polpod.rules.outcome import launch
 from polpod.rules.pick import pick
 from polpod.runner import contract
-from polpod.services import bookkeeping, prompts
+from polpod.services import bookkeeping, prompts, reviewing
 from polpod.services.health import Health
 from polpod.services.inbox import Inbox
 from polpod.services.insist import insist
@@ -123,9 +123,12 @@ class Launcher:
         if tx.awaits_collection(task.id, task.applied_run or 0):
             return []
         nonce, token = secrets.token_hex(16), secrets.token_urlsafe(24)
+        phase = _phase(task)
+        checks = phase is Phase.REVIEW
         new = NewRun(
             task_id=task.id,
-            attempt=task.attempts + 1,
+            attempt=task.attempts if checks else task.attempts + 1,
+            phase=phase,
             queue=task.queue,
             agent=task.assigned_to,
             nonce=nonce,
@@ -134,8 +137,8 @@ class Launcher:
             boot_id=self._instance.boot_id,
             claim_until_mono=time.monotonic_ns() + int(contract.CLAIM_TIMEOUT * 1e9),
             containment="session" if self._instance.base is None else "cgroup",
-            max_duration=task.max_duration,
-            stale_threshold=task.stale_threshold,
+            max_duration=reviewing.longest(task, self._instance.config) if checks else task.max_duration,
+            stale_threshold=None if checks else task.stale_threshold,
         )
         try:
             run_id = tx.insert(new, partial(self._place, task, spec))
@@ -147,7 +150,8 @@ class Launcher:
 
     def _place(self, task: Task, spec: Spec, run_id: int) -> Place:
         base = self._instance.base
-        command = prompts.shown(self._instance.paths.run(run_id), run_id, task.attempts + 1, task, spec)
+        files, attempt = self._instance.paths.run(run_id), task.attempts + 1
+        command = None if task.awaits_checks else prompts.shown(files, run_id, attempt, task, spec)
         return Place(self._instance.paths.log(run_id), None if base is None else base.run(run_id).path, command)
 
     async def _start(self, run: Run, problem: str | None) -> None:
@@ -205,6 +209,11 @@ class Launcher:
     def _pause(self, reason: str, clock: float) -> None:
         self._instance.launcher_paused = reason
         self.probe_at = clock + PROBE_EVERY
+
+
+def _phase(task: Task) -> Phase:
+    """What its next run carries out."""
+    return Phase.REVIEW if task.awaits_checks else Phase.EXECUTION
 
 
 def _give_up(tx: RunTx, runs: list[Run]) -> None:

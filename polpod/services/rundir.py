@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
-from polpod.model.runs import Run
+from polpod.model.runs import Phase, Run
 from polpod.model.tasks import Spec, Task
 from polpod.paths import RunDirectory
 from polpod.runner import contract, directory
 from polpod.runner.containment import Cgroup
-from polpod.services import limits, prompts
+from polpod.services import limits, prompts, reviewing
 from polpod.services.instance import Instance
 
 JOBS_FIRST = 100
@@ -24,17 +24,18 @@ def prepare(
     `context`: what its command finds in its context file, where it names one.
     """
     settings = instance.config.settings
+    place = instance.paths.run(run.id)
+    checks = run.phase is Phase.REVIEW
     grace = settings.kill_grace / 1000 if task.kill_grace is None else task.kill_grace
-    files = instance.paths.run(run.id)
     try:
-        for place in (instance.paths.logs, instance.paths.run_directories):
-            if not os.path.lexists(place):  # somebody cleaned up (F51, F61)
-                os.mkdir(place, 0o700)
+        for needed in (instance.paths.logs, instance.paths.run_directories):
+            if not os.path.lexists(needed):  # somebody cleaned up (F51, F61)
+                os.mkdir(needed, 0o700)
         if run.cgroup is not None:
             Cgroup(run.cgroup).make()
         directory.prepare(
-            files,
-            texts=prompts.texts(files, task, spec, context),
+            place,
+            texts={} if checks else prompts.texts(place, task, spec, context),
             spare=instance.spares.take(),
             spec=contract.RunSpec(
                 version=contract.VERSION,
@@ -46,11 +47,11 @@ def prepare(
                 runs_db=instance.paths.runs_db,
                 socket=instance.socket,
                 daemon_lock=instance.paths.lock,
-                argv=_argv(files, run, task, spec),
+                argv=reviewing.argv(place.review) if checks else _argv(place, run, task, spec),
                 cwd=spec.cwd,
                 env=spec.environment,
                 umask=spec.umask,
-                stdin=prompts.stdin(files, spec),
+                stdin=None if checks else prompts.stdin(place, spec),
                 log_path=run.log_path,
                 log_limit=settings.log_limit,
                 log_head=min(contract.LOG_HEAD, settings.log_limit // 2),
@@ -66,6 +67,9 @@ def prepare(
                 **limits.of(task, run),
             ),
         )
+        if checks:
+            work_log = instance.paths.log(task.result.run_id if task.result is not None else run.id)
+            directory.hand_over(place, reviewing.review_spec(task, run, instance.config, place.assessment, work_log))
     except OSError as exc:
         return f"{exc.filename or instance.paths.path}: {exc.strerror}"
     return None

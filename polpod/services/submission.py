@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -15,11 +15,13 @@ from polpod.config import Config
 from polpod.errors import Conflict, InvalidRequest, PermissionDenied, TooLarge
 from polpod.model.agents import Agent, Queue
 from polpod.model.changes import Change
+from polpod.model.expectations import Expectation, as_said
 from polpod.model.submissions import Edit, Submission
 from polpod.model.tasks import Backoff, Lent, Spec, Task, TaskStatus
 from polpod.rules.tasks import event, walk
 from polpod.services import assignment
 from polpod.services.instance import now
+from polpod.services.reviewing import NO_REVIEWER, without_reviewer
 from polpod.store import changes, quarantine, queries
 from polpod.store.records import Tx
 from polpod.store.tables import Queues, stored_spec
@@ -102,9 +104,16 @@ def specify(
     umask = 0o022 if submission.umask is None else submission.umask
     spec = Spec(command=command, shell=shell, cwd=cwd, env=env, umask=umask, stdin=submission.stdin, agent=lent)
     assignment.refuse_prompt(spec, submission.title or "", submission.description)
+    refuse_unreviewed(submission.expectations, config)
     _refuse_large("command, shell, cwd and env", spec, LARGEST_SPEC)
     refuse_large_task(structs.replace(submission, command=None, shell=None, cwd=None, env=None))
     return spec
+
+
+def refuse_unreviewed(expectations: Iterable[Expectation], config: Config) -> None:
+    """Raises InvalidRequest for a review that nobody could be asked for."""
+    if (number := without_reviewer(expectations, config)) is not None:
+        raise InvalidRequest(NO_REVIEWER, f"$.expectations[{number}].command")
 
 
 def refuse_large_task(said: Submission | Edit) -> None:
@@ -202,7 +211,8 @@ def _task(s: Submission, spec: Spec, spec_id: str, config: Config, uid: int, at:
         nice=s.nice,
         side_effects=s.side_effects,
         needs_approval=s.needs_approval,
-        expectations=s.expectations,
+        expectations=as_said(s.expectations),
+        metrics=as_said(s.metrics),
         not_before=s.not_before,
         deadline=s.deadline,
         created_at=at,

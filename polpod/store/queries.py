@@ -74,7 +74,7 @@ def occupying(tx: Tx) -> list[Task]:
 
 def busy(tx: Tx, queues: Iterable[str], agents: Iterable[str]) -> Busy:
     """The slots that are taken, of these queues (every queue that has tasks) and these agents."""
-    taken = Tasks.busy_queue.is_set()
+    taken = Tasks.busy_queue.is_set()  # with its checks, too: they need the place where the agent works as it left it
     return Busy(
         {name: tx[Tasks].count(Tasks.busy_queue.eq(name)) for name in queues},
         {name: tx[Tasks].count(taken, Tasks.assigned_to.eq(name)) for name in agents},
@@ -82,8 +82,9 @@ def busy(tx: Tx, queues: Iterable[str], agents: Iterable[str]) -> Busy:
 
 
 def at_work(tx: Tx, agent: str) -> Task | None:
-    """The task that the agent is at, one of them if it is at several; reads what takes a slot."""
-    found = tx[Tasks].find(Tasks.busy_queue.is_set(), Tasks.assigned_to.eq(agent), limit=1)
+    """The task that the agent is at, one of them if it is at several, not one being checked; reads what takes a slot."""
+    in_progress = Tasks.status.eq(TaskStatus.IN_PROGRESS)
+    found = tx[Tasks].find(Tasks.busy_queue.is_set(), in_progress, Tasks.assigned_to.eq(agent), limit=1)
     return found[0] if found else None
 
 

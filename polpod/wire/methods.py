@@ -90,6 +90,7 @@ METHODS = (
     "task.hold",
     "task.list",
     "task.logs",
+    "task.reassess",
     "task.release",
     "task.remove",
     "task.retry",

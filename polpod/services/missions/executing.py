@@ -109,9 +109,10 @@ def _add(
     task = create(
         tx, one.submission, one.spec, config, uid, at,
         id=ids[said.title], mission_id=execution.mission_id, execution_id=execution.id, group=execution.group,
-        depends_on=depends_on, unmet=len(depends_on) + len(barriers), metrics=said.metrics,
+        depends_on=depends_on, unmet=len(depends_on) + len(barriers),
         assigned_to=agent if agent is None else team.get(agent, agent),
-        expected_outcomes=said.expected_outcomes, retry_policy=said.retry_policy, notifications=as_stored(said.notifications),
+        expected_outcomes=said.expected_outcomes, retry_policy=msgspec.to_builtins(said.retry_policy),
+        notifications=as_stored(said.notifications),
     )  # fmt: skip
     for on_id in depends_on:
         tx[Dependencies].add(Dependency(task_id=task.id, on_id=on_id))
