@@ -81,7 +81,7 @@ KINDS = (
     *_of(
         "mission/ID",
         ("mission:saved", "name status by", "It was stored."),
-        ("mission:updated", "fields from to by", "Somebody changed these fields."),
+        ("mission:updated", "fields from to by workflow_id", "Somebody changed these fields."),
         ("mission:deleted", "name status deleted_tasks by", "It was forgotten."),
         ("mission:executed", "group task_count by trigger", "It is carried out."),
         ("mission:paused", "group reason", "Nothing of the execution starts for now."),
@@ -125,14 +125,21 @@ KINDS = (
         ("run:stuck", "task_id", "Its processes cannot be killed."),
         ("run:quarantined", "problem", "Its row cannot be read, and was set aside."),
     ),
+    *_of(
+        "agent/NAME",
+        ("agent:added", "by team", "It is there: somebody added it, or it came with an execution."),
+        ("agent:updated", "fields by", "Somebody changed these fields."),
+        ("agent:removed", "by team", "It left."),
+    ),
     *_of("queue/NAME", ("queue:updated", "slots paused by", "Somebody set it.")),
     *_of("project", ("project:updated", "fields by", "Somebody changed these fields.")),
     *_of("channel/NAME", ("message:sent", "id sender", "Something was said there.")),
     *_of(
         "a2a/ID",
         ("a2a:created", "state by", "An agent was sent a task (A2A)."),
-        ("a2a:updated", "state by", "It changed."),
+        ("a2a:updated", "state by task_id", "It changed."),
         ("a2a:removed", "by", "It was forgotten."),
+        ("a2a:assigned", "task_id agent by", "An agent of polpod's works on it."),
     ),
     *_of(
         "NOUN/ID",

@@ -94,7 +94,7 @@ def _in_definition(path: str, definition: WorkflowDefinition, nodes: tuple[str, 
     n = next(n for n, node in enumerate(definition.nodes) if node.id == nodes[int(found[1])])
     if found[2] == "title":
         return f"$.nodes[{n}].label"
-    field = re.sub("[A-Z]", lambda capital: f"_{capital[0].lower()}", found[2])
+    field = re.sub("[A-Z]", lambda capital: f"_{capital[0].lower()}", found[2]).replace("assign_to", "agent")
     return f"$.nodes[{n}].config" + (f".{field}" if field else "")
 
 
