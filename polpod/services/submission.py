@@ -151,8 +151,7 @@ def create(
     change = Change(task, (created,))
     if submission.needs_approval:
         change = change.and_then(walk(task, at, TaskStatus.AWAITING_APPROVAL, why="needs_approval"))
-    changes.apply(tx, change)
-    return change.task
+    return changes.apply(tx, change)
 
 
 def open_queue(tx: Tx, name: str, config: Config) -> None:
