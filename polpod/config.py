@@ -24,6 +24,7 @@ from polpod.durable import sync
 from polpod.errors import InvalidConfig, StartError
 from polpod.model.agents import Agent, Queue
 from polpod.model.entity import storable
+from polpod.model.gates import ApprovalGate
 from polpod.model.submissions import Name
 from polpod.paths import STATE, StateDirectory
 
@@ -111,6 +112,9 @@ class Settings(Struct, frozen=True, rename="camel"):
     retention: Retention = field(default_factory=Retention)
     artifacts: Artifacts = field(default_factory=Artifacts)
     notifications: tuple[Notification, ...] = ()
+    approval_gates: tuple[ApprovalGate, ...] = ()
+    max_question_rounds: Annotated[int, Meta(ge=0, le=1000)] = 2
+    """Questions that runs of one task may ask."""
     containment: Literal["auto", "session"] = "auto"
     """`auto`: a cgroup for each run where that is possible."""
 
@@ -131,9 +135,9 @@ WITHOUT_EFFECT = frozenset(
     + [
         f"$.settings.{key}"
         for key in (
-            "maxFixAttempts", "maxQuestionRounds", "maxResolutionAttempts", "maxAssessmentRetries", "defaultRetryPolicy",
+            "maxFixAttempts", "maxResolutionAttempts", "maxAssessmentRetries", "defaultRetryPolicy",
             "autoCorrectExpectations", "enableVolatileTeams", "volatileCleanup", "enableScheduler",
-            "defaultQualityThreshold", "sla", "approvalGates", "escalationPolicy", "orchestratorModel", "imageModel",
+            "defaultQualityThreshold", "sla", "escalationPolicy", "orchestratorModel", "imageModel",
             "reasoning", "modelAllowlist", "orchestratorSkills", "emailAllowedDomains",
         )
     ]
@@ -209,11 +213,11 @@ def parse(text: bytes, path: str) -> tuple[Config, list[str]]:
         config = msgspec.convert(document, Config)
     except (ValueError, RecursionError) as exc:  # msgspec.ValidationError and json.JSONDecodeError are ValueErrors
         raise InvalidConfig(f"{path}: {exc}") from exc
-    for what, place, named in (
-        ("agent", "$.agents", config.agents),
-        ("notification", "$.settings.notifications", config.settings.notifications),
+    for what, place, names in (
+        ("agent", "$.agents", [a.name for a in config.agents]),
+        ("notification", "$.settings.notifications", [n.name for n in config.settings.notifications]),
+        ("gate", "$.settings.approvalGates", [g.id for g in config.settings.approval_gates]),
     ):
-        names = [n.name for n in named]
         if twice := {n for n in names if names.count(n) > 1}:
             raise InvalidConfig(f"{path}: {what} named twice: {', '.join(sorted(twice))} - at `{place}`")
     return config, [key for key in _unknown(document, Config, "$") if key not in WITHOUT_EFFECT]

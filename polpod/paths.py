@@ -124,3 +124,4 @@ class RunDirectory:
         self.exit_tmp = os.path.join(path, "exit.tmp")
         self.exit = os.path.join(path, "exit.json")
         self.trouble = os.path.join(path, "trouble")
+        self.context = os.path.join(path, "context.json")

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from polpod.model.budgets import Budget
 from polpod.model.tasks import Count, Cpus, Instant, Memory, Nice, Processes, Seconds
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -43,6 +44,8 @@ class Submission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     deadline: Instant | None = None
     hold: bool = False
     needs_approval: bool = False
+    approve_done: bool = False
+    budget: Budget | None = None
     side_effects: bool = False
     expectations: tuple[dict[str, Any], ...] = ()
     idempotency_key: Annotated[str, Meta(min_length=1, max_length=500)] | None = None
@@ -70,6 +73,8 @@ class Edit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cpus: Cpus | UnsetType | None = UNSET
     tasks_max: Processes | UnsetType | None = UNSET
     nice: Nice | UnsetType | None = UNSET
+    approve_done: bool | UnsetType = UNSET
+    budget: Budget | UnsetType | None = UNSET
     depends_on: tuple[Id, ...] | UnsetType | None = UNSET
 
 

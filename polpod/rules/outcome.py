@@ -12,9 +12,10 @@ from datetime import datetime, timedelta
 import msgspec
 
 from polpod.model.changes import Change
+from polpod.model.polpo.approvals import ApprovalKind, Asked
 from polpod.model.runs import Reason, Run, RunStatus
 from polpod.model.tasks import Task, TaskResult, TaskStatus
-from polpod.rules import retry
+from polpod.rules import approvals, budgets, retry
 from polpod.rules.tasks import event, requeue, walk
 
 Meaning = Callable[[Task, Run, datetime, float], Change]
@@ -39,7 +40,31 @@ def _failed(task: Task, run: Run, now: datetime, roll: float) -> Change:
     return failed.and_then(Change(again.task, (noted, *again.events)))
 
 
+def _asked(task: Task, run: Run, now: datetime, roll: float) -> Change:
+    """Its run asked and ended: the answer lets the task go on, and where that was given already it does."""
+    question = task.question
+    assert question is not None
+    parked = walk(task, now, TaskStatus.AWAITING_APPROVAL, why="question", phase="clarification", result=_result(run))
+    parked = msgspec.structs.replace(parked, asked=Asked(kind=ApprovalKind.QUESTION, message=question.text))
+    if question.answer is None:
+        return parked
+    why = f"{question.approval_id} was answered"
+    return parked.and_then(approvals.resume(parked.task, question.text, question.answer, now, why))
+
+
+def _over_budget(task: Task, run: Run, now: datetime, roll: float) -> Change:
+    """It spent more than it may: whether it goes on is a person's to say, and no failure (F90)."""
+    field = budgets.over(task) or "wall_time"
+    told = () if task.over_budget is not None else (budgets.exceeded(task, field, now, run_id=run.id),)
+    parked = walk(
+        task, now, TaskStatus.AWAITING_APPROVAL, why="budget", result=_result(run), over_budget=field
+    )  # fmt: skip
+    return msgspec.structs.replace(parked, events=(*told, *parked.events), asked=budgets.asked(task, field))
+
+
 def _cancelled(task: Task, run: Run, now: datetime, roll: float) -> Change:
+    if run.kill_by == budgets.BY and task.cancelled_by is None:
+        return _over_budget(task, run, now, roll)
     return walk(task, now, TaskStatus.CANCELLED, result=_result(run), why=task.cancelled_by or run.kill_by)
 
 
@@ -96,7 +121,8 @@ def outcome(task: Task | None, run: Run, now: datetime, roll: float) -> Change |
         return None
     meaning = MEANING[RunStatus(run.status), Reason(str(run.reason))]
     if task.status is not TaskStatus.IN_PROGRESS:
-        if meaning is _never_started or (meaning is _cancelled and task.cancelled_by is None):
+        unknown = task.cancelled_by is None and run.kill_by != budgets.BY
+        if meaning is _never_started or (meaning is _cancelled and unknown):
             return None  # nothing happened, or recovery ended a run that its task knows nothing of
         # A power cut took back the launch, but not the run: walk it once more.
         launched = launch(task, run, now)
@@ -132,6 +158,7 @@ def launch(task: Task, run: Run, now: datetime) -> Change:
     moved = walk(
         task, now, TaskStatus.ASSIGNED, TaskStatus.IN_PROGRESS,
         run_id=run.id, started_boot=run.boot_id, attempts=run.attempt, phase="execution", not_before=None, started_at=now,
+        question=None,
     )  # fmt: skip
     spawned = event(task, "agent:spawned", now, run_id=run.id, attempt=run.attempt, agent=task.assigned_to)
     return Change(moved.task, (*moved.events, spawned))
@@ -145,6 +172,9 @@ def _awaits(task: Task, run: Run) -> bool:
 def _applied(meaning: Meaning, task: Task, run: Run, now: datetime, roll: float) -> Change:
     if task.cancelled_by is not None and meaning in REQUEUES:
         meaning = _cancelled
+    if meaning is _done and _asks(task, run):
+        meaning = _asked if task.cancelled_by is None else _cancelled
+    task = msgspec.structs.replace(task, spent=budgets.after(task.spent, run))
     change = meaning(task, run, now, roll)
     ended = event(task, "agent:finished", now, **msgspec.to_builtins(_result(run)))
     failures = change.task.launch_failures if meaning is _never_started else 0
@@ -156,7 +186,12 @@ def _applied(meaning: Meaning, task: Task, run: Run, now: datetime, roll: float)
         applied_run=run.id or task.applied_run,
         launch_failures=failures,
     )
-    return Change(applied, (ended, *change.events))
+    return msgspec.structs.replace(change, task=applied, events=(ended, *change.events))
+
+
+def _asks(task: Task, run: Run) -> bool:
+    """Whether the run asked, and ended without the answer."""
+    return task.question is not None and task.question.run_id == run.id and not task.question.delivered
 
 
 def _result(run: Run) -> TaskResult:

@@ -6,6 +6,7 @@
     exit.tmp    preallocated before anything is executed, so that a full disk cannot refuse the second witness
     exit.json   the second witness: the outcome, where the row could not be written
     trouble     one line: why a runner gave up
+    context.json    what the job needs to go on where an earlier one stopped to ask, if one did
 
 The daemon makes the directory (`prepare`), and keeps it for another run (`retire`) or removes it (`remove`) after
 collection.  Files are few on purpose: to make

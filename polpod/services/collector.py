@@ -16,13 +16,15 @@ from typing import Any
 import trio
 
 from polpod import crash
+from polpod.model.gates import ApprovalGate
 from polpod.model.runs import Reason, Run
 from polpod.model.tasks import Task
+from polpod.rules.approvals import after_run
 from polpod.rules.judge import Facts, Life, Verdict, judge
 from polpod.rules.outcome import outcome
 from polpod.runner import contract, directory
 from polpod.runner.containment import Cgroup
-from polpod.services import bookkeeping
+from polpod.services import bookkeeping, budgets, parking
 from polpod.services.facts import facts_of
 from polpod.services.inbox import Inbox
 from polpod.services.insist import insist
@@ -126,7 +128,8 @@ class Collector:
 
     async def _apply(self, terminal: list[Run]) -> None:
         rolls = [random.random() for _ in terminal]
-        await insist(self._instance.tasks, lambda tx: _apply(tx, terminal, rolls))
+        gates = self._instance.config.settings.approval_gates
+        await insist(self._instance.tasks, lambda tx: _apply(tx, terminal, rolls, gates))
         crash.point("collect.applied")
         self._applied += terminal
         for run in terminal:
@@ -189,14 +192,15 @@ def _denies(said: dict[str, Any], run: Run) -> bool:
     return said["nonce"] == run.nonce and told != (run.status, run.reason, run.exit_code, run.signal)
 
 
-def _apply(tx: Tx, terminal: list[Run], rolls: list[float]) -> None:
+def _apply(tx: Tx, terminal: list[Run], rolls: list[float], gates: Sequence[ApprovalGate]) -> None:
     for run, roll in zip(terminal, rolls, strict=True):
         at = now()
         task = tx[Tasks].get(run.task_id)
         change = outcome(task, run, at, roll)
         if change is not None:
-            changes.apply(tx, change)
-            bookkeeping.finished(tx, change.task, run, at)
+            after = changes.apply(tx, after_run(change, at, gates))
+            parking.park(tx, budgets.ran(tx, after, run, at), run, at)
+            bookkeeping.finished(tx, after, run, at)
         elif run.collected_at is None and run.reason is not Reason.NEVER_STARTED and not _applied(task, run):
             _note_late(tx, [(run, run.status, str(run.reason))])
 

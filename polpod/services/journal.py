@@ -61,6 +61,8 @@ class Journal:
         """Rung when something may be ready to start."""
         self.missions = Bell()
         """Rung when something of an execution changed."""
+        self.approvals = Bell()
+        """Rung when a person is asked something."""
         self._waiting: dict[str, set[Watch]] = defaultdict(set)
 
     def absorb(self, events: tuple[Event, ...]) -> None:
@@ -90,7 +92,9 @@ class Journal:
                 if event.body["status"] in self.tasks:  # else it was never counted
                     self.tasks[event.body["status"]] -= 1
                 self.work.ring()
-            case "task:updated" | "queue:updated" | "mission:resumed" | "checkpoint:resumed":
+            case "approval:requested":
+                self.approvals.ring()
+            case "task:updated" | "budget:raised" | "queue:updated" | "mission:resumed" | "checkpoint:resumed":
                 self.work.ring()
 
     @contextmanager

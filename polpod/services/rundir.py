@@ -15,18 +15,22 @@ JOBS_FIRST = 100
 """Of oom_score_adj, whose unit is a thousandth of the memory; to raise it needs no privilege."""
 
 
-def prepare(instance: Instance, run: Run, task: Task, spec: Spec, token: str) -> str | None:
-    """Make the run's cgroup and directory; None, or the reason why it cannot start."""
+def prepare(
+    instance: Instance, run: Run, task: Task, spec: Spec, token: str, context: bytes | None = None
+) -> str | None:
+    """Make the run's cgroup and directory, with the `context` that its job finds there; None, or why it cannot start."""
+    place = instance.paths.run(run.id)
+    env = spec.env if context is None else spec.env | {"POLPO_CONTEXT": place.context}
     settings = instance.config.settings
     grace = settings.kill_grace / 1000 if task.kill_grace is None else task.kill_grace
     try:
-        for place in (instance.paths.logs, instance.paths.run_directories):
-            if not os.path.lexists(place):  # somebody cleaned up (F51, F61)
-                os.mkdir(place, 0o700)
+        for needed in (instance.paths.logs, instance.paths.run_directories):
+            if not os.path.lexists(needed):  # somebody cleaned up (F51, F61)
+                os.mkdir(needed, 0o700)
         if run.cgroup is not None:
             Cgroup(run.cgroup).make()
         directory.prepare(
-            instance.paths.run(run.id),
+            place,
             spare=instance.spares.take(),
             spec=contract.RunSpec(
                 version=contract.VERSION,
@@ -40,7 +44,7 @@ def prepare(instance: Instance, run: Run, task: Task, spec: Spec, token: str) ->
                 daemon_lock=instance.paths.lock,
                 argv=_argv(spec),
                 cwd=spec.cwd,
-                env=spec.env,
+                env=env,
                 umask=spec.umask,
                 stdin=spec.stdin,
                 log_path=run.log_path,
@@ -58,9 +62,16 @@ def prepare(instance: Instance, run: Run, task: Task, spec: Spec, token: str) ->
                 **limits.of(task, run),
             ),
         )
+        if context is not None:
+            with open(place.context, "xb", opener=_for_us_alone) as file:
+                file.write(context)
     except OSError as exc:
         return f"{exc.filename or instance.paths.path}: {exc.strerror}"
     return None
+
+
+def _for_us_alone(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _argv(spec: Spec) -> list[str]:

@@ -16,7 +16,7 @@ from polpod.rules.pick import free_in_queue, pick
 from polpod.services.insist import insist, insist_read
 from polpod.services.instance import Instance, now
 from polpod.services.launcher import Launcher
-from polpod.store import changes, missions, queries
+from polpod.store import changes, missions, queries, spending
 from polpod.store.records import Tx
 from polpod.store.tables import Specs, Tasks
 
@@ -85,10 +85,10 @@ def select(instance: Instance, tx: Tx, launcher: Launcher, clock: float) -> list
     if capacity.total <= busy.total:
         return []
     ready: list[Task] = []
-    idle = missions.idle(tx)
+    idle, over = missions.idle(tx), spending.over(tx)
     for name in capacity.queues:
         if free := free_in_queue(name, capacity, busy):
-            ready += queries.ready(tx, name, max(free, PAGE if capacity.agents else 0), idle)
+            ready += queries.ready(tx, name, max(free, PAGE if capacity.agents else 0), idle, over)
     picked = pick(ready, capacity, busy)[: 1 if instance.launcher_paused else BATCH]
     specs = {s.id: s.spec for s in tx[Specs].find(Specs.id.is_in({t.spec_id for t in picked if t.spec_id}))}
     return [(t, specs.get(t.spec_id or "")) for t in picked]

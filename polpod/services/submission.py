@@ -16,8 +16,9 @@ from polpod.errors import Conflict, InvalidRequest, PermissionDenied, TooLarge
 from polpod.model.agents import Agent, Queue
 from polpod.model.changes import Change
 from polpod.model.submissions import Edit, Submission
-from polpod.model.tasks import Backoff, Spec, Task, TaskStatus
-from polpod.rules.tasks import event, walk
+from polpod.model.tasks import Backoff, Spec, Task
+from polpod.rules.approvals import held_to_start
+from polpod.rules.tasks import event
 from polpod.services.instance import now
 from polpod.store import changes, quarantine, queries
 from polpod.store.records import Tx
@@ -149,8 +150,8 @@ def create(
     task = structs.replace(_task(tx, submission, spec, spec_id, config, uid, at), **values)
     created = event(task, "task:created", at, title=task.title, queue=task.queue, status=task.status)
     change = Change(task, (created,))
-    if submission.needs_approval:
-        change = change.and_then(walk(task, at, TaskStatus.AWAITING_APPROVAL, why="needs_approval"))
+    if (held := held_to_start(task, at, config.settings.approval_gates)) is not None:
+        change = change.and_then(held)
     return changes.apply(tx, change)
 
 
@@ -198,6 +199,8 @@ def _task(tx: Tx, s: Submission, spec: Spec, spec_id: str, config: Config, uid: 
         nice=s.nice,
         side_effects=s.side_effects,
         needs_approval=s.needs_approval,
+        approve_done=s.approve_done,
+        budget=s.budget,
         expectations=s.expectations,
         not_before=s.not_before,
         deadline=s.deadline,

@@ -16,7 +16,7 @@ from msgspec import structs
 
 from polpod.model.changes import Change
 from polpod.model.events import Event
-from polpod.model.polpo.approvals import KINDS, ApprovalKind, ApprovalRequest, ApprovalStatus, Asked, Verdict
+from polpod.model.polpo.approvals import KINDS, ApprovalKind, ApprovalRequest, ApprovalStatus, Asked, Resolution
 from polpod.model.tasks import Task, TaskStatus
 from polpod.store.organisation import ParkedContexts
 from polpod.store.polpo import Approvals, next_number
@@ -36,12 +36,12 @@ def followed(tx: Tx, change: Change) -> Change:
     entered = task.status is TaskStatus.AWAITING_APPROVAL and _last_move(change, "to") == task.status
     asked = change.asked or asked_by(change)
     if task.approval_id is not None:
-        goes_on = task.status in _MAY_ASK and change.verdict is None
+        goes_on = task.status in _MAY_ASK and change.resolution is None
         if entered and goes_on:
             before = tx[Approvals].get(task.approval_id)
             goes_on = before is not None and before.kind is asked.kind
         if not goes_on:
-            events += resolve(tx, task.approval_id, change.verdict or _verdict(change), at)
+            events += resolve(tx, task.approval_id, change.resolution or _resolution(change), at)
             task = structs.replace(task, approval_id=None)
     if task.status is TaskStatus.AWAITING_APPROVAL and task.approval_id is None:
         request, requested = ask_about(tx, task, asked, at)
@@ -82,18 +82,20 @@ def ask(tx: Tx, asked: Asked, at: datetime, **about: object) -> tuple[ApprovalRe
     return request, told(request, "approval:requested", at, **body)
 
 
-def resolve(tx: Tx, request_id: str, verdict: Verdict, at: datetime) -> list[Event]:
-    """End the request as the verdict says; nothing where it is gone, or was answered (rule 2)."""
+def resolve(tx: Tx, request_id: str, resolution: Resolution, at: datetime) -> list[Event]:
+    """End the request as the resolution says; nothing where it is gone, or was answered (rule 2)."""
     request = tx[Approvals].get(request_id)
     if request is None or request.status is not ApprovalStatus.PENDING:
         return []
     tx[Approvals].save(
         structs.replace(
-            request, status=verdict.status, resolved_at=at, resolved_by=verdict.by, note=verdict.note,
-            feedback=verdict.feedback,
+            request, status=resolution.status, resolved_at=at, resolved_by=resolution.by, note=resolution.note,
+            feedback=resolution.feedback,
         )
     )  # fmt: skip
-    body = {"status": verdict.status, "resolved_by": verdict.by} | ({"note": verdict.note} if verdict.note else {})
+    body = {"status": resolution.status, "resolved_by": resolution.by} | (
+        {"note": resolution.note} if resolution.note else {}
+    )
     return [told(request, "approval:resolved", at, **body)]
 
 
@@ -102,7 +104,9 @@ def told(request: ApprovalRequest, kind: str, at: datetime, **body: object) -> E
     about: dict[str, object] = {
         "request_id": request.id, "kind": request.kind, "gate_id": request.gate_id, "gate_name": request.gate_name,
     }  # fmt: skip
-    about |= {n: v for n in ("task_id", "mission_id", "execution_id", "project") if (v := getattr(request, n)) is not None}
+    about |= {
+        n: v for n in ("task_id", "mission_id", "execution_id", "project") if (v := getattr(request, n)) is not None
+    }
     subject = request.about or f"approval/{request.id}"
     if request.task_id is None and request.mission_id is not None:
         subject = f"mission/{request.mission_id}"
@@ -113,7 +117,7 @@ def forget(tx: Tx, about: str, at: datetime, by: str) -> list[Event]:
     """What it was about is gone, and its requests with it; the events of what was pending."""
     events: list[Event] = []
     for request in tx[Approvals].find(Approvals.about.eq(about)):
-        gone = Verdict(status=ApprovalStatus.REJECTED, by=by, note="removed")
+        gone = Resolution(status=ApprovalStatus.REJECTED, by=by, note="removed")
         events += resolve(tx, request.id, gone, at)
         tx[ParkedContexts].delete_where(ParkedContexts.approval_id.eq(request.id))
         tx[Approvals].delete(request.id)
@@ -133,12 +137,14 @@ def asked_by(change: Change) -> Asked:
     return Asked(kind=kind, message=why if kind is ApprovalKind.DECISION else "")
 
 
-def _verdict(change: Change) -> Verdict:
+def _resolution(change: Change) -> Resolution:
     """How a request ends that nobody answered by itself, as the last transition says."""
     frm, to = _last_move(change, "from"), _last_move(change, "to")
     let = frm == TaskStatus.AWAITING_APPROVAL and to not in (TaskStatus.FAILED, TaskStatus.CANCELLED)
     why = str(_last_move(change, "reason") or f"the task is {to}")
-    return Verdict(status=ApprovalStatus.APPROVED if let else ApprovalStatus.REJECTED, by=why[:200], note=f"task: {to}")
+    return Resolution(
+        status=ApprovalStatus.APPROVED if let else ApprovalStatus.REJECTED, by=why[:200], note=f"task: {to}"
+    )
 
 
 def _last_move(change: Change, field: str) -> object:

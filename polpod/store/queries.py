@@ -5,7 +5,7 @@ None reads what it does not return, however many tasks are stored, unless its do
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 
 from msgspec import Struct
@@ -38,14 +38,19 @@ class TaskPage(Struct, frozen=True):
     next: int | None
 
 
-def ready(tx: Tx, queue: str, limit: int, idle: Collection[str] = ()) -> list[Task]:
-    """The tasks of a queue that may start now, in the order in which they should; none of the `idle` executions."""
+def ready(tx: Tx, queue: str, limit: int, idle: Collection[str] = (), over_budget: Collection[str] = ()) -> list[Task]:
+    """The tasks of a queue that may start now, in the order in which they should: none of the `idle` executions, nor of
+    the projects that are `over_budget`.
+    """
     order = (Tasks.priority.desc(), Tasks.seq.asc())
-    return tx[Tasks].find(Tasks.ready_queue.eq(queue), *_of_others(idle), order_by=order, limit=limit)
+    return tx[Tasks].find(Tasks.ready_queue.eq(queue), *_of_others(idle, over_budget), order_by=order, limit=limit)
 
 
-def _of_others(idle: Collection[str]) -> tuple[Where[Task], ...]:
-    return (Tasks.execution_id.not_in(sorted(idle)),) if idle else ()
+def _of_others(idle: Collection[str], over_budget: Collection[str]) -> Iterator[Where[Task]]:
+    if idle:
+        yield Tasks.execution_id.not_in(sorted(idle))
+    if over_budget:
+        yield Tasks.project.not_in(sorted(over_budget))
 
 
 def next_wake(tx: Tx) -> datetime | None:

@@ -106,7 +106,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     payload: object = None
 
 
-class Verdict(Struct, frozen=True, kw_only=True):
+class Resolution(Struct, frozen=True, kw_only=True):
     """How a request ends."""
 
     status: ApprovalStatus

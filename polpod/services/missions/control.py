@@ -14,11 +14,11 @@ from polpod.model.tasks import TaskStatus, changed
 from polpod.rules.tasks import event
 from polpod.services import operations
 from polpod.services.missions.settling import cancel_rest, move, open_barrier
-from polpod.store import changes
+from polpod.store import approvals, changes
 from polpod.store.missions import Barriers, Executions
 from polpod.store.polpo import Missions
 from polpod.store.records import Tx
-from polpod.store.tables import Tasks
+from polpod.store.tables import Events, Tasks
 
 X = ExecutionStatus
 
@@ -58,6 +58,8 @@ def resume(
     execution = latest(tx, mission)
     if execution.status is X.FAILED and not retry_failed:
         raise Conflict(f"execution {execution.id} failed: give --retry-failed to try again what failed in it")
+    if (request := approvals.pending(tx, f"execution/{execution.id}")) is not None:
+        raise Conflict(f"{request.message}: polpoctl approval approve {request.id}")
     held = _to_open(tx, execution, barrier)
     for one in held:
         open_barrier(tx, one, at, by)
@@ -71,6 +73,12 @@ def resume(
             operations.retry(tx, task, at, by)
             retried.append(task.id)
     return Resumed(execution.id, [one.name for one in held], retried)
+
+
+def held_by_checkpoint(tx: Tx, execution: Execution) -> bool:
+    """Whether it is at a checkpoint that nobody resumed yet."""
+    holding = tx[Barriers].find(Barriers.holding.eq(execution.id))
+    return any(barrier.kind is BarrierKind.CHECKPOINT for barrier in holding)
 
 
 def _to_open(tx: Tx, execution: Execution, name: str | None) -> list[Barrier]:
@@ -108,6 +116,8 @@ def delete(tx: Tx, mission: Mission, at: datetime, by: str) -> int:
         tasks = tx[Tasks].find(Tasks.execution_id.eq(execution.id))
         changes.remove(tx, tasks, at, by)
         number += len(tasks)
+        for told in approvals.forget(tx, f"execution/{execution.id}", at, by):
+            tx.append(Events, told)
         tx[Executions].delete(execution.id)
     tx[Missions].delete(mission.id)
     changes.note(tx, at, "mission:deleted", f"mission/{mission.id}", name=mission.name, deleted_tasks=number, by=by)

@@ -11,6 +11,7 @@ from polpod import __version__
 from polpod.services.rpc.method import Call, Method, Nothing, Right
 from polpod.services.rpc.methods import (
     a2a,
+    approval,
     artifact,
     audit,
     checkpoint,
@@ -45,6 +46,7 @@ _NOUNS = (
         follow,
         run,
         mission,
+        approval,
         checkpoint,
         artifact,
         cost,

@@ -9,8 +9,9 @@ from msgspec import Meta, Struct
 from polpod.model.organisation.money import CallCategory, CostRecord
 from polpod.model.submissions import Id
 from polpod.model.tasks import Instant
+from polpod.rules.budgets import BY
 from polpod.rules.metrics import agent_of
-from polpod.services import bookkeeping
+from polpod.services import bookkeeping, budgets
 from polpod.services.instance import Instance, now
 from polpod.services.rpc import own
 from polpod.services.rpc.method import Call, Method, Right
@@ -53,7 +54,7 @@ async def add(call: Call, params: Add) -> dict[str, object]:
     call.desk.instance.refuse_when_full()
     about = await own.own_task(call, params.task_id)
 
-    def body(tx: Tx) -> CostRecord:
+    def body(tx: Tx) -> tuple[CostRecord, list[int]]:
         task, at = require(tx, about.task.id), now()
         with entity():
             record = CostRecord(
@@ -64,9 +65,14 @@ async def add(call: Call, params: Add) -> dict[str, object]:
         tx.append(CostRecords, StoredCost(0, record))
         if about.run is not None:
             bookkeeping.acted(tx, task, about.run, at, cost_usd=params.usd)
-        return record
+        after = budgets.spend(tx, task, at, money=params.usd, tokens=params.input_tokens + params.output_tokens)
+        ends = after.over_budget is not None and after.may_have_live_run and after.run_id is not None
+        return record, [after.run_id] if ends and after.run_id is not None else []
 
-    return {"cost": await call.desk.instance.tasks.write(body)}
+    record, runs = await call.desk.instance.tasks.write(body)
+    if runs:
+        await call.desk.killer.request(runs, "cancelled", BY)
+    return {"cost": record}
 
 
 async def report(call: Call, params: Report) -> dict[str, object]:
