@@ -7,6 +7,7 @@ import os
 from argparse import ArgumentTypeError
 
 from polpoctl import exits
+from polpoctl.budget import HELP, budget
 from polpoctl.parsers import amount, count, pair, positive
 from polpoctl.render import notice
 from polpoctl.sizes import size
@@ -29,7 +30,7 @@ _EXPECT = {"test": "command", "script": "command", "file_exists": "paths", "llm_
 _AS_THEY_ARE = (
     "title", "description", "project", "queue", "agent", "priority", "depends_on", "max_retries", "retry_delay",
     "max_duration", "stale_threshold", "memory_max", "cpus", "tasks_max", "nice", "not_before", "hold", "needs_approval",
-    "idempotency_key",
+    "approve_done", "budget", "idempotency_key",
 )  # fmt: skip
 """Options that are fields of task.submit by the same name; one that was not given is not said."""
 
@@ -59,6 +60,8 @@ def options(parser: ArgumentParser) -> None:
     add("--not-before", metavar="T", type=instant, help="when it may start: an RFC 3339 time, or a duration from now")
     add("--hold", action="store_true", default=None, help="do not start it until it is released")
     add("--needs-approval", action="store_true", default=None, help="do not start it until somebody approves")
+    add("--approve-done", action="store_true", default=None, help="it is done when somebody approves what it did")
+    add("--budget", metavar="BUDGET", type=budget, help=f"stop and ask when it spends more: {HELP}")
     add("--idempotency-key", metavar="K", help="the same key and work again give the same task")
     add(
         "--expect",

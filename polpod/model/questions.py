@@ -12,5 +12,7 @@ class Question(Struct, frozen=True, kw_only=True):
     text: str
     answer: str | None = None
     """What a person said while the run went on."""
+    refused: bool = False
+    """A person said, while the run went on, that there is no answer."""
     delivered: bool = False
     """The run that waited for the answer has it: so its end means what it says."""

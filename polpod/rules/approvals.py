@@ -86,6 +86,10 @@ def reject(
 ) -> Change:  # fmt: skip
     """The task as it ends, or, of work that was judged and may be revised, as it is done over with the feedback."""
     assert request.kind is not None
+    if request.kind is K.QUESTION and task.status is S.IN_PROGRESS:  # its run goes on, and hears of it if it waits
+        question = None if task.question is None else structs.replace(task.question, refused=True)
+        refused = Resolution(status=status, by=by, feedback=feedback)
+        return Change(changed(task, now, question=question), (), resolution=refused)
     meaning = MEANING[request.kind]
     resolution = Resolution(status=status, by=by, feedback=feedback)
     if meaning.revised and feedback and not final and task.revision_count < request.max_revisions:

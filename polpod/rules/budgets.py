@@ -22,6 +22,9 @@ from polpod.rules.tasks import event
 BY = "budget"
 """Who has a run ended that spent too much (`kill_by`)."""
 
+PLACES = 9
+"""Decimal places that count: three times 0.1 is not more than 0.3, whatever the sum of the floats says."""
+
 TEXT: Mapping[str, Callable[[float], str]] = {
     "money": lambda n: f"{n:.2f} USD",
     "tokens": lambda n: f"{n:,.0f} tokens",
@@ -38,7 +41,7 @@ def first_over(budget: Budget | None, spent: Spent) -> str | None:
         return None
     for field in TEXT:
         most = getattr(budget, field)
-        if most is not None and getattr(spent, field) > most:
+        if most is not None and round(getattr(spent, field), PLACES) > most:
             return field
     return None
 

@@ -44,6 +44,8 @@ def _asked(task: Task, run: Run, now: datetime, roll: float) -> Change:
     """Its run asked and ended: the answer lets the task go on, and where that was given already it does."""
     question = task.question
     assert question is not None
+    if question.refused:
+        return walk(task, now, TaskStatus.FAILED, why="its question was rejected", result=_result(run))
     parked = walk(task, now, TaskStatus.AWAITING_APPROVAL, why="question", phase="clarification", result=_result(run))
     parked = msgspec.structs.replace(parked, asked=Asked(kind=ApprovalKind.QUESTION, message=question.text))
     if question.answer is None:

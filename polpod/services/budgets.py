@@ -110,7 +110,12 @@ def _ask(tx: Tx, asked: Asked, at: datetime, execution: Execution) -> None:
 def _of_project(tx: Tx, name: str, money: float, at: datetime) -> None:
     spent = spending.add(tx, name, money)
     project = tx[Projects].get(name)
-    if project is None or project.budget == 0 or spent <= project.budget or spending.noted_over(tx, name):
+    if (
+        project is None
+        or project.budget == 0
+        or round(spent, rules.PLACES) <= project.budget
+        or spending.noted_over(tx, name)
+    ):
         return
     spending.note_over(tx, name)
     body = {"budget": "project", "what": "money", "spent": spent, "limit": project.budget}

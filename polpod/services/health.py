@@ -43,8 +43,8 @@ class Health:
         self._heap: list[tuple[float, int]] = []
         self._bell = Bell()
 
-    def watch(self, run: Run, task: Task | None) -> None:
-        """Take charge of a live run of this task: of its claim, its limits, its budget, and its heartbeats."""
+    def watch(self, run: Run, task: Task | None = None) -> None:
+        """Take charge of a live run: of its claim, its limits, its heartbeats, and what its task may spend yet."""
         started = time.monotonic() if run.started_mono is None else run.started_mono / 1e9
         vitals = Vitals(started, time.monotonic(), run.max_duration, run.stale_threshold)
         if task is not None and task.budget is not None:

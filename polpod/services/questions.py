@@ -29,9 +29,9 @@ def ask(tx: Tx, run: Run, text: str, rounds: int, at: datetime) -> ApprovalReque
     asked = task.question
     if asked is not None and asked.run_id == run.id:
         known = tx[Approvals].get(asked.approval_id)
-        if known is not None and asked.text == text:
+        if known is not None and asked.text == text and not asked.delivered:
             return known
-        if asked.answer is None:
+        if not asked.delivered:
             raise Conflict(f"task {task.id} asks already ({asked.approval_id}): {asked.text}")
     if task.question_rounds >= rounds:
         raise Conflict(f"task {task.id} asked {task.question_rounds} times, and may not more often (maxQuestionRounds)")

@@ -22,9 +22,6 @@ from polpod.store.organisation import ParkedContexts
 from polpod.store.polpo import Approvals, next_number
 from polpod.store.records import Tx
 
-_MAY_ASK = frozenset({TaskStatus.AWAITING_APPROVAL, TaskStatus.IN_PROGRESS, TaskStatus.REVIEW})
-"""Of a task with a pending request: it waits for the answer, or its run asked and goes on."""
-
 _GATE = "polpod"
 """Whose requests are no gate's."""
 
@@ -36,7 +33,7 @@ def followed(tx: Tx, change: Change) -> Change:
     entered = task.status is TaskStatus.AWAITING_APPROVAL and _last_move(change, "to") == task.status
     asked = change.asked or asked_by(change)
     if task.approval_id is not None:
-        goes_on = task.status in _MAY_ASK and change.resolution is None
+        goes_on = change.resolution is None and _waits(task)
         if entered and goes_on:
             before = tx[Approvals].get(task.approval_id)
             goes_on = before is not None and before.kind is asked.kind
@@ -135,6 +132,13 @@ def asked_by(change: Change) -> Asked:
     why = str(_last_move(change, "reason") or "")
     kind = KINDS.get(why, ApprovalKind.DECISION)
     return Asked(kind=kind, message=why if kind is ApprovalKind.DECISION else "")
+
+
+def _waits(task: Task) -> bool:
+    """Whether the task waits for an answer, or its run asked for one and goes on."""
+    if task.question is not None and task.question.approval_id == task.approval_id:
+        return task.status in (TaskStatus.AWAITING_APPROVAL, TaskStatus.IN_PROGRESS)
+    return task.status is TaskStatus.AWAITING_APPROVAL
 
 
 def _resolution(change: Change) -> Resolution:

@@ -52,4 +52,4 @@ def over(tx: Tx) -> frozenset[str]:
 def is_over(tx: Tx, name: str) -> Project | None:
     """The project, if it is over its budget: somebody may have made another of that name since that was noted."""
     project = tx[Projects].get(name) if noted_over(tx, name) else None
-    return project if project is not None and 0 < project.budget < of_project(tx, name) else None
+    return project if project is not None and 0 < project.budget < round(of_project(tx, name), 9) else None

@@ -17,8 +17,6 @@ LAST = 90
 
 ELSEWHERE = {
     66: "daylight saving and cron: with schedules",
-    89: "an approval lost in a restart: with approvals",
-    90: "a cost cap that is not kept: with budgets",
 }
 """Entries without a test, and why."""
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from polpod import crash
 from polpod.model.organisation.money import CallCategory, CostRecord
 from polpod.model.submissions import Id
 from polpod.model.tasks import Instant
@@ -71,6 +72,7 @@ async def add(call: Call, params: Add) -> dict[str, object]:
 
     record, runs = await call.desk.instance.tasks.write(body)
     if runs:
+        crash.point("kill.noted")
         await call.desk.killer.request(runs, "cancelled", BY)
     return {"cost": record}
 
