@@ -94,14 +94,14 @@ def _passed(deadline: str) -> bool:
 def test_f90_a_budget_holds_and_asks(host: Host) -> None:
     host.start(POLPOD_CRASH_AT="kill.noted")
     call = f"{POLPOCTL} cost add --usd 0.05 --provider p --model m --in 10"
-    spends = f"while :; do {call}; sleep 0.02; done"
+    spends = f"for i in 1 2 3; do {call}; done; exec sleep 600"
     task_id = host.submit(shell=spends, budget={"money": 0.12}, max_retries=3, kill_grace=0.2)
     until(host.survive, "the daemon died between the record and the end of the run", 60)
     request = pending(host, task_id)
     assert request["kind"] == "budget"
     task = host.task(task_id)
     assert (task["attempts"], task["retries"], task["over_budget"]) == (1, 0, "money")
-    assert 0.12 < task["spent"]["money"] < 1.0
+    assert task["spent"]["tokens"] == 30
     assert [r["status"] for r in host.runs(task_id)] == ["killed"]
     assert kinds(host, task_id) == ["budget:exceeded", "approval:requested"]
     costs = host.call("cost.report", by="task")["costs"]
