@@ -51,6 +51,8 @@ def require(tx: Tx, name: str) -> ApprovalRequest:
     of_task = tx[Approvals].find(Approvals.about.eq(f"task/{name}"), order_by=(Approvals.seq.desc(),), limit=1)
     if of_task:
         return of_task[0]
+    if task is not None and task.status is TaskStatus.AWAITING_APPROVAL:
+        raise NotFound(f"what was asked about task {name} cannot be read: polpoctl retry {name}, or cancel it")
     if task is not None:
         raise NotFound(f"task {name} is {task.status}: nobody has to approve it")
     raise NotFound(f"there is no approval {name}, and no task: `polpoctl approval list` shows what waits")
@@ -205,6 +207,6 @@ def _ask_page(tx: Tx, after: int) -> int | None:
     waiting = Tasks.status.eq(TaskStatus.AWAITING_APPROVAL)
     page: list[Task] = tx[Tasks].find(waiting, Tasks.seq.gt(after), limit=BATCH)
     for task in page:
-        if task.approval_id is None:
-            changes.apply(tx, rules.unasked(task))
+        if task.approval_id is None or tx[Approvals].get(task.approval_id) is None:  # it may have been set aside (F10)
+            changes.apply(tx, rules.unasked(structs.replace(task, approval_id=None)))
     return page[-1].seq if len(page) == BATCH else None
