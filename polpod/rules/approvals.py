@@ -156,7 +156,7 @@ def gate_for(task: Task, hook: Hook, gates: Iterable[ApprovalGate]) -> Asked | N
             outcomes = list(task.outcomes) if gate.include_outcomes else None
             return Asked(
                 kind=K.START if hook == "task:spawn" else K.DONE,
-                message=gate.name,
+                message=gate.name or f"gate {gate.id}",
                 gate_id=gate.id,
                 gate_name=gate.name,
                 timeout=gate.timeout_ms / 1000 if gate.timeout_ms else None,

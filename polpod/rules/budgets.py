@@ -25,6 +25,9 @@ BY = "budget"
 PLACES = 9
 """Decimal places that count: three times 0.1 is not more than 0.3, whatever the sum of the floats says."""
 
+OVER = "over its budget"
+"""How the reason begins for which an execution is paused then."""
+
 TEXT: Mapping[str, Callable[[float], str]] = {
     "money": lambda n: f"{n:.2f} USD",
     "tokens": lambda n: f"{n:,.0f} tokens",

@@ -19,7 +19,7 @@ from polpod.errors import Conflict, NotFound, TooLarge
 from polpod.model.budgets import Budget
 from polpod.model.changes import Change
 from polpod.model.events import Event
-from polpod.model.executions import ExecutionStatus
+from polpod.model.executions import Execution, ExecutionStatus
 from polpod.model.organisation.artifacts import Project
 from polpod.model.polpo.approvals import ApprovalKind, ApprovalRequest, ApprovalStatus, Resolution
 from polpod.model.tasks import Task, TaskStatus
@@ -135,13 +135,21 @@ def _allow_more(
     if execution is not None:
         what = budgets.first_over(execution.budget, execution.spent)
         raised = structs.replace(execution, budget=budgets.raised(execution.budget, execution.spent, what, budget))
-        tx[Executions].save(structs.replace(raised, version=raised.version + 1))
-        if execution.status is ExecutionStatus.PAUSED and not control.held_by_checkpoint(tx, execution):
-            move(tx, raised, ExecutionStatus.ACTIVE, at, None)
+        _go_on(tx, structs.replace(raised, version=raised.version + 1), at)
     project = tx[Projects].get(request.project) if request.project is not None else None
     if project is not None:
         _raise_project(tx, project, budget, at)
     return ended
+
+
+def _go_on(tx: Tx, execution: Execution, at: datetime) -> None:
+    """It may spend more: it goes on, unless it is paused for another reason, too."""
+    for_its_budget = execution.status is ExecutionStatus.PAUSED and (execution.reason or "").startswith(budgets.OVER)
+    if for_its_budget and control.held_by_checkpoint(tx, execution):
+        execution = structs.replace(execution, reason="a checkpoint was reached")
+    elif for_its_budget:
+        execution = move(tx, execution, ExecutionStatus.ACTIVE, at, None)
+    tx[Executions].save(execution)
 
 
 def _raise_project(tx: Tx, project: Project, budget: Budget | None, at: datetime) -> None:

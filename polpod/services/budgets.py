@@ -99,7 +99,7 @@ def _of_execution(tx: Tx, execution_id: str, more: Spent, at: datetime) -> None:
     )  # fmt: skip
     _ask(tx, Asked(kind=ApprovalKind.BUDGET, message=says, payload={"what": field}), at, execution)
     if execution.status is ExecutionStatus.ACTIVE:
-        move(tx, execution, ExecutionStatus.PAUSED, at, f"over its budget, {says}")
+        move(tx, execution, ExecutionStatus.PAUSED, at, f"{rules.OVER}, {says}")
 
 
 def _ask(tx: Tx, asked: Asked, at: datetime, execution: Execution) -> None:

@@ -12,6 +12,8 @@ from polpod.store.tables import Setting, Settings
 
 _SPENT = "project.spent."
 _OVER = "project.over_budget."
+_AFTER_OVER = "project.over_budget/"
+"""The first text past all that begin with the one before: a range of the key is found by its index."""
 
 
 def of_project(tx: Tx, name: str) -> float:
@@ -45,7 +47,8 @@ def note_raised(tx: Tx, name: str) -> None:
 
 def over(tx: Tx) -> frozenset[str]:
     """The projects of which nothing starts: as a rule none."""
-    noted = (s.name.removeprefix(_OVER) for s in tx[Settings].find(Settings.setting.glob(_OVER + "*")))
+    rows = tx[Settings].find(Settings.setting.ge(_OVER), Settings.setting.lt(_AFTER_OVER))
+    noted = (row.name.removeprefix(_OVER) for row in rows)
     return frozenset(name for name in noted if is_over(tx, name) is not None)
 
 
