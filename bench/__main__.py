@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import latency, memory, recovery, start, stored, stores, submit, throughput
+from bench import latency, memory, missions, recovery, start, stored, stores, submit, throughput
 from bench.figures import Figure, table
 from bench.peers import absent
 from polpod import __version__
@@ -30,6 +30,7 @@ SUBJECTS: dict[str, Callable[[], Iterator[Figure]]] = {
     "memory": memory.run,
     "recovery": recovery.run,
     "stores": stores.run,
+    "missions": missions.run,
 }
 
 

@@ -59,7 +59,8 @@ def run(argv: list[str]) -> int:
     except BrokenPipeError:
         return exits.BROKEN_PIPE
     except OSError as error:
-        return _fail(str(error), exits.OWN_ERROR if own_error else exits.FAILED)
+        code = exits.NOT_ALLOWED if isinstance(error, PermissionError) else exits.FAILED
+        return _fail(_told(error), exits.OWN_ERROR if own_error else code)
     except KeyboardInterrupt:
         return exits.INTERRUPTED
     except SystemExit as end:  # argparse's, after it printed the help that was asked for
@@ -127,6 +128,10 @@ def _text(argument: str) -> str:
         return os.fsencode(argument).decode()
     except UnicodeDecodeError:
         raise exits.usage(f"argument {os.fsencode(argument)!r} is not UTF-8") from None
+
+
+def _told(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
 
 
 def _fail(message: str, code: int) -> int:

@@ -1,4 +1,4 @@
-"""What user, key, project, preset and workflow share: list, show, add and remove, as the socket has them."""
+"""What the nouns of services/rpc/directory.py share here: list, show, add and remove, as the socket has them."""
 
 from __future__ import annotations
 
@@ -18,25 +18,30 @@ if TYPE_CHECKING:
 
     from polpoctl.client import Connection
 
+    Params = Callable[[list[str]], dict[str, Any]]
+
 PAGE = 1000
 
 
-def options(parser: ArgumentParser, added: str, words: str) -> None:
-    """Add the verb and its words.  `added`: what `add` takes, in words; `words`: its metavar."""
+def options(parser: ArgumentParser, added: str, words: str, saved: str | None = None) -> None:
+    """Add the verb and its words.  `added`, `saved`: what `add` and `save` take, in words; `words`: their metavar."""
+    save = () if saved is None else ("save",)
+    says = "" if saved is None else f"; save: {saved}"
     parser.add_argument(
-        "verb", nargs="?", default="list", choices=("list", "show", "add", "remove"),
-        help=f"list: all there are (the default); show: one of them; add: {added}; remove: forget some",
+        "verb", nargs="?", default="list", choices=("list", "show", "add", *save, "remove"),
+        help=f"list: all there are (the default); show: one of them; add: {added}{says}; remove: forget some",
     )  # fmt: skip
     parser.add_argument("words", metavar=words, nargs="*", help="for show and remove: which; for add: as above")
 
 
-def run(args: Namespace, noun: str, columns: Sequence[str], add: Callable[[list[str]], dict[str, Any]]) -> int:
-    """Do what the verb says; `columns` are the fields of a list, `add` makes the parameters of its words."""
+def run(args: Namespace, noun: str, columns: Sequence[str], add: Params, save: Params | None = None) -> int:
+    """Do what the verb says; `columns` are the fields of a list, `add` and `save` make the parameters of their words."""
     if args.verb == "list" and args.words:
         raise exits.usage(f"usage: polpoctl {noun} list, or polpoctl {noun} show {args.words[0]}")
     if args.verb in ("show", "remove") and not args.words:
         raise exits.usage(f"which {noun}? polpoctl {noun} list shows them")
-    params = add(args.words) if args.verb == "add" else {}
+    make = {"add": add, "save": save}.get(args.verb)
+    params = {} if make is None else make(args.words)
     connection, screen = connect(args), Screen(args)
     match args.verb:
         case "list":
@@ -49,8 +54,8 @@ def run(args: Namespace, noun: str, columns: Sequence[str], add: Callable[[list[
         case "show":
             for word in args.words:
                 _show(screen, connection.call(f"{noun}.get", {"id": word})[noun])
-        case "add":
-            _added(screen, noun, connection.call(f"{noun}.add", params), columns[0])
+        case "add" | "save":
+            _added(screen, noun, connection.call(f"{noun}.{args.verb}", params), columns[0])
         case "remove":
             return _remove(connection, noun, args.words)
     return exits.OK

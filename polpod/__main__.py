@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import faulthandler
 import os
 import sys
 from importlib import import_module
 
 from polpod import __version__, journald
-from polpod.errors import DiskFull, NotFound, PolpodError, StartError, Unavailable
+from polpod.errors import AnothersDirectory, DiskFull, NotFound, PolpodError, StartError, Unavailable
 from polpod.paths import StateDirectory, daemon_root, daemon_socket
 from polpod.remedies import advice
 
+NOT_ALLOWED = 6
 TRY_AGAIN = 75
+INTERRUPTED = 130
 """What polpoctl exits with, too (DESIGN §10)."""
 STDERR = 2
 LEVELS = ("debug", "info", "warning", "error")
@@ -73,7 +76,7 @@ def main() -> int:
         return _serve(root, socket, options.zygote_socket, options.log_level is None)
     except StartError as exc:
         journald.complain(str(exc))
-        return exc.exit_code
+        return exc.exit_code if options.maintenance is None else _as_polpoctl(exc)
     except PolpodError as exc:
         journald.complain(str(exc))
         for line in advice(exc, root):
@@ -81,6 +84,18 @@ def main() -> int:
         if options.maintenance is not None and isinstance(exc, DiskFull | Unavailable):
             return TRY_AGAIN
         return 3 if isinstance(exc, NotFound) else 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _as_polpoctl(exc: StartError) -> int:
+    """What polpoctl exits with for what may not be done, or not now (DESIGN §10)."""
+    match exc, exc.__cause__:
+        case (AnothersDirectory(), _) | (_, PermissionError()):
+            return NOT_ALLOWED
+        case _, OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            return TRY_AGAIN
+    return exc.exit_code
 
 
 def _open_standard_streams() -> None:

@@ -42,6 +42,9 @@ POINTS = (
     # daemon, others
     "submit.committed",
     "artifact.stored",
+    # daemon, missions
+    "mission.executed",
+    "mission.settled",
     "recover.planned",
     "recover.executed",
 )

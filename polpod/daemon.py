@@ -206,6 +206,12 @@ async def _refuse_strange(settings: Config, tasks: Gate[Tx], runs: Gate[RunTx]) 
     """Raises StartError for a task store that is a copy cut off, or not the one that the live runs belong to."""
     if (source := await tasks.read(copy.unfinished)) is not None:
         raise StartError(f"{tasks.where} is not yet a whole copy of {source}: polpoctl store copy goes on with it")
+    if (went := await tasks.read(copy.copied_to)) is not None:
+        log.warning(
+            "%s was copied to %s: what was done there since is not here; set storage in polpo.json to go on there, or, if"
+            " this one counts again, polpoctl stop and polpoctl store copy --to %s",
+            tasks.where, went, settings.settings.storage,
+        )  # fmt: skip
     if settings.settings.storage == "memory":  # always new
         return
     last = await tasks.read(queries.last_run_id)

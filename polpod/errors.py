@@ -21,6 +21,7 @@
     │   ├── Damaged             the file is damaged, or no database at all
     │   └── CommitInDoubt       nobody knows whether the last group is durable: stop and recover
     └── StartError              polpod cannot start; `exit_code` says how to end
+        ├── AnothersDirectory   the state directory is another user's
         └── InvalidConfig       polpo.json is not what it must be; the message says where
 
 `kind` is the stable word that clients see in `data.type` (DESIGN §9).
@@ -127,6 +128,10 @@ class StartError(PolpodError):
     def __init__(self, message: str, exit_code: int = 1) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+class AnothersDirectory(StartError):
+    pass
 
 
 class InvalidConfig(StartError):

@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 
-from polpod.errors import OTHER_DAEMON, StartError, StoreError
+from polpod.errors import OTHER_DAEMON, AnothersDirectory, StartError, StoreError
 from polpod.paths import StateDirectory
 
 
@@ -42,10 +42,10 @@ class Held:
 
 
 def require_own(path: str) -> None:
-    """Raises StartError where this directory is another user's, also for root: its daemon could not open what we make."""
+    """Raises AnothersDirectory where this directory is another user's, also for root: its daemon could not open what we make."""
     owner = os.stat(path).st_uid
     if owner != os.geteuid():
-        raise StartError(
+        raise AnothersDirectory(
             f"{path} belongs to uid {owner}, not to uid {os.geteuid()}; be that user: sudo -u '#{owner}' …"
         )
 
@@ -96,12 +96,17 @@ def _opened(paths: StateDirectory) -> Held:
 
 
 def holder(paths: StateDirectory) -> int | None:
-    """The pid of the process that has the state directory; None: nobody has it.  0: somebody who did not say who."""
+    """The pid of the process that has the state directory; None: nobody has it.  0: somebody who did not say who.
+
+    Raises StartError where that cannot be told.
+    """
     for path in (paths.lock, paths.path):
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             continue
+        except OSError as exc:
+            raise StartError(f"{path}: {exc.strerror}") from exc
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -8,7 +8,15 @@ await backend.tasks.save(task)
 
 from __future__ import annotations
 
-from polpod.contracts.persistence.backend import PersistenceBackend, StoreBackend, create_backend
+from polpod.contracts.persistence.backend import (
+    PersistenceBackend,
+    SQLiteCostRecordRepository,
+    SQLiteMessageRepository,
+    SQLitePersistenceBackend,
+    SQLiteTaskRepository,
+    StoreBackend,
+    create_backend,
+)
 from polpod.contracts.persistence.config import FileConfig, PersistenceConfig, PostgresConfig, SQLiteConfig
 from polpod.contracts.persistence.content import ArtifactStorageBackend, FileSystemArtifactStorage
 from polpod.contracts.persistence.errors import (
@@ -157,6 +165,10 @@ __all__ = [
     "QueryError",
     "RecordNotFoundError",
     "SQLiteConfig",
+    "SQLiteCostRecordRepository",
+    "SQLiteMessageRepository",
+    "SQLitePersistenceBackend",
+    "SQLiteTaskRepository",
     "SettingsRepository",
     "StoreBackend",
     "Task",

@@ -49,6 +49,9 @@ from polpod.contracts.taskstore.faces import Store
 from polpod.errors import StartError
 from polpod.filesystem import refuse_unfit
 from polpod.lock import Held, lock, lock_shared
+from polpod.model.polpo.missions import Mission
+from polpod.model.polpo.state import PolpoState
+from polpod.model.tasks import Task, TaskStatus
 from polpod.paths import STATE, StateDirectory
 from polpod.storage import locate
 from polpod.store import copy, replace
@@ -63,8 +66,9 @@ from polpod.store.records import Tx
 __all__ = (
     "ApprovalStore", "AsyncApprovalStore", "AsyncCheckpointStore", "AsyncDelayStore", "AsyncLogStore",
     "AsyncMemoryStore", "AsyncNotificationStore", "AsyncRunStore", "AsyncSessionStore", "AsyncStores", "AsyncTaskStore",
-    "CheckpointStore", "DelayStore", "LogStore", "MemoryStore", "NotificationStore", "RunStore", "SessionStore", "Stores",
-    "TaskStore", "open_async_stores", "open_async_task_store", "open_stores", "open_task_store",
+    "CheckpointStore", "DelayStore", "LogStore", "MemoryStore", "Mission", "NotificationStore", "PolpoState", "RunStore",
+    "SessionStore", "Stores", "Task", "TaskStatus", "TaskStore", "open_async_stores", "open_async_task_store",
+    "open_stores", "open_task_store",
 )  # fmt: skip
 
 Place = str | os.PathLike[str]

@@ -62,6 +62,9 @@ USED_RUNS = "tests/process/test_used_runs.py"
 USED_BOOKS = "tests/process/test_used_bookkeeping.py"
 USED_RECORDS = "tests/process/test_used_records.py"
 BOOKS = "tests/unit/test_bookkeeping.py"
+PROTOCOL = "tests/process/test_rpc_protocol.py"
+BACKENDS = "tests/process/test_backends.py"
+MAINTENANCE = "tests/unit/test_maintenance.py"
 
 MUTANTS = (
     Mutant("rollback", "polpod/store/group.py", "self.session.rows.end_part(undo=True)", "self.session.rows.end_part(undo=False)", "tests/unit/test_store_group.py"),
@@ -70,6 +73,18 @@ MUTANTS = (
     Mutant("instants", "polpod/store/table.py", "value.astimezone(UTC).replace(tzinfo=None)", "value.replace(tzinfo=None)", f"{STORE} -k instants_of_any_zone"),
     Mutant("journal", "polpod/store/records.py", "        self._last[journal] += 1\n", "", f"{COPY} -k sqlite"),
     Mutant("copy", "polpod/store/copy.py", "for table in reversed(TABLES):", "for table in ():", COPY),
+    Mutant("copy", 'polpod/store/copy.py', '_OWN = {(_MARK,), (_NOTE,)}', '_OWN = {(_MARK,)}', f"{COPY} -k own_affair"),
+    Mutant("copy", 'polpod/store/copy.py', '    proven()\n', '', f"{COPY} -k own_affair"),
+    Mutant("copy", 'polpod/store/restore.py', '        forget_copy(tx)  #', '        #', f"{COPY} -k restored_counts"),
+    Mutant("copy", 'polpod/maintenance/copying.py', 'old.write(lambda tx: copies.note_copy(tx, where, datetime.now(UTC)))', 'None', "tests/process/test_backends.py -k copied_elsewhere"),
+    Mutant("backup", 'polpod/store/backup.py', 'contents = carry(pair.path, partial, go_on)', 'contents: list[int] = []', "tests/faults/test_backup.py -k come_along"),
+    Mutant("backup", 'polpod/store/export.py', 'CONFIG_NAME, CONTENT):', 'CONFIG_NAME):', "tests/faults/test_backup.py -k come_along"),
+    Mutant("backup", 'polpod/store/content.py', ' if not os.path.lexists(os.path.join(there, name))', '', "tests/faults/test_backup.py -k backup_lacks"),
+    Mutant("backup", 'polpod/store/content.py', '        if there == artifact.size_bytes or', '        if there is not None or', "tests/faults/test_backup.py -k backup_lacks"),
+    Mutant("backup", 'polpod/store/content.py', '            continue  # it was removed just now', '            pass  # it was removed just now', "tests/unit/test_artifacts.py -k removed_just_now"),
+    Mutant("backup", 'polpod/store/content.py', '            shutil.copyfileobj(file, copy)\n', '            pass\n', "tests/faults/test_backup.py -k another_file_system"),
+    Mutant("backup", 'polpod/store/replace.py', '        carry(str(state), str(aside))  #', '        pass  #', "tests/faults/test_backup.py -k taken_back"),
+    Mutant("backup", 'polpod/maintenance/stores.py', 'put_back = len(carry(directory, paths.path))', 'put_back = 0', "tests/faults/test_backup.py -k come_along"),
     Mutant("copy", "polpod/store/copy.py", "skip = of_value + (skip if value == last else 0)", "skip = of_value", COPY),
     Mutant("a2a", 'polpod/rules/a2a.py', 'status=TaskStatus(state=TaskState.SUBMITTED, timestamp=now)', 'status=TaskStatus(state=TaskState.WORKING, timestamp=now)', A2A),
     Mutant("a2a", 'polpod/rules/a2a.py', 'push_notification=params.push_notification,\n', 'push_notification=None,\n', A2A),
@@ -286,7 +301,7 @@ MUTANTS = (
     Mutant("used", 'polpod/services/rpc/connection.py', ' and call.caller.run_id is None:', ':', f"{USED_RECORDS} -k test_a_job_saves_where_it_is_while_polpod_stops"),
     Mutant("used", 'polpod/services/artifacts.py', '            if upload.hash.hexdigest() != sha256:', '            if False:', f"{USED_RECORDS} -k test_an_artifact_is_whole_or_not_there"),
     Mutant("used", 'polpod/services/artifacts.py', '            await self.sweep()\n            if', '            if', f"{USED_RECORDS} -k test_artifacts_have_their_quota_and_removing_makes_room"),
-    Mutant("used", 'polpod/services/artifacts.py', ' if _OURS.fullmatch(name)]', ']', f"{USED_RECORDS} -k test_content_without_its_record_is_swept"),
+    Mutant("used", 'polpod/services/artifacts.py', ' if OURS.fullmatch(name)]', ']', f"{USED_RECORDS} -k test_content_without_its_record_is_swept"),
     Mutant("used", 'polpod/services/artifacts.py', '        if upload is None or upload.by != by:', '        if upload is None:', f"{USED_RECORDS} -k test_an_artifact_is_nobody_else_s_business"),
     Mutant("used", 'polpod/services/collector.py', '            bookkeeping.finished(tx, change.task, run, at)\n', '', f"{USED_BOOKS} -k test_metrics_say_what_the_rows_of_the_runs_say"),
     Mutant("used", 'polpod/services/bookkeeping.py', '    if run.reason is not Reason.NEVER_STARTED:', '    if True:', f"{USED_BOOKS} -k test_what_never_started_is_not_measured"),
@@ -306,6 +321,17 @@ MUTANTS = (
     Mutant("used", 'polpoctl/client.py', '        self._identify()\n', '', f"{USED_RUNS} -k test_polpoctl_has_the_rights_of_the_token_wherever_it_is"),
     Mutant("used", "polpod/services/artifacts.py", "        under_way = sum(upload.artifact.size_bytes for upload in self._uploads.values())", "        under_way = 0", f"{USED_RECORDS} -k test_announced_uploads_count_for_the_quota"),
     Mutant("used", "polpod/services/artifacts.py", "        if len(self._uploads) >= MOST_UPLOADS:", "        if False:", f"{USED_RECORDS} -k test_uploads_under_way_are_bounded"),
+    Mutant("edges", "polpod/services/rpc/methods/cost.py", " >= MOST:", " > MOST:", f"{USED_RECORDS} -k test_a_task_has_so_many_costs_and_no_more"),
+    Mutant("edges", "polpod/services/rpc/methods/workflow.py", "        if old.version != params.version:", "        if False:", f"{USED_RECORDS} -k test_a_workflow_is_changed_by_who_read_its_last_version"),
+    Mutant("edges", "polpod/services/rpc/methods/workflow.py", "version=old.version + 1,", "version=old.version,", f"{USED_RECORDS} -k test_a_workflow_is_changed_by_who_read_its_last_version"),
+    Mutant("edges", "polpod/services/rpc/methods/context.py", ", read=Right.OWNER", "", f"{USED_RECORDS} -k test_the_owner_writes_and_members_read"),
+    Mutant("edges", "polpod/services/rpc/methods/preset.py", 'json_text("config_json", dict)', 'json_text("config_json")', f"{PROTOCOL} -k bad_params"),
+    Mutant("edges", "polpod/services/rpc/refusal.py", "        error = error.__cause__", "        break", f"{PROTOCOL} -k bad_params"),
+    Mutant("edges", "polpod/contracts/persistence/backend.py", "        return SQLitePersistenceBackend(config.sqlite)", "        pass", f"{ORGANISATION}backend.py -k by_its_own_name"),
+    Mutant("edges", "polpod/services/rpc/methods/checkpoint.py", "        tx[Checkpoints].add(checkpoint)\n", "", f"{BACKENDS}::test_what_a_job_keeps_outlives_it_and_the_daemon[file]"),
+    Mutant("edges", "polpod/maintenance/configuration.py", '        document["settings"]["databaseUrl"] = config.without_password(url)\n', '        pass\n', f"{MAINTENANCE} -k stdin"),
+    Mutant("edges", "polpod/maintenance/configuration.py", "secret and os.isatty(0)", "False", f"{MAINTENANCE} -k terminal"),
+    Mutant("edges", "polpod/lock.py", "        except OSError as exc:\n            raise StartError(f\"{path}: {exc.strerror}\") from exc\n", "", f"{MAINTENANCE} -k without_rights"),
     Mutant("used", "polpod/services/rpc/methods/user.py", ", among=(Users.role.ne(HumanRole.SYSTEM),)", "", f"{USED_RECORDS} -k test_the_system_user_is_left_alone"),
     Mutant("used", "polpod/services/rpc/methods/daemon.py", '    if instance.config.settings.storage == "memory":', '    if False:', "tests/process/test_reload.py -k in_memory"),
 )  # fmt: skip

@@ -14,7 +14,9 @@ _TAKES: dict[str, tuple[str, ...]] = {"show": (), "get": ("KEY",), "set": ("KEY"
 
 def options(parser: ArgumentParser) -> None:
     parser.add_argument("verb", choices=tuple(_TAKES), help="what to do")
-    parser.add_argument("words", metavar="KEY [VALUE]", nargs="*", help="for get: KEY; for set: KEY VALUE")
+    parser.add_argument(
+        "words", metavar="KEY [VALUE]", nargs="*", help="for get: KEY; for set: KEY VALUE, or - to read it from stdin"
+    )
 
 
 def run(args: Namespace) -> int:

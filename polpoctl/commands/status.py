@@ -49,6 +49,8 @@ def _facts(status: dict[str, Any], socket: str, tried: list[str]) -> list[tuple[
         facts.insert(3, ("tried", ", ".join(tried)))
     if trouble := status.get("store", {}).get("trouble"):  # a polpod of before does not say
         facts.append(("trouble", f"the task store cannot be reached: {trouble}"))
+    if went := status.get("store", {}).get("copied_to"):
+        facts.append(("copied", f"the task store was copied to {went}: what was done there since is not here"))
     if paused := status["launcher"]["paused"]:
         facts.append(("paused", f"nothing starts: {paused}"))
     if quarantined := status.get("quarantined"):  # a polpod of before does not say

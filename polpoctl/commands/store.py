@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from typing import NoReturn
 
-_TAKES: dict[str, tuple[str, ...]] = {"check": (), "restore": ("DIR",), "salvage": (), "prune": (), "copy": ()}
+_TAKES = {"check": "[DIR]", "restore": "DIR", "salvage": "", "prune": "", "copy": ""}
+_NUMBERS = {"[DIR]": (0, 1), "DIR": (1,), "": (0,)}
 
 WORDS = {
     "tasks": "tasks",
@@ -36,7 +37,7 @@ def options(parser: ArgumentParser) -> None:
         "prune: forget what `settings.retention` lets go, as polpod does by itself every hour; "
         "copy: everything but runs into another backend, compared row by row",
     )
-    parser.add_argument("words", metavar="DIR", nargs="*", help="for restore: the directory of a backup")
+    parser.add_argument("words", metavar="DIR", nargs="*", help="for restore, and for check: the directory of a backup")
     parser.add_argument(
         "--to",
         choices=("sqlite", "file", "postgres"),
@@ -46,8 +47,9 @@ def options(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    if len(args.words) != len(_TAKES[args.verb]):
-        raise exits.usage(f"usage: polpoctl store {' '.join([args.verb, *_TAKES[args.verb]])}")
+    takes = _TAKES[args.verb]
+    if len(args.words) not in _NUMBERS[takes]:
+        raise exits.usage(f"usage: polpoctl store {args.verb} {takes}".rstrip())
     if args.dry_run and args.verb != "prune":
         raise exits.usage("--dry-run is for prune")
     if (args.to is not None) != (args.verb == "copy"):

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from polpod import remedies
 from polpod.config import Config
 from polpod.paths import StateDirectory
 
@@ -39,6 +40,16 @@ def ok(name: str, says: str) -> Diagnosis:
 
 def warning(name: str, says: str, what_next: str | None = None) -> Diagnosis:
     return Diagnosis("warning", name, says, what_next)
+
+
+def copied(storage: str, went: str, root: str) -> Diagnosis:
+    """Of a task store that was copied elsewhere."""
+    return warning(
+        "tasks",
+        f"the task store in {storage} was copied to {went}: what was done there since is not here",
+        f"config set storage … to go on there; if this one counts again, {remedies.command(root, 'stop')} and"
+        f" {remedies.command(root, 'store', 'copy', '--to', storage)}",
+    )
 
 
 def problem(name: str, says: str, what_next: str | None = None) -> Diagnosis:

@@ -8,15 +8,17 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from polpod import remedies
-from polpod.doctor.checkup import Diagnosis, Patient, ok, problem, warning
+from polpod.doctor.checkup import Diagnosis, Patient, copied, ok, problem, warning
 from polpod.errors import Damaged, DiskFull, SchemaTooNew, StartError, StoreError, Unavailable
 from polpod.storage import locate
 from polpod.store import migrate
 from polpod.store.backup import RUNS_NAME, TASKS_NAME
 from polpod.store.check import refuse_half
+from polpod.store.copy import copied_to
 from polpod.store.databases import RUNS, TASKS
 from polpod.store.group import open_store
-from polpod.store.sqlite import JOURNAL_SIZE_LIMIT, open_reader, translate, translated
+from polpod.store.records import Tx
+from polpod.store.sqlite import JOURNAL_SIZE_LIMIT, SqliteRows, open_reader, translate, translated
 from polpod.store.tables import Tasks
 
 
@@ -25,7 +27,7 @@ def databases(patient: Patient) -> Iterator[Diagnosis]:
     root = patient.paths.root
     in_sqlite = patient.config.settings.storage == "sqlite"
     if not in_sqlite:
-        yield _elsewhere(patient)
+        yield from _elsewhere(patient)
     there = [name for name in (TASKS_NAME, RUNS_NAME) if os.path.exists(os.path.join(patient.paths.path, name))]
     if not there:
         yield warning("databases", "none yet", remedies.command(root, "start"))
@@ -36,6 +38,7 @@ def databases(patient: Patient) -> Iterator[Diagnosis]:
         path = os.path.join(patient.paths.path, name)
         try:
             said = _quick_check(path, schema, with_half=in_sqlite)
+            went = _copied_to(path) if name == TASKS_NAME and patient.status is None else None
         except SchemaTooNew as error:
             yield problem(name, str(error), f"install that polpod, or {remedies.restore(root)}")
         except DiskFull as error:
@@ -44,6 +47,8 @@ def databases(patient: Patient) -> Iterator[Diagnosis]:
             yield problem(name, str(error), remedies.check(root))
         else:
             yield ok(name, said)
+            if went:
+                yield copied("sqlite", went, root)
         wal = f"{path}-wal"
         if os.path.exists(wal) and os.path.getsize(wal) > JOURNAL_SIZE_LIMIT:
             yield warning(
@@ -53,18 +58,26 @@ def databases(patient: Patient) -> Iterator[Diagnosis]:
             )
 
 
-def _elsewhere(patient: Patient) -> Diagnosis:
+def _copied_to(path: str) -> str | None:
+    with closing(open_reader(path)) as db, translated(path):
+        return copied_to(Tx(SqliteRows(db)))
+
+
+def _elsewhere(patient: Patient) -> Iterator[Diagnosis]:
     """The task store of another backend, which who has it keeps for himself."""
     storage = patient.config.settings.storage
     if patient.holder is not None:
-        return ok("tasks", f"in {storage}, which the daemon has")
+        yield ok("tasks", f"in {storage}, which the daemon has")
+        return
     try:
         location = locate(patient.config, patient.paths, os.environ)
         with closing(open_store(location, TASKS)) as store:
-            number = store.write(lambda tx: tx[Tasks].count())
-            return ok("tasks", f"{number} in {store.session.where}")
+            number, went = store.write(lambda tx: (tx[Tasks].count(), copied_to(tx)))
+            yield ok("tasks", f"{number} in {store.session.where}")
+            if went:
+                yield copied(storage, went, patient.paths.root)
     except (StartError, StoreError, Unavailable, DiskFull) as error:
-        return problem(
+        yield problem(
             "tasks", f"{storage}: {error}", "see databaseUrl in polpo.json" if storage == "postgres" else None
         )
 

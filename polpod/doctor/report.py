@@ -44,13 +44,14 @@ def main(paths: StateDirectory, socket: str, as_json: bool) -> int:
 
 
 def examine(paths: StateDirectory, socket: str) -> Iterator[Diagnosis]:
-    if os.path.isdir(paths.root) and not os.access(paths.root, os.X_OK):
-        yield problem(
-            "directory",
-            f"you may not look into {paths.root}",
-            f"be its owner or root: {remedies.command(paths.root, 'doctor')}",
-        )
-        return
+    for directory in (paths.root, paths.path):
+        if os.path.isdir(directory) and not os.access(directory, os.X_OK):
+            yield problem(
+                "directory",
+                f"you may not look into {directory}",
+                f"be its owner or root: {remedies.command(paths.root, 'doctor')}",
+            )
+            return
     if not os.path.isdir(paths.path):
         yield problem("directory", f"there is no {paths.path}", remedies.command(paths.root, "start"))
         return

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from polpod import __version__, remedies
-from polpod.doctor.checkup import Diagnosis, Patient, ok, problem, warning
+from polpod.doctor.checkup import Diagnosis, Patient, copied, ok, problem, warning
 from polpod.wire import frames, jsonrpc
 
 PATIENCE = 5.0
@@ -83,6 +83,8 @@ def work(patient: Patient) -> Iterator[Diagnosis]:
         )
     else:
         yield ok("stuck runs", "none")
+    if went := status["store"].get("copied_to"):
+        yield copied(status["storage"], went, root)
     if status.get("quarantined"):
         yield warning(
             "quarantine",

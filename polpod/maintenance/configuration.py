@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import shlex
@@ -13,10 +14,16 @@ import msgspec
 from polpod import config
 from polpod.errors import NotFound, StartError
 from polpod.lock import require_own
+from polpod.maintenance.place import require
 from polpod.paths import StateDirectory
 
 _AT_START = {("storage",), ("databaseUrl",)}
 """Settings for which a running polpod refuses to be reloaded."""
+
+_WITH_PASSWORD = ("databaseUrl",)
+
+FROM_STDIN = "-"
+"""The value for which stdin is read."""
 
 
 def init(directory: str, as_json: bool) -> int:
@@ -31,7 +38,8 @@ def init(directory: str, as_json: bool) -> int:
             return 0
         config.write(paths.config, config.DEFAULT_TEXT)
     except OSError as exc:
-        raise StartError(f"{exc.filename or paths.path}: {exc.strerror}") from exc
+        where = paths.path if isinstance(exc, NotADirectoryError) or not os.path.exists(paths.path) else paths.config
+        raise StartError(f"{where}: {exc.strerror}") from exc
     said = f"made {paths.path}; start the daemon with: {shlex.join(['polpoctl', '--root', directory, 'start'])}"
     print(json.dumps({"path": paths.path, "made": True}) if as_json else said)
     return 0
@@ -43,11 +51,8 @@ def show(path: str) -> int:
     Raises StartError.
     """
     loaded, unknown = config.load(path)
-    document = msgspec.to_builtins(loaded)
-    if (url := loaded.settings.database_url) is not None:
-        document["settings"]["databaseUrl"] = config.without_password(url)
     _warn(path, unknown)
-    print(json.dumps(document, indent=2))
+    print(json.dumps(_shown(loaded), indent=2))
     return 0
 
 
@@ -64,9 +69,9 @@ def check(path: str, as_json: bool) -> int:
 
 
 def get(path: str, key: str, as_json: bool) -> int:
-    """Print one setting.  Raises StartError, NotFound."""
+    """Print one setting, but no password.  Raises StartError, NotFound."""
     loaded, _ = config.load(path)
-    value: Any = msgspec.to_builtins(loaded.settings)
+    value: Any = _shown(loaded)["settings"]
     for part in key.removeprefix("settings.").split("."):
         if not isinstance(value, dict) or part not in value:
             raise NotFound(f"{path}: there is no setting {key}")
@@ -75,13 +80,14 @@ def get(path: str, key: str, as_json: bool) -> int:
     return 0
 
 
-def set_(path: str, key: str, value: str, as_json: bool) -> int:
+def set_(paths: StateDirectory, key: str, value: str, as_json: bool) -> int:
     """Change one setting in the file, which is replaced in one step and only if what comes out is good.
 
-    Raises StartError, NotFound.
+    The value `-` is read from stdin, since everybody on the host can read a command line.  Raises StartError, NotFound.
     """
-    if os.path.exists(os.path.dirname(path)):
-        require_own(os.path.dirname(path))
+    require(paths)
+    require_own(paths.path)
+    path = paths.config
     document = config.read(path)[0] or {}
     inner = document.setdefault("settings", {})
     *outer, last = key.removeprefix("settings.").split(".")
@@ -89,6 +95,14 @@ def set_(path: str, key: str, value: str, as_json: bool) -> int:
         inner = inner.setdefault(part, {})
         if not isinstance(inner, dict):
             raise NotFound(f"{path}: there is no setting {key}")
+    secret = (*outer, last) == _WITH_PASSWORD
+    if value == FROM_STDIN:
+        value = _read(key, secret)
+    elif secret and config.without_password(value) != value:
+        print(
+            f"everybody on this host can read the password from the command line: polpoctl config set {key} - asks for it",
+            file=sys.stderr,
+        )
     inner[last] = _value(value)
     changed, unknown = config.text_of(document, path)
     if f"$.settings.{'.'.join((*outer, last))}" in unknown:
@@ -98,9 +112,28 @@ def set_(path: str, key: str, value: str, as_json: bool) -> int:
     except OSError as exc:
         raise StartError(f"{path}: {exc.strerror}") from exc
     when = "starts" if (*outer, last) in _AT_START else "starts or is reloaded"
-    said = f"{key} is now {json.dumps(inner[last])}; it takes effect when polpod {when}"
-    print(json.dumps({"key": key, "value": inner[last]}) if as_json else said)
+    shown = config.without_password(inner[last]) if secret and inner[last] else inner[last]
+    said = f"{key} is now {json.dumps(shown)}; it takes effect when polpod {when}"
+    print(json.dumps({"key": key, "value": shown}) if as_json else said)
     return 0
+
+
+def _read(key: str, secret: bool) -> str:
+    try:
+        if secret and os.isatty(0):
+            return getpass.getpass(f"{key}: ")
+        with open(0, encoding="utf-8", closefd=False) as stdin:
+            return stdin.read().removesuffix("\n")
+    except (UnicodeDecodeError, EOFError) as exc:
+        raise StartError(f"stdin: {exc or 'it ended'}") from exc
+
+
+def _shown(loaded: config.Config) -> dict[str, Any]:
+    """The configuration as JSON without the password of the database."""
+    document: dict[str, Any] = msgspec.to_builtins(loaded)
+    if (url := loaded.settings.database_url) is not None:
+        document["settings"]["databaseUrl"] = config.without_password(url)
+    return document
 
 
 def _value(text: str) -> Any:

@@ -6,12 +6,14 @@ import json
 import os
 import sys
 from contextlib import closing
+from datetime import UTC, datetime
 
 import msgspec
 
 from polpod.config import load
 from polpod.errors import Conflict, InvalidRequest
-from polpod.maintenance.stores import locked, require
+from polpod.maintenance.place import require
+from polpod.maintenance.stores import locked
 from polpod.paths import StateDirectory
 from polpod.remedies import command
 from polpod.storage import locate
@@ -23,8 +25,9 @@ _LASTING = ("sqlite", "file", "postgres")
 
 
 def copy(paths: StateDirectory, to: str, as_json: bool) -> int:
-    """Copy, prove it row by row, and say how to go on with the copy; what was there stays.
+    """Copy, prove it row by row, and say how to go on with the copy; what was there stays, and knows where it went.
 
+    Where the store is in `to` already, and went elsewhere, it counts again from then on.
     Raises StartError (75: a daemon runs), InvalidRequest, Conflict, StoreError, DiskFull, Unavailable.
     """
     require(paths)
@@ -34,18 +37,34 @@ def copy(paths: StateDirectory, to: str, as_json: bool) -> int:
         raise InvalidRequest(f"--to {to}: one of {', '.join(_LASTING)}")
     changed = msgspec.structs.replace(config, settings=msgspec.structs.replace(config.settings, storage=to))
     source, target = locate(config, paths, os.environ), locate(changed, paths, os.environ)
-    if source == target:
-        raise Conflict(f"the task store is in {to} already")
     with locked(paths), closing(open_store(source, TASKS)) as old:
+        if source == target:
+            return _counts_again(old, to, as_json)
         with closing(open_store(target, TASKS)) as new:
-            rows = copies.copy(old, old.session.where, new, _told)
             where = new.session.where
+            rows = copies.copy(
+                old,
+                old.session.where,
+                new,
+                _told,
+                proven=lambda: old.write(lambda tx: copies.note_copy(tx, where, datetime.now(UTC))),
+            )
     if as_json:
         print(json.dumps({"from": storage, "to": to, "rows": rows}))
         return 0
     counted = ", ".join(f"{number} {name}" for name, number in rows.items() if number)
     print(f"{where} holds what is in {storage}, compared row by row: {counted or 'nothing'}")
     print(f"next: {command(paths.root, 'config', 'set', 'storage', to)}")
+    return 0
+
+
+def _counts_again(store: copies.Store, storage: str, as_json: bool) -> int:
+    where = store.session.where
+    went = store.write(copies.copied_to)
+    if went is None:
+        raise Conflict(f"the task store is in {storage} already")
+    store.write(copies.forget_copy)
+    print(json.dumps({"from": storage, "to": storage}) if as_json else f"{where} counts again; it was copied to {went}")
     return 0
 
 

@@ -25,21 +25,24 @@ from polpod.config import load, write
 from polpod.errors import Conflict, NotFound, StartError, StoreError, Unavailable
 from polpod.lock import holder, lock, require_own
 from polpod.maintenance import survivors
+from polpod.maintenance.place import require
 from polpod.paths import STATE, StateDirectory
 from polpod.storage import locate
 from polpod.store import queries, replace
 from polpod.store.backup import CONFIG_NAME, RUNS_NAME, TASKS_NAME, open_pair, told, write_backup
 from polpod.store.check import Checked, damaged, lost_half
 from polpod.store.check import check as check_databases
+from polpod.store.content import CONTENT, carry, lacking
 from polpod.store.databases import RUNS, TASKS
 from polpod.store.export import export
 from polpod.store.findings import Finding
 from polpod.store.group import open_store
 from polpod.store.location import Sqlite
 from polpod.store.migrate import check as check_version
+from polpod.store.organisation import Artifacts
 from polpod.store.restore import Counters, adapt_runs, adapt_tasks, counters, live_runs, occupying
 from polpod.store.salvage import Saved, add_unknown_runs, salvage_runs, salvage_tasks, tasks_at_work
-from polpod.store.sqlite import open_reader
+from polpod.store.sqlite import open_reader, translated
 
 _NAMES = (RUNS_NAME, TASKS_NAME)
 """In the order in which they are saved: what runs says something of tasks."""
@@ -55,19 +58,44 @@ def backup(paths: StateDirectory, target: str, as_json: bool) -> int:
     return 0
 
 
-def check(paths: StateDirectory, as_json: bool) -> int:
-    """Say what is wrong with the databases, and what to do next; 0 if nothing is."""
+def check(paths: StateDirectory, backup: str | None, as_json: bool) -> int:
+    """Say what is wrong with the databases, or with those of a backup, and what to do next; 0 if nothing is."""
+    if backup is not None:
+        return _check_backup(backup, as_json)
     require(paths)
     if os.geteuid() != 0:
         require_own(paths.path)
     served = holder(paths) is not None
     with as_files(paths) as directory:
-        checked = check_databases(directory, served=served)
+        checked = _with_contents(check_databases(directory, served=served), directory)
     if as_json:
         print(json.dumps(checked.as_json()))
     else:
         print("\n".join(_told(checked, paths)))
     return 0 if checked.good else 1
+
+
+def _check_backup(directory: str, as_json: bool) -> int:
+    _require_directory(directory)
+    with tempfile.TemporaryDirectory() as scratch:
+        _copy(directory, scratch)
+        os.symlink(os.path.join(directory, CONTENT), os.path.join(scratch, CONTENT))
+        checked = _with_contents(check_databases(scratch), scratch)
+    if as_json:
+        print(json.dumps(checked.as_json()).replace(scratch, directory))
+    else:
+        counted = ", ".join(f"{n} {name}" for name, n in checked.rows.items())
+        lines = _sentences(checked.findings) or [f"{directory} is in order: {counted}"]
+        print("\n".join(lines).replace(scratch, directory))
+    return 0 if checked.good else 1
+
+
+def _with_contents(checked: Checked, directory: str) -> Checked:
+    """With the artifacts that lack their content, where the task store could be read."""
+    if Artifacts.name not in checked.rows:
+        return checked
+    with closing(open_reader(os.path.join(directory, TASKS_NAME))) as db, translated(db.path):
+        return msgspec.structs.replace(checked, findings=[*checked.findings, *lacking(db, directory)])
 
 
 def check_schema(paths: StateDirectory) -> int:
@@ -81,8 +109,7 @@ def check_schema(paths: StateDirectory) -> int:
 
 def restore(paths: StateDirectory, directory: str, as_json: bool) -> int:
     """Put a backup in the place of what is there.  Raises StartError (75: a daemon runs), NotFound, StoreError."""
-    if not os.path.isdir(directory):
-        raise NotFound(f"there is no directory {directory}")
+    _require_directory(directory)
     if os.path.basename(directory) == STATE and (pid := holder(StateDirectory(os.path.dirname(directory)))) is not None:
         raise Conflict(f"{directory} is at work (pid {pid}), and no backup: polpoctl backup makes one")
     with told(paths.path):
@@ -107,13 +134,19 @@ def restore(paths: StateDirectory, directory: str, as_json: bool) -> int:
         accepted = occupying(os.path.join(prepared, TASKS_NAME))
         adapt_runs(os.path.join(prepared, RUNS_NAME), living, accepted, last_run)
         adapt_tasks(os.path.join(prepared, TASKS_NAME), [*given, ("0", 0, last_run)])
+        put_back = len(carry(directory, paths.path))
         aside = replace.commit(paths.path, prepared)
         foreign = [run_id for run_id in survivors.directories(paths) if run_id not in known]
+        lack = [finding.says for finding in _with_contents(checked, paths.path).findings if finding.file == CONTENT]
+    said = [f"the content of {put_back} artifacts was put back", *lack] if put_back else lack
     _say(
-        {"restored": directory, "aside": aside, "adopted": sorted(living), "foreign": foreign, "rows": checked.rows},
-        _restored(paths, directory, aside, checked, len(living), len(were_live) - len(living), foreign),
+        {
+            "restored": directory, "aside": aside, "adopted": sorted(living), "foreign": foreign, "rows": checked.rows,
+            "contents": put_back, "lacking": lack,
+        },
+        _restored(paths, directory, aside, checked, len(living), len(were_live) - len(living), foreign, said),
         as_json,
-    )
+    )  # fmt: skip
     return 0
 
 
@@ -214,10 +247,10 @@ def as_files(paths: StateDirectory) -> Iterator[str]:
         yield scratch
 
 
-def require(paths: StateDirectory) -> None:
-    """Raises NotFound where there is no state directory."""
-    if not os.path.isdir(paths.path):
-        raise NotFound(f"there is no {paths.path}; where is the state directory? polpoctl --root DIR …")
+def _require_directory(directory: str) -> None:
+    """Raises NotFound."""
+    if not os.path.isdir(directory):
+        raise NotFound(f"there is no directory {directory}")
 
 
 @contextmanager
@@ -280,7 +313,14 @@ def _next(findings: list[Finding], root: str) -> list[str]:
 
 
 def _restored(
-    paths: StateDirectory, directory: str, aside: str, checked: Checked, adopted: int, lost: int, foreign: list[int]
+    paths: StateDirectory,
+    directory: str,
+    aside: str,
+    checked: Checked,
+    adopted: int,
+    lost: int,
+    foreign: list[int],
+    contents: list[str],
 ) -> str:
     lines = [
         f"{paths.path} is now as {directory} was: {', '.join(f'{n} {name}' for name, n in checked.rows.items())}",
@@ -296,7 +336,7 @@ def _restored(
         )
     if foreign:
         lines.append(f"runs that the backup does not know are left alone: {', '.join(map(str, foreign))}")
-    return "\n".join([*lines, f"next: {remedies.command(paths.root, 'start')}"])
+    return "\n".join([*lines, *contents, f"next: {remedies.command(paths.root, 'start')}"])
 
 
 def _saved(saved: list[Saved], aside: str) -> list[str]:

@@ -17,11 +17,12 @@ def main(root: str, socket: str, argv: list[str]) -> int:
         case "init":
             return configuration.init(os.path.abspath(options.directory or os.getcwd()), options.json)
         case "config":
-            return _config(paths.config, options)
+            return _config(paths, options)
         case "backup":
             return stores.backup(paths, os.path.abspath(options.directory), options.json)
         case "check":
-            return stores.check(paths, options.json)
+            backup = options.directory and os.path.abspath(options.directory)
+            return stores.check(paths, backup, options.json)
         case "restore":
             return stores.restore(paths, os.path.abspath(options.directory), options.json)
         case "copy":
@@ -49,18 +50,19 @@ def _parser() -> argparse.ArgumentParser:
     for verb in ("backup", "restore"):
         verbs.add_parser(verb).add_argument("directory")
     verbs.add_parser("copy").add_argument("--to", required=True)
-    for verb in ("check", "salvage", "doctor"):
+    verbs.add_parser("check").add_argument("directory", nargs="?")
+    for verb in ("salvage", "doctor"):
         verbs.add_parser(verb)
     return p
 
 
-def _config(path: str, options: argparse.Namespace) -> int:
+def _config(paths: StateDirectory, options: argparse.Namespace) -> int:
     match options.action:
         case "show":
-            return configuration.show(path)
+            return configuration.show(paths.config)
         case "get":
-            return configuration.get(path, options.key, options.json)
+            return configuration.get(paths.config, options.key, options.json)
         case "set":
-            return configuration.set_(path, options.key, options.value, options.json)
+            return configuration.set_(paths, options.key, options.value, options.json)
         case _:
-            return configuration.check(path, options.json)
+            return configuration.check(paths.config, options.json)

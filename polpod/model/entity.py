@@ -43,6 +43,14 @@ LARGEST = 2**53
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
+class Unfit(ValueError):
+    """A field breaks a rule: the message is its name, a colon and the problem."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"{name}: {problem}")
+        self.name, self.problem = name, problem
+
+
 class Entity(Struct, frozen=True, kw_only=True):
     """Raises ValueError at construction, from JSON too, if it breaks a rule."""
 
@@ -66,7 +74,8 @@ class Entity(Struct, frozen=True, kw_only=True):
                 msgspec.structs.force_setattr(self, name, kept)
         for rule in self.rules:
             if (problem := rule(self)) is not None:
-                raise ValueError(problem)
+                name, _, of_it = problem.partition(": ")
+                raise Unfit(name, of_it) if name in kinds else ValueError(problem)
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         return [(name, getattr(self, name)) for name in self.__struct_fields__ if name not in self.hidden]
@@ -105,8 +114,7 @@ def _named(name: str, made: Callable[..., X], *values: object) -> X:
     try:
         return made(*values)
     except ValueError as error:
-        text = str(error)
-        raise ValueError(text if text.startswith(f"{name}: ") else f"{name}: {text}") from error
+        raise Unfit(name, str(error).removeprefix(f"{name}: ")) from error
 
 
 def storable(value: Any, depth: int = 0) -> Any:
@@ -205,7 +213,7 @@ def json_text(field: str, kind: type = object) -> Rule:
             value = msgspec.json.decode(getattr(entity, field))
         except (ValueError, RecursionError) as error:
             return f"{field}: not JSON: {error}"
-        return None if isinstance(value, kind) else f"{field}: not a JSON {kind.__name__}"
+        return None if isinstance(value, kind) else f"{field}: not a JSON {'object' if kind is dict else kind.__name__}"
 
     return rule
 

@@ -121,6 +121,7 @@ class BarrierTask(Struct, frozen=True):
 
 
 class Unsettled(Struct, frozen=True):
-    """This task of an execution began or ceased to be over, or to be able to go on: others have to hear of it."""
+    """This task of the execution began or ceased to be over, or to be able to go on: others have to hear of it."""
 
     task_id: str
+    execution_id: str

@@ -9,7 +9,7 @@ DAY = 86_400.0
 _SECONDS = {"Y": 365.25 * DAY, "n": 30.44 * DAY, "W": 7 * DAY, "D": DAY, "H": 3600.0, "M": 60.0, "S": 1.0}
 """`n` is a month, since an `M` may be a minute, too."""
 
-_N = r"(?:(\d+(?:[.,]\d+)?){})?"
+_N = r"(?:([0-9]+(?:[.,][0-9]+)?){})?"
 _FORM = re.compile(
     "P(?=.)" + "".join(_N.format(unit) for unit in "YMWD") + "(?:T(?=.)" + "".join(_N.format(u) for u in "HMS") + ")?"
 )

@@ -90,6 +90,11 @@ def score(task: Task) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
+def _weight(task: Task) -> float:
+    """Of its score: its priority, where that is a weight."""
+    return float(task.priority) if task.priority > 0 else 1.0
+
+
 def weighted(values: Sequence[tuple[float, float]]) -> float | None:
     """The mean of (value, weight); None where nothing weighs anything."""
     weight = sum(w for _, w in values)
@@ -128,16 +133,14 @@ def ending(tasks: Sequence[Task], threshold: float | None, *, aborted: bool) -> 
     if bad := [task for task in tasks if task.status is not TaskStatus.DONE]:
         first = ", ".join(f"{task.title} ({task.status})" for task in bad[:3])
         return X.FAILED, f"{len(bad)} of {len(tasks)} tasks were not done: {first}{', …' if len(bad) > 3 else ''}"
-    mean = weighted([(value, 1.0) for task in tasks if (value := score(task)) is not None])
+    mean = weighted([(value, _weight(task)) for task in tasks if (value := score(task)) is not None])
     if threshold is not None and mean is not None and mean < threshold:
         return X.FAILED, f"the mean score is {mean:.2f}, below {threshold:g}"
     return X.COMPLETED, None
 
 
 AFTER: Mapping[tuple[MissionStatus, ExecutionStatus], MissionStatus] = {
-    (M.SCHEDULED, X.COMPLETED): M.COMPLETED,
-    (M.SCHEDULED, X.FAILED): M.FAILED,
-    **{(M.RECURRING, status): M.RECURRING for status in (X.COMPLETED, X.FAILED)},
+    (M.RECURRING, status): M.RECURRING for status in (X.COMPLETED, X.FAILED)
 }
 """What a mission is after an execution of it, by what it was before; else what the execution is."""
 

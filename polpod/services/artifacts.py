@@ -15,7 +15,6 @@ import errno
 import hashlib
 import logging
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
@@ -42,6 +41,7 @@ from polpod.errors import (
 )
 from polpod.model.organisation.artifacts import Artifact
 from polpod.paths import StateDirectory
+from polpod.store.content import OURS
 from polpod.store.gate import Gate
 from polpod.store.organisation import Artifacts
 from polpod.store.records import Tx
@@ -55,8 +55,6 @@ IDLE = 300.0
 SWEEP_EVERY = 3600.0
 
 log = logging.getLogger(__name__)
-
-_OURS = re.compile(r"polpod-[0-9a-f]{16}")
 
 
 @dataclass(eq=False)
@@ -172,7 +170,7 @@ class Uploads:
 
     async def sweep(self) -> int:
         """Remove content of ours whose record is gone, as that of a task that was removed; how many there were."""
-        there = [name for name in await trio.to_thread.run_sync(_names, self._artifacts) if _OURS.fullmatch(name)]
+        there = [name for name in await trio.to_thread.run_sync(_names, self._artifacts) if OURS.fullmatch(name)]
         under_way = set(self._uploads)  # before the look at the records: one that ends meanwhile may have missed it
         kept = await self._tasks.read(lambda tx: {name for name in there if tx[Artifacts].count(Artifacts.id.eq(name))})
         gone = [name for name in there if name not in kept and name not in under_way]

@@ -72,6 +72,8 @@ class Journal:
             self._count(event)
             if "execution_id" in event.body:
                 self.missions.ring()
+                if event.subject.startswith("mission/"):  # it goes on, or lets something through
+                    self.work.ring()
         for subject in subjects:
             for watch in self._waiting.get(subject, ()):
                 watch.tell(subject)
@@ -94,7 +96,7 @@ class Journal:
                 self.work.ring()
             case "approval:requested":
                 self.approvals.ring()
-            case "task:updated" | "budget:raised" | "queue:updated" | "mission:resumed" | "checkpoint:resumed":
+            case "task:updated" | "budget:raised" | "queue:updated":
                 self.work.ring()
 
     @contextmanager

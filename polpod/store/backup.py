@@ -5,7 +5,8 @@ Rules:
 1. The two snapshots are taken while nothing can be committed to the task store, so the pair is one that a kill at that
    moment would have left: recovery knows what to do with it (DESIGN §8, the two-prefix test).
 2. Copying reads the snapshots alone.  It blocks no writer; for as long as it takes, the WALs grow (F56).
-3. A backup appears under its name when it is whole and on disk, and replaces nothing.
+3. The content of artifacts is taken after that: what a record names was there before it (store/content.py).
+4. A backup appears under its name when it is whole and on disk, and replaces nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 
 from polpod.durable import sync
 from polpod.errors import Conflict, DiskFull, NotFound, RequestError
+from polpod.store.content import carry
 from polpod.store.sqlite import Connection, open_reader, translated
 
 TASKS_NAME = "state.db"
@@ -98,7 +100,8 @@ def check_target(target: str) -> None:
 
 
 def write_backup(pair: Pair, target: str, *, leave: int = 0, go_on: Callable[[], None] = lambda: None) -> int:
-    """Copy the pinned pair, and polpo.json where there is one, to the new directory `target`; returns its bytes.
+    """Copy the pinned pair, polpo.json where there is one, and the content of artifacts to the new directory `target`;
+    returns its bytes.
 
     `leave`: bytes that must stay free beside it.  `go_on` is called now and then, and raises to call it off.
     Raises Conflict, NotFound, DiskFull, RequestError (naming the path), StoreError.
@@ -112,10 +115,11 @@ def write_backup(pair: Pair, target: str, *, leave: int = 0, go_on: Callable[[],
                 f"{parent}: a backup of {pair.size() >> 20} MiB would leave less than {leave >> 20} MiB free"
             )
         with _partial(parent, name) as partial:
+            contents = carry(pair.path, partial, go_on)
             for db, to in ((pair.tasks, TASKS_NAME), (pair.runs, RUNS_NAME)):
                 copy_database(db, os.path.join(partial, to), go_on)
             copy_file(os.path.join(pair.path, CONFIG_NAME), os.path.join(partial, CONFIG_NAME))
-            size = sum(entry.stat().st_size for entry in os.scandir(partial))
+            size = sum(contents, sum(entry.stat().st_size for entry in os.scandir(partial) if entry.is_file()))
             sync(partial)
             check_target(target)
             os.rename(partial, target)

@@ -76,7 +76,7 @@ def apply(tx: Tx, change: Change) -> Task:
     """
     change = approvals.followed(tx, change)
     if change.task.execution_id is not None:
-        _unsettle(tx, change.task)
+        _unsettle(tx, change.task, change.task.execution_id)
     tx[Tasks].save(change.task)
     for event in change.events:
         tx.append(Events, event)
@@ -133,7 +133,7 @@ def remove(tx: Tx, tasks: Sequence[Task], at: datetime, by: str) -> None:
         tx[organisation.Checkpoints].delete_where(organisation.Checkpoints.task_id.eq(task.id))
         tx[organisation.Artifacts].delete_where(organisation.Artifacts.task_id.eq(task.id))
         if task.execution_id is not None:
-            tx[UnsettledTasks].save(Unsettled(task.id))
+            tx[UnsettledTasks].save(Unsettled(task.id, task.execution_id))
         tx[Tasks].delete(task.id)
         queries.let_go_of_spec(tx, task.spec_id)
         for event in approvals.forget(tx, f"task/{task.id}", at, by):
@@ -150,11 +150,11 @@ def stays(tx: Tx, task: Task, going: Collection[str] = ()) -> str | None:
     return None
 
 
-def _unsettle(tx: Tx, task: Task) -> None:
+def _unsettle(tx: Tx, task: Task, execution_id: str) -> None:
     """Where a task of an execution comes to another stage, or goes: what follows is found out by who settles missions."""
     before = tx[Tasks].get(task.id)
     if before is not None and Tasks.stage.get(before) != Tasks.stage.get(task):
-        tx[UnsettledTasks].save(Unsettled(task.id))
+        tx[UnsettledTasks].save(Unsettled(task.id, execution_id))
 
 
 def _reaches(tx: Tx, start: Task, goal: str) -> bool:

@@ -9,6 +9,8 @@ Rules:
    something and no mark is somebody's.
 3. A record that does not decode is refused with its name: a copy is no place to lose it, or to carry it on.  Only a copy
    of what is there `as_stored`, to be looked at, has it too.
+4. A store remembers where it was copied to: whoever goes on with it may go on with the past.  That is its own affair, and
+   no copy has it.
 
 Nobody else may write to either meanwhile.
 """
@@ -16,6 +18,7 @@ Nobody else may write to either meanwhile.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from itertools import islice
 from typing import Any, Protocol, TypeVar
 
@@ -33,7 +36,9 @@ X = TypeVar("X")
 Store = GroupCommit[Tx]
 Key = tuple[Scalar, ...]
 
-_MARK = "copy.unfinished"
+_MARK, _NOTE = "copy.unfinished", "copy.made"
+_OWN = {(_MARK,), (_NOTE,)}
+"""Settings that say something of the one store that they are in."""
 
 
 class Readable(Protocol):
@@ -58,11 +63,32 @@ def unfinished(tx: Tx) -> str | None:
     return None if mark is None else mark.value
 
 
+def copied_to(tx: Tx) -> str | None:
+    """Where this store was copied to, and when; None: nowhere, or it was said that it counts again."""
+    note = tx[Settings].get(_NOTE)
+    return None if note is None else note.value
+
+
+def note_copy(tx: Tx, where: str, at: datetime) -> None:
+    tx[Settings].save(Setting(_NOTE, f"{where}, {at:%Y-%m-%d %H:%M:%S} UTC"))
+
+
+def forget_copy(tx: Tx) -> bool:
+    """This store counts again; whether there was anything to forget."""
+    return tx[Settings].delete(_NOTE)
+
+
 def copy(
-    source: Readable, of: str, target: Store, told: Callable[[str, int], None], *, as_stored: bool = False
+    source: Readable,
+    of: str,
+    target: Store,
+    told: Callable[[str, int], None],
+    *,
+    as_stored: bool = False,
+    proven: Callable[[], None] = lambda: None,
 ) -> dict[str, int]:
     """Make the target hold what the source does; the number of rows by table.  `of` names the source;
-    `told` hears of each table that is done.
+    `told` hears of each table that is done; `proven` is called once all of it is there, while the target is still marked.
 
     Raises Conflict: the target is somebody's, or the source not whole; StoreError: a record does not decode, or the source
     changed meanwhile.
@@ -80,6 +106,7 @@ def copy(
     for table in TABLES:
         if (difference := next(_differences(table, source, target, as_stored), None)) is not None:
             raise StoreError(f"{_named(table, difference[0])} differs after the copy: did somebody write to it?")
+    proven()
     target.write(lambda tx: tx[Settings].delete(_MARK))
     return {table.name: target.write(lambda tx: tx[table].count()) for table in TABLES}
 
@@ -111,7 +138,7 @@ def _batches(items: Iterator[Any]) -> Iterator[list[Any]]:
 
 
 def _differences(table: AnyTable, source: Readable, target: Store, as_stored: bool) -> Iterator[tuple[Key, Row | None]]:
-    """What the target has to get (None: to lose), in the order of the keys; its mark aside."""
+    """What the target has to get (None: to lose), in the order of the keys."""
     mine, theirs = _rows(table, source, as_stored=as_stored), _rows(table, target, as_stored=True)
     wanted, there = next(mine, None), next(theirs, None)
     while wanted is not None or there is not None:
@@ -120,8 +147,7 @@ def _differences(table: AnyTable, source: Readable, target: Store, as_stored: bo
             yield table.key_of(wanted), wanted
             wanted = next(mine, None)
         elif wanted is None or table.key_of(there) < table.key_of(wanted):
-            if not (table is Settings and table.key_of(there) == (_MARK,)):
-                yield table.key_of(there), None
+            yield table.key_of(there), None
             there = next(theirs, None)
         else:
             if wanted != there:
@@ -130,7 +156,7 @@ def _differences(table: AnyTable, source: Readable, target: Store, as_stored: bo
 
 
 def _rows(table: AnyTable, store: Readable, *, as_stored: bool) -> Iterator[Row]:
-    """All rows by key, a page a transaction; else than `as_stored`, with their columns as they have to be."""
+    """All rows by key but its own, a page a transaction; else than `as_stored`, with their columns as they have to be."""
     first = table.key[0]
     order = tuple(column.asc() for column in table.key)
     where: tuple[Cmp[Any], ...] = ()
@@ -138,7 +164,8 @@ def _rows(table: AnyTable, store: Readable, *, as_stored: bool) -> Iterator[Row]
     skip = 0
     while True:
         page = store.write(lambda tx: tx[table].stored(*where, order_by=order, limit=PAGE, offset=skip))
-        yield from page if as_stored else (_true(table, row) for row in page)
+        rows = (row for row in page if not (table is Settings and table.key_of(row) in _OWN))
+        yield from rows if as_stored else (_true(table, row) for row in rows)
         if len(page) < PAGE:
             return
         value = page[-1].columns[first.name]

@@ -51,7 +51,10 @@ def open_sessions(location: Location, schema: Schema) -> Sessions:
             try:
                 from polpod.store import postgres_session  # psycopg takes 50 ms, and may not be there
             except ImportError as error:
-                raise StoreError(f"PostgreSQL needs psycopg: pip install 'polpod[postgres]' ({error})") from error
+                why = str(error).partition("\n")[0]
+                raise StoreError(
+                    f"PostgreSQL needs psycopg and libpq: pip install 'polpod[postgres]', apt install libpq5 ({why})"
+                ) from error
             return postgres_session.open_sessions(url, schema)
         case _:
             assert_never(location)

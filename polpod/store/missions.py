@@ -89,7 +89,9 @@ class UnsettledTasks(Table[Unsettled, str]):
     noun = "unsettled_task"
     entity = Unsettled
     task_id = _u.text("task_id", lambda u: u.task_id)
+    execution_id = _u.text("execution_id", lambda u: u.execution_id)
     key = (task_id,)
+    indexes = (Index((execution_id.asc(), task_id.asc())),)
 
 
 TABLES = (Executions, Documents, Barriers, BarrierTasks, UnsettledTasks)

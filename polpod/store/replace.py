@@ -25,6 +25,7 @@ from pathlib import Path
 from polpod.durable import sync
 from polpod.errors import StoreError
 from polpod.store.backup import CONFIG_NAME, RUNS_NAME, TASKS_NAME
+from polpod.store.content import carry
 from polpod.store.sqlite import translated
 
 _NAMES = (TASKS_NAME, RUNS_NAME, CONFIG_NAME)
@@ -103,6 +104,8 @@ def is_pending(state: str) -> bool:
 
 def _exchange(state: Path, incoming: Path, aside: Path) -> None:
     aside.mkdir(mode=0o700, exist_ok=True)
+    if (incoming / TASKS_NAME).exists():
+        carry(str(state), str(aside))  # the next task store may not name it, and then it goes
     sync(str(state))
     for name in _NAMES:
         if not (incoming / name).exists():

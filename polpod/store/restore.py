@@ -17,6 +17,7 @@ from typing import Any
 from polpod.errors import StoreError
 from polpod.runner import contract
 from polpod.store import queries
+from polpod.store.copy import forget_copy
 from polpod.store.records import Tx
 from polpod.store.runs import RunTx
 from polpod.store.sqlite import Connection, SqliteRows, open_reader, translated
@@ -77,6 +78,7 @@ def adapt_tasks(path: str, known: Iterable[Counters]) -> None:
     with closing(_open(path)) as db, translated(path):
         db.execute("BEGIN IMMEDIATE")
         tx = Tx(SqliteRows(db))
+        forget_copy(tx)  # whoever restores says what counts
         for counted in known:
             queries.raise_counters(tx, *counted)
         db.execute("COMMIT")

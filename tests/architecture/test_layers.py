@@ -64,7 +64,7 @@ LAYERS: dict[str, set[str]] = {
     "polpod.storage": {"polpod.config", "polpod.paths", "polpod.errors", "polpod.store"},
     "polpod.taskstore": {
         *("polpod.contracts", "polpod.store", "polpod.config", "polpod.storage", "polpod.paths", "polpod.lock"),
-        *("polpod.filesystem", "polpod.errors", "anyio"),
+        *("polpod.model", "polpod.filesystem", "polpod.errors", "anyio"),
     },
     "polpod.systemd": {"polpod.errors", "sdnotify"},
     "polpod.lock": {"polpod.paths", "polpod.errors"},

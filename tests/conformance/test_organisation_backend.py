@@ -73,6 +73,30 @@ async def test_its_name_is_the_configured_one(config: p.PersistenceConfig) -> No
     assert p.create_backend(config).backend_name == config.backend
 
 
+async def test_sqlites_backend_by_its_own_name(tmp_path: Path) -> None:
+    """It is made from SQLite's configuration alone, its repositories from its connection, and the factory gives it."""
+    config = p.SQLiteConfig(path=str(tmp_path / "a.db"))
+    backend: p.PersistenceBackend = p.SQLitePersistenceBackend(config)
+    await backend.connect()
+    assert isinstance(backend, p.PersistenceBackend)
+    assert backend.backend_name == "sqlite"
+    tasks = p.SQLiteTaskRepository(backend.get_db())
+    costs = p.SQLiteCostRecordRepository(db=backend.get_db())
+    messages = p.SQLiteMessageRepository(backend.get_db())
+    await tasks.save(a_task())
+    await costs.save(a_cost())
+    message = a_message()
+    await messages.save(message)
+    await backend.disconnect()
+    again = p.create_backend(p.PersistenceConfig(sqlite=config))
+    assert isinstance(again, p.SQLitePersistenceBackend)
+    await again.connect()
+    assert await again.tasks.get(a_task().id) == a_task()
+    assert await again.cost_records.query() == (a_cost(),)
+    assert await again.messages.get_history(message.channel) == (message,)
+    await again.disconnect()
+
+
 async def test_migrating_again_changes_nothing(backend: p.PersistenceBackend) -> None:
     """A.11 backend 8; schema: idempotent."""
     await backend.tasks.save(a_task())

@@ -14,9 +14,12 @@ from store_makers import LASTING, MAKERS
 from polpod.errors import Conflict, StoreError
 from polpod.model.events import Event
 from polpod.model.tasks import Dependency
-from polpod.store.copy import PAGE, copy, unfinished
-from polpod.store.group import GroupCommit
+from polpod.store.copy import PAGE, copied_to, copy, forget_copy, note_copy, unfinished
+from polpod.store.databases import TASKS
+from polpod.store.group import GroupCommit, open_store
+from polpod.store.location import Sqlite
 from polpod.store.records import Tx
+from polpod.store.restore import adapt_tasks
 from polpod.store.schema import TABLES
 from polpod.store.table import AnyTable, Row
 from polpod.store.tables import Dependencies, Events, Setting, Settings, Tasks
@@ -82,6 +85,34 @@ def test_a_copy_that_was_cut_off_is_marked_and_the_next_one_ends_it(stores: tupl
     source.write(lambda tx: tx[Tasks].save(a_task(id="t8", seq=8, title="changed")))
     copy(source, source.session.where, target, lambda *what: None)
     assert _all(target) == _all(source)
+
+
+def test_where_a_store_went_is_its_own_affair(stores: tuple[Store, Store]) -> None:
+    """Noted once the copy is proven and before anybody may use it; a copy does not carry it along, nor is hurt by it."""
+    source, target = stores
+
+    def proven() -> None:
+        assert target.write(unfinished) == source.session.where
+        source.write(lambda tx: note_copy(tx, target.session.where, NOW))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        copy(source, source.session.where, target, lambda *what: None, proven=proven)
+    assert source.write(copied_to) == f"{target.session.where}, 2026-03-01 12:00:00 UTC"
+    copy(source, source.session.where, target, lambda *what: None)
+    assert target.write(copied_to) is None
+    assert source.write(copied_to) is not None
+    source.write(forget_copy)
+    assert _all(target) == _all(source)
+
+
+def test_what_is_restored_counts(tmp_path: Path) -> None:
+    path = str(tmp_path / "state.db")
+    with closing(open_store(Sqlite(path), TASKS)) as store:
+        store.write(lambda tx: note_copy(tx, "elsewhere", NOW))
+    adapt_tasks(path, [])
+    with closing(open_store(Sqlite(path), TASKS)) as store:
+        assert store.write(copied_to) is None
 
 
 def test_a_target_that_is_somebodys_is_left_alone(stores: tuple[Store, Store]) -> None:

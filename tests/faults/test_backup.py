@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
+import hashlib
 import json
 import os
 import signal
@@ -217,6 +219,109 @@ def test_what_was_there_is_kept_and_can_be_taken_back(host: Host, elsewhere: Pat
     restored(host, Path(aside))
     host.start()
     assert len(host.call("task.list")["tasks"]) == 2
+
+
+# The content of artifacts
+
+
+def keep(host: Host, data: bytes) -> str:
+    """The id of an artifact with that content."""
+    task_id = host.submit("true", hold=True)
+    with host.client() as client:
+        artifact_id = client.call("artifact.begin", path="f", size=len(data), task_id=task_id)["id"]
+        client.call("artifact.write", id=artifact_id, offset=0, data=base64.b64encode(data).decode())
+        client.call("artifact.end", id=artifact_id, sha256=hashlib.sha256(data).hexdigest())
+    return str(artifact_id)
+
+
+def content(host: Host, artifact_id: str) -> bytes:
+    return base64.b64decode(host.call("artifact.get", id=artifact_id)["data"])
+
+
+def contents(directory: str | Path) -> Path:
+    return Path(directory) / "content" / "artifacts"
+
+
+@pytest.mark.parametrize("storage", ["sqlite", "file"])
+@pytest.mark.parametrize("served", [True, False], ids=["served", "stopped"])
+def test_artifacts_come_along_with_their_content(elsewhere: Path, storage: str, served: bool) -> None:
+    with Host(storage=storage) as host:
+        host.start()
+        kept = keep(host, b"built")
+        if served:
+            host.call("store.backup", path=str(elsewhere / "b"))
+        else:
+            assert host.stop() == 0
+            assert host.maintain("backup", str(elsewhere / "b")).returncode == 0
+        copy = contents(elsewhere / "b") / kept
+        assert copy.samefile(contents(host.paths.path) / kept), "on one file system it takes no room"
+        assert copy.stat().st_mode & 0o777 == 0o600
+        assert {copy.parent.stat().st_mode & 0o777, copy.parent.parent.stat().st_mode & 0o777} == {0o700}
+        checked = host.maintain("check", str(elsewhere / "b"))
+        assert (checked.returncode, "in order: " in checked.stdout) == (0, True), checked.stdout
+    with Host() as other:
+        assert "the content of 1 artifacts was put back" in restored(other, elsewhere / "b")
+        other.start()
+        assert content(other, kept) == b"built"
+
+
+def test_on_another_file_system_content_is_copied(host: Host, elsewhere: Path) -> None:
+    host.start()
+    kept = keep(host, b"built")
+    with small_disk(str(elsewhere), "8m"):
+        host.call("store.backup", path=str(elsewhere / "b"))
+        copy = contents(elsewhere / "b") / kept
+        assert copy.read_bytes() == b"built"
+        assert (copy.stat().st_nlink, copy.stat().st_mode & 0o777) == (1, 0o600)
+        assert os.listdir(copy.parent.parent) == ["artifacts"]
+        with Host() as other:
+            restored(other, elsewhere / "b")
+            assert (contents(other.paths.path) / kept).read_bytes() == b"built"
+
+
+def test_a_backup_without_artifacts_is_two_databases_and_the_settings(host: Host, elsewhere: Path) -> None:
+    host.start()
+    host.call("store.backup", path=str(elsewhere / "b"))
+    assert sorted(os.listdir(elsewhere / "b")) == ["polpo.json", "runs.db", "state.db"]
+
+
+def test_content_that_a_backup_lacks_is_named_and_what_is_there_stays(host: Host, elsewhere: Path) -> None:
+    host.start()
+    gone, cut, there = keep(host, b"one"), keep(host, b"two"), keep(host, b"three")
+    host.call("store.backup", path=str(elsewhere / "b"))
+    of_backup = contents(elsewhere / "b")
+    (of_backup / gone).unlink()
+    for name in (cut, there):
+        (of_backup / name).unlink()
+        (of_backup / name).write_bytes(b"tw" if name == cut else b"other")
+    checked = host.maintain("check", str(elsewhere / "b"))
+    assert checked.returncode == 1
+    assert f"the content of artifact {gone} is not there" in checked.stdout
+    assert f"the content of artifact {cut} has 2 bytes, and 3 were taken" in checked.stdout
+    assert there not in checked.stdout
+    assert host.maintain("check").returncode == 0
+    assert host.stop() == 0
+    assert "artifact" not in restored(host, elsewhere / "b").replace("artifacts", "")
+    assert (contents(host.paths.path) / there).read_bytes() == b"three"
+    with Host() as other:
+        said = restored(other, elsewhere / "b")
+        assert f"the content of artifact {gone} is not there" in said
+        assert other.maintain("check").returncode == 1
+
+
+def test_content_that_a_restored_backup_does_not_know_can_be_taken_back(host: Host, elsewhere: Path) -> None:
+    host.start()
+    host.call("store.backup", path=str(elsewhere / "b"))
+    kept = keep(host, b"built")
+    assert host.stop() == 0
+    done = host.maintain("--json", "restore", str(elsewhere / "b"))
+    aside = json.loads(done.stdout)["aside"]
+    host.start()
+    until(lambda: not (contents(host.paths.path) / kept).exists(), "it was swept")
+    assert host.stop() == 0
+    restored(host, Path(aside))
+    host.start()
+    assert content(host, kept) == b"built"
 
 
 # Refusals

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,12 @@ import psycopg
 import pytest
 
 from kit.waiting import BOUND, until
+from polpod.store.databases import TASKS
+from polpod.store.group import GroupCommit, open_store
+from polpod.store.location import Postgres
+from polpod.store.records import Tx
+
+Store = GroupCommit[Tx]
 
 CONFIGURATION = """
 listen_addresses = ''
@@ -223,3 +229,23 @@ def server() -> Server:
             pytest.fail(message)
         pytest.skip(message)
     return made
+
+
+# Fixtures of the tests of a store in it.
+
+
+@pytest.fixture
+def pg() -> Server:
+    return server()
+
+
+@pytest.fixture
+def name(pg: Server) -> Iterator[str]:
+    with pg.lent() as name:
+        yield name
+
+
+@pytest.fixture
+def store(pg: Server, name: str) -> Iterator[Store]:
+    with closing(open_store(Postgres(pg.url(name)), TASKS)) as store:
+        yield store

@@ -93,6 +93,23 @@ def test_a_program_needs_nothing_but_what_is_packaged(module: str, option: str, 
     assert ran.stdout.startswith(f"polpod {polpod.__version__}\n" if module == "polpod" else "usage: polpoctl")
 
 
+def test_postgresql_is_reached_with_what_is_packaged_and_libpq(package: Path, modules: Path, tmp_path: Path) -> None:
+    """psycopg in pure Python; libpq is what `apt install libpq5` brings, and whoever lacks it is told so."""
+    need("psql")  # which depends on libpq5
+    assert field(package, "Suggests") == "libpq5"
+    script = f"import sys; sys.path.append({str(modules)!r}); "
+    script += "from polpod.store.location import Postgres, open_sessions; from polpod.store.databases import TASKS; "
+    without = "import ctypes.util; ctypes.util.find_library = lambda name: None; "
+    attempt = "open_sessions(Postgres('postgresql:///x?host=/nowhere'), TASKS.schema)"
+    for begin, said in (("", "/nowhere/x: connection is bad: "), (without, "apt install libpq5")):
+        ran = subprocess.run(
+            [TARGET, "-I", "-S", "-B", "-c", begin + script + attempt],
+            env={}, cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert ran.returncode == 1
+        assert said in ran.stderr.splitlines()[-1]
+
+
 def test_the_dependencies_are_those_of_the_lock(modules: Path) -> None:
     lock = {line for line in (CHECKOUT / "requirements-dev.lock").read_text().splitlines() if "==" in line}
     locked = {(name.lower().replace("-", "_"), version) for name, _, version in (line.partition("==") for line in lock)}
@@ -101,8 +118,8 @@ def test_the_dependencies_are_those_of_the_lock(modules: Path) -> None:
     assert found <= locked
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
     direct = {Requirement(text).name.replace("-", "_") for text in project["dependencies"]}
-    assert direct <= {name for name, _ in found}
-    assert not {"pytest", "rich", "hatchling"} & {name for name, _ in found}
+    assert direct | {"psycopg"} <= {name for name, _ in found}
+    assert not {"pytest", "rich", "hatchling", "psycopg_binary"} & {name for name, _ in found}
 
 
 def test_all_code_is_compiled_for_where_it_will_be(modules: Path, tree: Path) -> None:

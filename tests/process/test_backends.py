@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +13,7 @@ from pathlib import Path
 import pytest
 from kit.client import Refused
 from kit.host import Host
+from kit.jobs import POLPOCTL, waits_for
 from kit.postgres import server
 from kit.waiting import until
 
@@ -59,11 +63,60 @@ def test_what_was_accepted_is_done_once_through_kills_of_the_daemon(host: Host, 
     assert {host.finished(i)["status"] for i in [*ids, live]} == {"done"}
     done = (tmp_path / "done").read_text().split()
     assert sorted(done) == sorted(["first", "live", *map(str, range(8))])
-    assert host.task(live)["attempts"] == 1  # a kill in the launch of another costs it one
+    assert host.task(live)["attempts"] == 1
+    for (
+        task_id
+    ) in ids:  # a kill in a launch costs an attempt, of which it is proven that nothing was executed (DESIGN §6)
+        *before, last = host.runs(task_id)
+        assert {run["reason"] for run in before} <= {"never_started"}
+        assert last["reason"] == "exited"
     assert host.stop() == 0
     host.start()
     assert host.call("daemon.status")["tasks"] == {"done": 10}
     assert host.submit("true") == str(max(map(int, [*ids, live])) + 1)
+
+
+def test_what_a_job_keeps_outlives_it_and_the_daemon(host: Host, tmp_path: Path) -> None:
+    """A checkpoint, how far it is, an artifact, a cost, a message; then what is made of them: metrics, statistics, audit."""
+    resumed, go = tmp_path / "resumed", tmp_path / "go"
+    keeps = " && ".join(
+        f"{POLPOCTL} {command}"
+        for command in (
+            "report progress 40 half",
+            "artifact put f",
+            "cost add --usd 0.25 --provider p --model m --in 10 --out 5",
+            "message send builds 'I am'",
+            "checkpoint save state.json",
+        )
+    )
+    host.start()
+    (host.root / "f").write_bytes(b"x" * 100_000)
+    (host.root / "state.json").write_text('{"page": 2}')
+    before = f"if {POLPOCTL} checkpoint get > {resumed}; then exit 0; fi"
+    task_id = host.submit(shell=f"{before}; {keeps} && touch kept; {waits_for(go, 'kill -9 $$')}", max_retries=1)
+    until((host.root / "kept").exists, "everything is kept")
+    until(lambda: host.call("audit.list", method="task.submit")["entries"], "the audit is stored")
+    host.kill()
+    host.start()
+    progress = host.task(task_id)["progress"]
+    assert (progress["percent"], progress["text"]) == (40, "half")
+    go.touch()
+    assert host.finished(task_id)["status"] == "done"
+    assert json.loads(resumed.read_text()) == {"page": 2}
+    assert host.stop() == 0
+    host.start()
+    (kept,) = host.call("artifact.list", task_id=task_id)["artifacts"]
+    assert (kept["path"], kept["size_bytes"]) == ("f", 100_000)
+    content = host.call("artifact.get", id=kept["id"])
+    assert base64.b64decode(content["data"]) == b"x" * 100_000
+    (spent,) = host.call("cost.report", by="task")["costs"]
+    assert (spent["group"], spent["usd"], spent["input_tokens"]) == (task_id, 0.25, 10)
+    (message,) = host.call("message.history", channel="builds")["messages"]
+    assert (message["content"], message["metadata"]["task_id"]) == ("I am", task_id)
+    total = host.call("stats.runs")["total"]
+    assert (total["count"], total["success_rate"], total["cost_usd"]) == (2, 0.5, 0.25)
+    (asked,) = host.call("audit.list", method="task.submit")["entries"]
+    assert asked["task_id"] == task_id
 
 
 def test_nobody_else_gets_in_while_a_daemon_has_the_store(host: Host, storage: str) -> None:
@@ -156,6 +209,37 @@ def test_everything_moves_to_another_backend(host: Host, storage: str, to: str) 
     host.call("task.release", select={"ids": [held]})
     assert host.finished(held)["status"] == "done"
     assert host.runs(held)[0]["id"] > host.runs(done)[0]["id"]
+
+
+def test_a_store_that_was_copied_elsewhere_says_so_until_it_is_what_counts(host: Host, storage: str) -> None:
+    """Somebody who goes on with it goes on with the past, which may be meant."""
+    host.start()
+    held = host.submit("true", hold=True)
+    assert host.stop() == 0
+    other = "file" if storage != "file" else "sqlite"
+    assert host.maintain("copy", "--to", other).returncode == 0
+    before = json.loads(Path(host.paths.config).read_text())["settings"]
+    host.configure(**before | {"storage": other})
+    host.start()
+    assert host.call("daemon.status")["store"]["copied_to"] is None
+    assert host.stop() == 0
+    host.configure(**before)
+    assert "was copied to" in host.maintain("doctor").stdout
+    host.start()
+    assert "was copied to" in host.log()
+    assert host.call("daemon.status")["store"]["copied_to"]
+    shown = [sys.executable, "-m", "polpoctl", "--root", str(host.root), "status"]
+    assert "was copied to" in subprocess.run(shown, capture_output=True, text=True, check=True).stdout
+    (told,) = [one for one in json.loads(host.maintain("--json", "doctor").stdout) if "was copied to" in one["says"]]
+    assert told["level"] == "warning"
+    assert told["next"].endswith(f"store copy --to {storage}")
+    assert _status(host, held) == "pending"
+    assert host.stop() == 0
+    said = host.maintain("copy", "--to", storage)
+    assert (said.returncode, "counts again" in said.stdout) == (0, True), said.stderr
+    assert host.maintain("copy", "--to", storage).returncode == 1
+    host.start()
+    assert host.call("daemon.status")["store"]["copied_to"] is None
 
 
 def test_a_store_that_was_never_used_is_refused_while_runs_of_another_live(host: Host, storage: str) -> None:

@@ -14,14 +14,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from kit.postgres import PASSWORD, Server, server
+from kit.postgres import PASSWORD, Server, Store, name, pg, store
 from kit.proxy import Moment, Proxy
 from kit.waiting import BOUND, until
 
 from polpod.errors import CommitInDoubt, PerhapsDone, SchemaTooNew, StoreError, Unavailable
 from polpod.model.events import Event
 from polpod.store.databases import TASKS
-from polpod.store.group import GroupCommit, Ticket, open_store
+from polpod.store.group import Ticket, open_store
 from polpod.store.location import Postgres, open_sessions
 from polpod.store.migrate import Schema
 from polpod.store.postgres_session import HELD, PostgresWriter
@@ -33,24 +33,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 COMMIT = b"COMMIT\0"
 """As it is sent; BEGIN says COMMITTED."""
 
-Store = GroupCommit[Tx]
-
-
-@pytest.fixture
-def pg() -> Server:
-    return server()
-
-
-@pytest.fixture
-def name(pg: Server) -> Iterator[str]:
-    with pg.lent() as name:
-        yield name
-
-
-@pytest.fixture
-def store(pg: Server, name: str) -> Iterator[Store]:
-    with closing(open_store(Postgres(pg.url(name)), TASKS)) as store:
-        yield store
+__all__ = ("name", "pg", "store")
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from datetime import timedelta
 from functools import partial
@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from kit.earlier import OF_BEFORE
-from kit.postgres import Server, server
+from kit.postgres import Server, Store, name, pg, store
 from kit.samples import NOW, a_task
 
 from polpod.errors import (
@@ -40,24 +40,7 @@ from polpod.store.records import Tx
 from polpod.store.schema import TABLES
 from polpod.store.tables import Setting, Settings, Tasks
 
-Store = GroupCommit[Tx]
-
-
-@pytest.fixture
-def pg() -> Server:
-    return server()
-
-
-@pytest.fixture
-def name(pg: Server) -> Iterator[str]:
-    with pg.lent() as name:
-        yield name
-
-
-@pytest.fixture
-def store(pg: Server, name: str) -> Iterator[Store]:
-    with closing(open_store(Postgres(pg.url(name)), TASKS)) as store:
-        yield store
+__all__ = ("name", "pg", "store")
 
 
 # The schema.
@@ -299,8 +282,8 @@ def test_a_body_that_asks_nothing_costs_one_round_trip_to_begin_and_one_to_end(s
 
 def test_parts_are_sent_with_what_is_done_in_them(store: Store) -> None:
     told = _watched(store)
-    for name in "abc":
-        store.submit(Ticket(partial(_put, name), durable=True))
+    for key in "abc":
+        store.submit(Ticket(partial(_put, key), durable=True))
     store.drain()
     assert told[1:] == ["SAVEPOINT part1", "RELEASE part1; SAVEPOINT part2", "RELEASE part2; SAVEPOINT part3", "COMMIT"]
 
@@ -406,5 +389,5 @@ except StoreError as error:
     print(error)
 """
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert ended.stdout.startswith("PostgreSQL needs psycopg: pip install 'polpod[postgres]'")
+    assert ended.stdout.startswith("PostgreSQL needs psycopg and libpq: pip install 'polpod[postgres]', apt")
     assert "hunter2" not in ended.stdout

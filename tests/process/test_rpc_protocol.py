@@ -18,10 +18,24 @@ MIB = 2**20
 FRAME = 4 * MIB
 HELD = {"shell": "true", "hold": True, "cwd": "/", "env": {}}
 
+TASK = "1"
+"""The first one, which is there for all tests."""
+
+# What some methods take, but for what a test makes wrong.
+COST = {"task_id": TASK, "usd": 0, "provider": "p", "model": "m"}
+NODES = [{"id": "s", "type": "start", "label": "s"}, {"id": "e", "type": "end", "label": "e"}]
+WORKFLOW = {"id": "w", "name": "w", "nodes": NODES}
+SELF = {"id": "a", "source_node_id": "s", "target_node_id": "s"}
+SAYS = {"role": "user", "parts": [{"type": "text", "text": "a"}]}
+A2A = {"id": "a", "message": SAYS}
+NUL = {"type": "text", "text": "\0"}
+
 
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[Host]:
     with recovered() as host:
+        with host.client() as client:
+            assert client.call("task.submit", **HELD)["id"] == TASK
         yield host
 
 
@@ -187,6 +201,24 @@ def test_what_is_no_json_is_a_parse_error_and_the_next_line_is_read(client: Clie
         ("queue.set", {"name": "q", "slots": -1}, "$.slots"),
         ("event.list", {"limit": 5000}, "$.limit"),
         ("daemon.status", {"verbose": True}, "$.verbose"),
+        # What an entity refuses.
+        ("cost.add", COST | {"provider": "a\0"}, "$.provider"),
+        ("cost.add", COST | {"usd": 0.5}, "$.usd"),
+        ("message.send", {"channel": "c", "text": "a\0"}, "$.text"),
+        ("message.send", {"channel": " ", "text": "a"}, "$.channel"),
+        ("artifact.begin", {"task_id": TASK, "path": "a\0", "size": 1}, "$.path"),
+        ("artifact.begin", {"task_id": TASK, "path": "a", "size": 2**53 + 1}, "$.size"),
+        ("user.add", {"username": " "}, "$.username"),
+        ("user.add", {"username": "ann", "role": "system"}, "$.role"),
+        ("project.add", {"id": "p", "deadline": "soon"}, "$.deadline"),
+        ("project.add", {"id": "p", "team": ["a", "a"]}, "$.team"),
+        ("preset.add", {"name": "p", "config_json": "[]"}, "$.config_json"),
+        ("workflow.add", {"definition": {"id": "w"}}, "$.definition.name"),
+        ("workflow.add", {"definition": WORKFLOW | {"nodes": []}}, "$.definition.nodes"),
+        ("workflow.add", {"definition": WORKFLOW | {"nodes": [{"id": "s"}]}}, "$.definition.nodes[0].type"),
+        ("workflow.add", {"definition": WORKFLOW | {"edges": [SELF]}}, "$.definition.edges[0].target_node_id"),
+        ("a2a.upsert", {"params": A2A | {"sessionId": "a\0"}}, "$.params.sessionId"),
+        ("a2a.upsert", {"params": A2A | {"message": SAYS | {"parts": [NUL]}}}, "$.params.message.parts[0].text"),
     ],
 )  # fmt: skip
 def test_bad_params_are_refused_with_the_path_of_the_bad_field(
@@ -279,7 +311,7 @@ def test_depth_64_is_taken_and_65_is_refused(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "number", ["9007199254740993", "-9007199254740993", "1e300", "18446744073709551616", "1" * 400]
+    "number", ["9007199254740993", "-9007199254740993", "1e300", "18446744073709551616", "1" * 400, "1" * 5000]
 )
 def test_numbers_beyond_2_to_the_53_are_refused(client: Client, number: str) -> None:
     answer = exchange(client, b'{"jsonrpc":"2.0","id":1,"method":"run.get","params":{"id":%s}}\n' % number.encode())

@@ -54,6 +54,18 @@ def test_another_user_sees_tasks_but_not_the_values_of_their_environment(shared:
     assert shared.call("task.get", id=task_id, env=True)["task"]["spec"]["env"] == {"TOKEN": CANARY}
 
 
+def test_another_user_sees_what_everybody_spent_and_says(shared: Host) -> None:
+    task_id = shared.submit("true")
+    assert shared.finished(task_id)["status"] == "done"
+    shared.call("cost.add", task_id=task_id, usd=1, provider="p", model="m", input_tokens=1)
+    shared.call("message.send", channel="c", text="hello")
+    asked = [("cost.report", {"by": "task"}), ("stats.runs", {}), ("message.history", {"channel": "c"})]
+    costs, stats, messages = (answer["result"] for answer in call_as(UID, shared.socket, asked))
+    assert [spent["group"] for spent in costs["costs"]] == [task_id]
+    assert stats["total"]["count"] == 1
+    assert [message["content"] for message in messages["messages"]] == ["hello"]
+
+
 def test_another_user_manages_only_what_is_its_own(shared: Host) -> None:
     shared.call("queue.set", name="paused", paused=True)  # so that nothing starts between two verbs
     waiting = SECRET | {"queue": "paused"}

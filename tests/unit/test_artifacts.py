@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
+import pytest
 import trio
 from kit.samples import NOW
 
@@ -15,8 +18,14 @@ from polpod.config import Artifacts as Limits
 from polpod.model.organisation.artifacts import Artifact, ArtifactType
 from polpod.paths import StateDirectory
 from polpod.services.artifacts import Uploads
+from polpod.store.content import lacking
+from polpod.store.databases import TASKS
 from polpod.store.gate import Gate
+from polpod.store.group import open_store
+from polpod.store.location import Sqlite
+from polpod.store.organisation import Artifacts
 from polpod.store.records import Tx
+from polpod.store.sqlite import open_reader
 
 ARTIFACT = Artifact(id="new", type=ArtifactType.CODE, path="f", task_id="1", created_by="a", created_at=NOW)
 
@@ -34,6 +43,23 @@ class Looked:
 
     async def write(self, body: Callable[[Tx], Any]) -> None:
         """Its record is stored, and the look has missed it."""
+
+
+def test_an_artifact_that_is_removed_just_now_lacks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check looks beside a daemon at work, which removes the record first."""
+    one, other = (msgspec.structs.replace(ARTIFACT, id=f"polpod-{n:016x}", size_bytes=1) for n in (1, 2))
+    with closing(open_store(Sqlite(str(tmp_path / "state.db")), TASKS)) as store:
+        store.write(lambda tx: (tx[Artifacts].add(one), tx[Artifacts].add(other)))
+
+        def removed(path: str) -> bool:
+            if path.endswith(one.id):
+                store.write(lambda tx: tx[Artifacts].delete(one.id))
+            return False
+
+        monkeypatch.setattr(os.path, "isfile", removed)
+        with closing(open_reader(str(tmp_path / "state.db"))) as db:
+            (found,) = lacking(db, str(tmp_path))
+    assert other.id in found.says
 
 
 def test_what_ends_during_the_look_of_a_sweep_is_not_swept(tmp_path: Path) -> None:

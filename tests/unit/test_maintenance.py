@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from kit.starting import WITHOUT_OVERRIDE
 
 from polpod.config import DEFAULT_TEXT
 
@@ -24,15 +27,15 @@ class Directory:
         self.file.parent.mkdir(exist_ok=True)
         self.file.write_text(text)
 
-    def run(self, *words: str) -> tuple[int, str, str]:
-        return self.polpod("--root", str(self.root), "--maintenance", *words)
+    def run(self, *words: str, stdin: str | bytes | None = None) -> tuple[int, str, str]:
+        return self.polpod("--root", str(self.root), "--maintenance", *words, stdin=stdin)
 
-    def polpod(self, *words: str) -> tuple[int, str, str]:
+    def polpod(self, *words: str, stdin: str | bytes | None = None, cwd: str = "") -> tuple[int, str, str]:
         env = {k: v for k, v in os.environ.items() if not k.startswith("POLPO")}
-        ran = subprocess.run(
-            [sys.executable, "-m", "polpod", *words], cwd=self.root, env=env, capture_output=True, text=True, timeout=30
-        )
-        return ran.returncode, ran.stdout, ran.stderr
+        said = stdin.encode() if isinstance(stdin, str) else stdin
+        command = [*WITHOUT_OVERRIDE, sys.executable, "-m", "polpod", *words]
+        ran = subprocess.run(command, cwd=cwd or self.root, env=env, input=said, capture_output=True, timeout=30)
+        return ran.returncode, ran.stdout.decode(), ran.stderr.decode()
 
     def ok(self, *words: str) -> str:
         code, out, err = self.run(*words)
@@ -193,7 +196,97 @@ def test_set_does_not_repair_a_broken_file(directory: Directory, text: str) -> N
 
 
 def test_set_without_a_state_directory_says_so(directory: Directory) -> None:
-    assert directory.refuses("config", "set", "killGrace", "5") == (1, f"{directory.file}: No such file or directory")
+    code, said = directory.refuses("config", "set", "killGrace", "5")
+    assert (code, said.startswith(f"there is no {directory.file.parent}; ")) == (3, True)
+    assert said.endswith("polpoctl init makes one")
+
+
+URL = "postgres://ann:secret@db/builds"
+SHOWN = "postgres://ann:***@db/builds"
+
+
+def test_a_value_comes_from_stdin_and_no_password_goes_out(directory: Directory) -> None:
+    directory.write("{}")
+    for words in ((), ("--json",)):
+        code, out, err = directory.run(*words, "config", "set", "databaseUrl", "-", stdin=f"{URL}\n")
+        assert (code, err) == (0, "")
+        assert SHOWN in out
+    assert json.loads(directory.file.read_text())["settings"]["databaseUrl"] == URL
+    assert directory.ok("config", "get", "databaseUrl") == f"{SHOWN}\n"
+    assert "secret" not in directory.ok("config", "show")
+    assert directory.run("config", "set", "killGrace", "-", stdin="7")[0] == 0
+    assert json.loads(directory.file.read_text())["settings"] == {"databaseUrl": URL, "killGrace": 7}
+    assert directory.run("config", "set", "databaseUrl", "-", stdin=b"\xff")[0] == 1
+    assert directory.run("config", "set", "databaseUrl", "null") == (
+        0, "databaseUrl is now null; it takes effect when polpod starts\n", "",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("url", [URL, "host=db password=secret"])
+def test_a_password_on_the_command_line_is_taken_with_a_warning(directory: Directory, url: str) -> None:
+    directory.write("{}")
+    code, out, err = directory.run("config", "set", "databaseUrl", url)
+    assert (code, "secret" in out + err) == (0, False)
+    assert err.endswith("polpoctl config set databaseUrl - asks for it\n")
+    assert json.loads(directory.file.read_text())["settings"]["databaseUrl"] == url
+    assert directory.run("config", "set", "databaseUrl", "postgres://ann@db/builds")[2] == ""
+
+
+def test_on_a_terminal_a_password_is_asked_for_and_not_shown(directory: Directory) -> None:
+    directory.write("{}")
+    command = [sys.executable, "-m", "polpod", "--root", str(directory.root), "--maintenance", "config", "set"]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [*command, "databaseUrl", "-"])
+    shown = b""
+    while not shown.endswith(b"databaseUrl: "):
+        shown += os.read(terminal, 1024)
+    os.write(terminal, f"{URL}\n".encode())
+    with suppress(OSError):  # how a terminal ends
+        while data := os.read(terminal, 1024):
+            shown += data
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert b"secret" not in shown
+    assert json.loads(directory.file.read_text())["settings"]["databaseUrl"] == URL
+
+
+VERBS = (
+    *("config show", "config get storage", "config set reserve 5", "config check"),
+    *("check", "salvage", "copy --to file", "backup b", "doctor"),
+)
+
+
+@pytest.mark.parametrize("verb", [*VERBS, "init ."])
+@pytest.mark.parametrize("closed", [".", ".polpo"])
+def test_a_directory_without_rights_is_told_of(directory: Directory, verb: str, closed: str) -> None:
+    """Exit status 6, as of polpoctl where something is not allowed, and never a traceback."""
+    directory.write("{}")
+    root, place = directory.root / closed, directory.file.parent
+    words = [word.replace(".", str(directory.root)) for word in verb.split()]
+    root.chmod(0)
+    code, out, err = directory.polpod("--root", str(directory.root), "--maintenance", *words, cwd="/")
+    root.chmod(0o700)
+    if verb == "doctor":
+        assert (code, err) == (1, "")
+        assert f"you may not look into {root.resolve()}" in out
+        return
+    (line,) = err.splitlines()
+    assert (code, out) == (6, "")
+    assert line.startswith(f"polpod: {place}")
+    assert line.endswith(": Permission denied")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_where_there_is_no_state_directory_at_all(directory: Directory, verb: str) -> None:
+    """Some say what would hold, and the others that there is none."""
+    code, out, err = directory.run(*verb.split())
+    assert "Traceback" not in err
+    if verb.startswith("config") and "set" not in verb:
+        assert (code, err) == (0, "")
+    else:
+        assert code == (1 if verb == "doctor" else 3)
+        assert f"there is no {directory.file.parent}" in out + err
 
 
 def test_an_unknown_verb_is_a_mistake_of_usage(directory: Directory) -> None:

@@ -22,7 +22,7 @@ import msgspec
 
 from polpod.contracts.persistence import artifacts, messages, people, runtime, security, settings, work, workflows
 from polpod.contracts.persistence import protocols as of
-from polpod.contracts.persistence.config import PersistenceConfig, location_of, state_directory_of
+from polpod.contracts.persistence.config import PersistenceConfig, SQLiteConfig, location_of, state_directory_of
 from polpod.contracts.persistence.errors import (
     OF_CONNECTING,
     OF_MIGRATING,
@@ -228,6 +228,36 @@ class StoreBackend:
         return self._gate, self._parts
 
 
+class SQLitePersistenceBackend(StoreBackend):
+    """A StoreBackend made from SQLite's part of the configuration alone, and the one that `backend="sqlite"` gives."""
+
+    def __init__(self, config: SQLiteConfig) -> None:
+        whole = PersistenceConfig(backend="sqlite", sqlite=config)
+        super().__init__(whole.backend, location_of(whole))
+
+
 def create_backend(config: PersistenceConfig) -> PersistenceBackend:
     """A new backend, not connected yet.  Raises PersistenceConnectionError for a backend that there is not."""
+    if config.backend == "sqlite":
+        return SQLitePersistenceBackend(config.sqlite)
     return StoreBackend(config.backend, location_of(config))
+
+
+# Repositories of their own, where the page names a class for them.
+
+
+class SQLiteTaskRepository(work.Tasks):
+    """`db`, here and below, is what the `get_db` of a connected backend gives."""
+
+    def __init__(self, db: Gate[Tx]) -> None:
+        super().__init__(db, tables.Tasks)
+
+
+class SQLiteCostRecordRepository(work.CostRecords):
+    def __init__(self, db: Gate[Tx]) -> None:
+        super().__init__(db, stored.CostRecords)
+
+
+class SQLiteMessageRepository(messages.Messages):
+    def __init__(self, db: Gate[Tx]) -> None:
+        super().__init__(db, stored.Messages)

@@ -12,12 +12,13 @@ Rules:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 import trio
 from msgspec import structs
 
+from polpod import crash
 from polpod.model.changes import Change
 from polpod.model.executions import (
     ENDED,
@@ -57,7 +58,8 @@ async def serve(instance: Instance) -> None:
     while True:
         unsettled, until = await insist_read(instance.tasks, _wanted)
         if unsettled or (until is not None and until <= now()):
-            await insist(instance.tasks, settle, durable=False)
+            await insist(instance.tasks, lambda tx: settle(tx, now()), durable=False)
+            crash.point("mission.settled")
             continue
         sleep = FALLBACK if until is None else min(FALLBACK, (until - now()).total_seconds())
         await instance.journal.missions.wait(trio.current_time() + max(0.0, sleep))
@@ -69,25 +71,24 @@ def _wanted(tx: Tx) -> tuple[bool, datetime | None]:
     return bool(tx[UnsettledTasks].find(limit=1)), first[0].until if first else None
 
 
-def settle(tx: Tx) -> None:
+def settle(tx: Tx, at: datetime) -> None:
     """One batch of what is noted, and the delays that are over."""
-    at = now()
-    touched: dict[str, None] = {}
-    for noted in tx[UnsettledTasks].find(limit=BATCH):
-        task = tx[Tasks].get(noted.task_id)
-        touched |= dict.fromkeys(_passed(tx, noted.task_id, task is None or task.finished, at))
-        if task is not None and task.execution_id is not None:
-            touched[task.execution_id] = None
-        tx[UnsettledTasks].delete(noted.task_id)
+    noted = tx[UnsettledTasks].find(limit=BATCH)
+    for one in noted:
+        task = tx[Tasks].get(one.task_id)
+        _pass(tx, one.task_id, task is None or task.finished, at)
+        tx[UnsettledTasks].delete(one.task_id)
     due = tx[Barriers].find(Barriers.until.le(at), order_by=(Barriers.until.asc(), Barriers.id.asc()), limit=BATCH)
     for barrier in due:
         open_barrier(tx, barrier, at, None)
-    for execution_id in touched:
-        _judge(tx, execution_id, at)
+    for execution_id in dict.fromkeys(one.execution_id for one in noted):
+        # What is not settled yet may open what holds back the rest: it is judged when all of it is.
+        if not tx[UnsettledTasks].find(UnsettledTasks.execution_id.eq(execution_id), limit=1):
+            _judge(tx, execution_id, at)
 
 
-def _passed(tx: Tx, task_id: str, over: bool, at: datetime) -> Iterable[str]:
-    """Tell the barriers behind the task whether it is over; the executions that they belong to."""
+def _pass(tx: Tx, task_id: str, over: bool, at: datetime) -> None:
+    """Tell the barriers behind the task whether it is over."""
     for edge in tx[BarrierTasks].find(BarrierTasks.task_id.eq(task_id)):
         if edge.over is over:
             continue
@@ -102,7 +103,6 @@ def _passed(tx: Tx, task_id: str, over: bool, at: datetime) -> Iterable[str]:
             tx[Barriers].save(structs.replace(barrier, state=BarrierState.WAITING, reason=None, reached_at=None))
         else:
             tx[Barriers].save(barrier)
-        yield barrier.execution_id
 
 
 def _reach(tx: Tx, barrier: Barrier, at: datetime) -> None:

@@ -1,8 +1,8 @@
-"""What users, keys, projects, presets and workflows share on the socket: they are listed, shown, added and removed.
+"""What users, keys, projects, presets, workflows, contexts and collaborations share on the socket: they are listed, shown, added and removed.
 
 Rules:
 
-1. The owner writes, members read.  What must not be shown is left out by `view`, everywhere.
+1. The owner writes, members read, unless it is the owner's alone.  What must not be shown is left out by `view`, everywhere.
 2. Each change is an event, `<noun>:added` or `<noun>:removed`, which says the id and who did it, and nothing else.
 """
 
@@ -57,6 +57,7 @@ def methods(
     *,
     view: View = lambda record: record,
     among: tuple[Where[Any], ...] = (),
+    read: Right = Right.MEMBER,
 ) -> tuple[Method, ...]:
     """The four methods of a noun; `table` must have one text column for its key.
 
@@ -115,8 +116,8 @@ def methods(
         return {"id": params.id}
 
     return (
-        Method(f"{noun}.list", List, dict, listed, f"The {noun}s by page, by id."),
-        Method(f"{noun}.get", ById, dict, shown, f"One {noun}."),
+        Method(f"{noun}.list", List, dict, listed, f"The {noun}s by page, by id.", read),
+        Method(f"{noun}.get", ById, dict, shown, f"One {noun}.", read),
         Method(f"{noun}.add", add, dict, added, f"Add a {noun}.", Right.OWNER, writes=True),
         Method(f"{noun}.remove", ById, dict, removed, f"Forget a {noun}.", Right.OWNER, writes=True),
     )

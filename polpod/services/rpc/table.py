@@ -15,6 +15,8 @@ from polpod.services.rpc.methods import (
     artifact,
     audit,
     checkpoint,
+    collaboration,
+    context,
     cost,
     daemon,
     follow,
@@ -41,26 +43,9 @@ async def discover(call: Call, params: Nothing) -> dict[str, Any]:
 DISCOVER = Method("rpc.discover", Nothing, dict, discover, "This document.", Right.RUN)
 
 _NOUNS = (
-    *(
-        task,
-        follow,
-        run,
-        mission,
-        approval,
-        checkpoint,
-        artifact,
-        cost,
-        message,
-        stats,
-        queue,
-        project,
-        workflow,
-        preset,
-        user,
-        key,
-        a2a,
-    ),
-    *(audit, store, daemon),
+    *(task, follow, run, mission, approval),
+    *(checkpoint, artifact, cost, message, stats, queue, project, workflow, preset, user, key, a2a),
+    *(context, collaboration, audit, store, daemon),
 )
 
 METHODS = {m.name: m for m in (*(m for noun in _NOUNS for m in noun.METHODS), DISCOVER)}

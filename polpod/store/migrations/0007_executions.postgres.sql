@@ -51,6 +51,8 @@ CREATE INDEX "barrier_tasks_task_id_barrier_id" ON "barrier_tasks" ("task_id", "
 
 CREATE TABLE "unsettled_tasks" (
     "task_id" TEXT COLLATE "C" NOT NULL,
+    "execution_id" TEXT COLLATE "C",
     doc TEXT NOT NULL,
     PRIMARY KEY ("task_id")
 );
+CREATE INDEX "unsettled_tasks_execution_id_task_id" ON "unsettled_tasks" ("execution_id" NULLS FIRST, "task_id");

@@ -51,6 +51,8 @@ CREATE INDEX "barrier_tasks_task_id_barrier_id" ON "barrier_tasks" ("task_id", "
 
 CREATE TABLE "unsettled_tasks" (
     "task_id" TEXT NOT NULL,
+    "execution_id" TEXT,
     doc TEXT NOT NULL,
     PRIMARY KEY ("task_id")
 ) STRICT;
+CREATE INDEX "unsettled_tasks_execution_id_task_id" ON "unsettled_tasks" ("execution_id", "task_id");

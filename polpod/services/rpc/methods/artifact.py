@@ -68,7 +68,7 @@ class ById(Struct, frozen=True, forbid_unknown_fields=True):
 async def begin(call: Call, params: Begin) -> dict[str, object]:
     call.desk.instance.refuse_when_full()
     about = await own.own_task(call, params.task_id)
-    with entity():
+    with entity(size_bytes="size"):
         artifact = Artifact(
             id="new", type=params.type, path=params.path, task_id=about.task.id, created_by=about.by,
             description=params.description, content_type=params.content_type, size_bytes=params.size,

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from polpod import crash
+from polpod.errors import TooLarge
 from polpod.model.organisation.money import CallCategory, CostRecord
 from polpod.model.submissions import Id
 from polpod.model.tasks import Instant
@@ -23,6 +24,9 @@ from polpod.store.records import Tx
 
 Tokens = Annotated[int, Meta(ge=0)]
 PAGE = 500
+
+MOST = 10_000
+"""Costs of one task, all its runs together: whoever has more to say adds some of them up."""
 
 
 class Add(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -57,7 +61,11 @@ async def add(call: Call, params: Add) -> dict[str, object]:
 
     def body(tx: Tx) -> tuple[CostRecord, list[int]]:
         task, at = require(tx, about.task.id), now()
-        with entity():
+        if tx[CostRecords].count(CostRecords.task_id.eq(task.id)) >= MOST:
+            raise TooLarge(
+                f"task {task.id} has {MOST} costs, as many as are kept of one: add up those of several calls"
+            )
+        with entity(cost_usd="usd"):
             record = CostRecord(
                 agent_id=agent_of(task), task_id=task.id, provider=params.provider, model=params.model,
                 input_tokens=params.input_tokens, output_tokens=params.output_tokens, cost_usd=params.usd,

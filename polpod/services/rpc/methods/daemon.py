@@ -15,6 +15,7 @@ from polpod.services.instance import Instance, now
 from polpod.services.reload import attempt
 from polpod.services.rpc.method import Call, Method, Nothing, Right
 from polpod.services.rpc.methods.queue import overview
+from polpod.store.copy import copied_to
 from polpod.store.tables import Quarantine
 
 
@@ -27,9 +28,11 @@ def _state(instance: Instance) -> str:
 async def status(call: Call, params: Nothing) -> dict[str, object]:
     instance = call.desk.instance
     queues: list[dict[str, Any]] = []
-    quarantined = 0
+    quarantined, went = 0, None
     with suppress(Unavailable):  # then the store's own trouble is what there is to say
-        queues, quarantined = await instance.tasks.read(lambda tx: (overview(instance, tx), tx[Quarantine].count()))
+        queues, quarantined, went = await instance.tasks.read(
+            lambda tx: (overview(instance, tx), tx[Quarantine].count(), copied_to(tx))
+        )
     live = await instance.runs.read(lambda tx: tx.live())
     runs = dict(instance.ended)
     for run in live:
@@ -43,7 +46,7 @@ async def status(call: Call, params: Nothing) -> dict[str, object]:
         "root": instance.paths.root,
         "socket": instance.socket,
         "storage": instance.config.settings.storage,
-        "store": {"where": instance.tasks.where, "trouble": instance.tasks.trouble},
+        "store": {"where": instance.tasks.where, "trouble": instance.tasks.trouble, "copied_to": went},
         "containment": "session" if instance.base is None else "cgroup",
         "limits": limits.available(instance),
         "tasks": {str(k): n for k, n in sorted(instance.journal.tasks.items()) if n},

@@ -40,7 +40,7 @@ async def send(call: Call, params: Send) -> dict[str, object]:
 
     def body(tx: Tx) -> Message:
         task, at = None if run is None else require(tx, run.task_id), now()
-        with entity():
+        with entity(content="text", to="to" if params.to else "channel"):
             message = Message(
                 timestamp=at, sender=call.caller.name if task is None else agent_of(task),
                 to=params.to or params.channel, type=params.type, channel=params.channel, content=params.text,

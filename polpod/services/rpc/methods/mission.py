@@ -11,6 +11,7 @@ import msgspec
 import trio
 from msgspec import Meta, Struct, structs
 
+from polpod import crash
 from polpod.contracts.taskstore import missions as contract
 from polpod.errors import Conflict
 from polpod.model.agents import Agent
@@ -116,6 +117,7 @@ async def execute_(call: Call, params: ById) -> dict[str, object]:
         return execute(tx, again, document, planned, instance.config, by.uid, now(), by.name)
 
     execution = await instance.tasks.write(body)
+    crash.point("mission.executed")
     return {"execution": execution, "tasks": len(planned)}
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Meta
 
+from polpod.model.entity import Entity, json_text
 from polpod.model.organisation.settings import CustomPreset
 from polpod.services.rpc.directory import Made, methods
 from polpod.services.rpc.method import Call
@@ -14,7 +15,9 @@ from polpod.store.organisation import CustomPresets
 from polpod.store.records import Tx
 
 
-class Add(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Add(Entity, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    rules = (json_text("config_json", dict),)
+
     name: Annotated[str, Meta(min_length=1, max_length=200)]
     config_json: Annotated[str, Meta(min_length=1, max_length=2**20)]
     description: Annotated[str, Meta(max_length=4096)] = ""

@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from polpod.errors import Conflict
+from polpod.errors import Conflict, InvalidRequest
 from polpod.model.organisation.people import HumanRole, User
 from polpod.services.rpc.directory import Made, methods
 from polpod.services.rpc.method import Call
@@ -27,7 +27,7 @@ class Add(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 def _made(tx: Tx, params: Add, call: Call, at: datetime) -> Made:
     if params.role is HumanRole.SYSTEM:
-        raise ValueError("role: a user is a person")
+        raise InvalidRequest("a user is a person", "$.role")
     if params.role is HumanRole.CEO and tx[Users].count(Users.role.eq(HumanRole.CEO)):
         raise Conflict("there is a ceo already, and there is only one: `polpoctl user list` shows it")
     return Made(

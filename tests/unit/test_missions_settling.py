@@ -1,0 +1,424 @@
+"""Executions on a real store, with a scheduler that is played: random graphs, barriers, failures, retries and edits."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from polpod.config import Config
+from polpod.contracts.taskstore.missions import save_mission
+from polpod.errors import Conflict, InvalidTransition, NotFound
+from polpod.model.executions import Barrier, BarrierState, Execution, ExecutionStatus
+from polpod.model.polpo.missions import Mission, MissionStatus
+from polpod.model.submissions import Edit
+from polpod.model.tasks import FINISHED, Task, TaskStatus
+from polpod.rules.graphs import edges, faults
+from polpod.rules.tasks import walk
+from polpod.services import operations
+from polpod.services.instance import now
+from polpod.services.missions import control
+from polpod.services.missions.executing import execute, require_mission
+from polpod.services.missions.planning import checked, plan
+from polpod.services.missions.settling import settle
+from polpod.store import changes, missions, queries
+from polpod.store.databases import TASKS
+from polpod.store.group import GroupCommit, open_store
+from polpod.store.location import Memory
+from polpod.store.missions import Barriers, BarrierTasks, Executions, UnsettledTasks
+from polpod.store.polpo import Missions
+from polpod.store.records import Tx
+from polpod.store.tables import Dependencies, Events, Tasks
+
+S, X = TaskStatus, ExecutionStatus
+T = TypeVar("T")
+CONFIG = Config()
+BOUND = 2000
+"""Steps that no mission of these needs."""
+
+
+class Play:
+    """A store, and who carries out what is ready on it, one task at a time."""
+
+    def __init__(self, group: GroupCommit[Tx]) -> None:
+        self.group = group
+        self.done: Counter[str] = Counter()
+        """How often each task, by its title, was decided for good."""
+
+    def do(self, body: Callable[[Tx], T]) -> T:
+        return self.group.write(body)
+
+    def begin(self, document: dict[str, Any], name: str = "m", **fields: Any) -> Execution:
+        text = json.dumps(document)
+
+        def body(tx: Tx) -> Execution:
+            mission = save_mission(tx, name=name, data=text, **fields)
+            return _execute(tx, mission)
+
+        return self.do(body)
+
+    def again(self, name: str = "m") -> Execution:
+        return self.do(lambda tx: _execute(tx, require_mission(tx, name)))
+
+    def ready(self) -> list[Task]:
+        return self.do(lambda tx: queries.ready(tx, "default", 1000, missions.idle(tx)))
+
+    def finish(self, task: Task, status: S) -> None:
+        path = (S.REVIEW, S.DONE) if status is S.DONE else (status,)
+        self.do(lambda tx: changes.apply(tx, walk(_now(tx, task), now(), S.ASSIGNED, S.IN_PROGRESS, *path)))
+        self.done[task.title] += 1
+
+    def settle(self) -> None:
+        for _ in range(BOUND):
+            if not self.do(lambda tx: tx[UnsettledTasks].count()):
+                return
+            self.do(lambda tx: settle(tx, now()))
+        raise AssertionError("it is never settled")
+
+    def run(self, outcome: Callable[[Task], S], *, resume: bool = True) -> None:
+        """Until nothing goes on by itself."""
+        for _ in range(BOUND):
+            self.settle()
+            self.check()
+            if ready := self.ready():
+                self.finish(ready[0], outcome(ready[0]))
+            elif not (resume and self._resumed()):
+                return
+        raise AssertionError("it goes on for ever")
+
+    def _resumed(self) -> bool:
+        """Whether there was a checkpoint to resume, or a delay to wait for: the clock is of no interest here."""
+        held = self.do(lambda tx: [b for b in tx[Barriers].find() if b.state is BarrierState.HOLDING])
+        for barrier in held:
+            name = barrier.execution_id.rpartition(".")[0]
+            self.do(
+                lambda tx, name=name, held=barrier.name: control.resume(  # type: ignore[misc]
+                    tx, require_mission(tx, name), now(), "a test", barrier=held
+                )
+            )
+        return bool(held)
+
+    def check(self) -> None:
+        """What holds after each step."""
+
+        def body(tx: Tx) -> None:
+            tasks = {task.id: task for task in tx[Tasks].find()}
+            barriers = {barrier.id: barrier for barrier in tx[Barriers].find()}
+            unmet: Counter[str] = Counter()
+            for edge in tx[Dependencies].find():
+                if edge.barrier:
+                    met = barriers[edge.on_id].state is BarrierState.OPEN
+                else:
+                    met = tasks[edge.on_id].status is S.DONE
+                assert edge.met is met, edge
+                unmet[edge.task_id] += not met
+            assert all(task.unmet == unmet[task.id] for task in tasks.values())
+            waiting: Counter[str] = Counter()
+            for before in tx[BarrierTasks].find():
+                assert before.over is (before.task_id not in tasks or tasks[before.task_id].finished)
+                waiting[before.barrier_id] += not before.over
+            assert all(barrier.remaining == waiting[barrier.id] for barrier in barriers.values())
+            for execution in tx[Executions].find():
+                of_it = [task for task in tasks.values() if task.execution_id == execution.id]
+                over = all(task.finished for task in of_it)
+                assert over is (execution.finished_at is not None), execution
+
+        self.do(body)
+
+    def execution(self, execution: Execution) -> Execution:
+        found = self.do(lambda tx: tx[Executions].get(execution.id))
+        assert found is not None
+        return found
+
+    def mission(self, name: str = "m") -> Mission:
+        return self.do(lambda tx: require_mission(tx, name))
+
+    def tasks(self, execution: Execution) -> dict[str, Task]:
+        return self.do(lambda tx: {t.title: t for t in tx[Tasks].find(Tasks.execution_id.eq(execution.id))})
+
+    def barriers(self) -> dict[str, Barrier]:
+        return self.do(lambda tx: {barrier.name: barrier for barrier in tx[Barriers].find()})
+
+    def kinds(self) -> list[str]:
+        return self.do(lambda tx: [event.kind for event in tx[Events].find()])
+
+
+def _execute(tx: Tx, mission: Mission) -> Execution:
+    document = checked(mission.data)
+    return execute(tx, mission, document, plan(document, {}, CONFIG, "/"), CONFIG, 0, now(), "a test")
+
+
+def _now(tx: Tx, task: Task) -> Task:
+    found = tx[Tasks].get(task.id)
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def play() -> Iterator[Play]:
+    with closing(open_store(Memory(), TASKS)) as group:
+        yield Play(group)
+
+
+def graph(*tasks: str, **parts: Any) -> dict[str, Any]:
+    """Tasks as `c: a b`: c depends on a and b."""
+    said = [text.partition(":") for text in tasks]
+    return {
+        "tasks": [{"title": t.strip(), "command": ["true"], "dependsOn": on.split()} for t, _, on in said],
+        **parts,
+    }
+
+
+def barrier(name: str, after: str, blocks: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "afterTasks": after.split(), "blocksTasks": blocks.split()} | more
+
+
+def done(task: Task) -> S:
+    return S.DONE
+
+
+def failing(*titles: str) -> Callable[[Task], S]:
+    return lambda task: S.FAILED if task.title in titles else S.DONE
+
+
+def test_a_diamond_is_carried_out_in_order(play: Play) -> None:
+    """§13.161, §13.163, §13.167."""
+    execution = play.begin(graph("d: b c", "b: a", "c: a", "a"))
+    assert (execution.id, execution.group, play.mission().status) == ("1.1", "m", MissionStatus.ACTIVE)
+    assert [task.title for task in play.ready()] == ["a"]
+    play.run(done)
+    ended = play.execution(execution)
+    assert (ended.status, play.mission().status) == (X.COMPLETED, MissionStatus.COMPLETED)
+    assert ended.report is not None
+    assert ended.report["by_status"] == {"done": 4}
+    assert play.kinds().count("mission:completed") == 1
+    assert play.done == {"a": 1, "b": 1, "c": 1, "d": 1}
+
+
+def test_what_waits_for_what_failed_fails_when_nothing_else_goes_on(play: Play) -> None:
+    """§13.134, §13.169: a deadlock is judged of one mission alone (W31)."""
+    other = play.begin(graph("x: w", "w"), name="other")
+    execution = play.begin(graph("a", "b: a", "c: b", "z"))
+    play.finish(play.tasks(execution)["a"], S.FAILED)
+    play.settle()
+    assert play.tasks(execution)["b"].status is S.PENDING  # z goes on
+    play.finish(play.tasks(execution)["z"], S.DONE)
+    play.settle()
+    assert {t.title: t.status for t in play.tasks(execution).values()} == {
+        "a": S.FAILED, "b": S.FAILED, "c": S.FAILED, "z": S.DONE,
+    }  # fmt: skip
+    assert play.execution(execution).status is X.FAILED
+    assert play.kinds().count("orchestrator:deadlock") == 1
+    assert {t.status for t in play.tasks(other).values()} == {S.PENDING}
+    assert play.execution(other).status is X.ACTIVE
+
+
+def test_a_mission_may_wait_in_a_deadlock_for_a_person(play: Play) -> None:
+    execution = play.begin(graph("a", "b: a", onDeadlock="wait"))
+    play.run(failing("a"))
+    assert (play.execution(execution).status, play.tasks(execution)["b"].status) == (X.ACTIVE, S.PENDING)
+    play.do(lambda tx: operations.retry(tx, _now(tx, play_task(tx, execution, "a")), now(), "a test"))
+    play.run(done)
+    assert play.execution(execution).status is X.COMPLETED
+
+
+def play_task(tx: Tx, execution: Execution, title: str) -> Task:
+    (task,) = [t for t in tx[Tasks].find(Tasks.execution_id.eq(execution.id)) if t.title == title]
+    return task
+
+
+def test_a_checkpoint_pauses_the_mission_until_a_person_resumes_it(play: Play) -> None:
+    """§13.173 to §13.180, W32: it is rows."""
+    execution = play.begin(graph("a", "b: a", "c", checkpoints=[barrier("look", "a", "b")]))
+    play.finish(play.tasks(execution)["a"], S.DONE)
+    play.settle()
+    assert play.execution(execution).status is X.PAUSED
+    assert play.mission().status is MissionStatus.PAUSED
+    assert play.ready() == []  # c, too: the whole mission is paused
+    play.settle()
+    assert play.kinds().count("checkpoint:reached") == 1
+    resumed = play.do(lambda tx: control.resume(tx, require_mission(tx, "m"), now(), "a test"))
+    assert resumed.opened == ["look"]
+    assert [task.title for task in play.ready()] == ["b", "c"]
+    play.run(done)
+    assert play.execution(execution).status is X.COMPLETED
+    assert play.kinds().count("checkpoint:reached") == play.kinds().count("checkpoint:resumed") == 1
+
+
+def test_what_is_not_reached_cannot_be_let_through(play: Play) -> None:
+    """§13.178."""
+    play.begin(graph("a", "b: a", checkpoints=[barrier("look", "a", "b")]))
+    with pytest.raises(Conflict, match="was not reached yet: 1 tasks"):
+        play.do(lambda tx: control.resume(tx, require_mission(tx, "m"), now(), "a test", barrier="look"))
+    with pytest.raises(NotFound, match=r"no gate, checkpoint or delay 'x' .it has: look"):
+        play.do(lambda tx: control.resume(tx, require_mission(tx, "m"), now(), "a test", barrier="x"))
+
+
+def test_a_gate_that_does_not_open_is_no_deadlock_and_opens_when_what_failed_is_done(play: Play) -> None:
+    """§13.184, §13.186, W31 (P14b)."""
+    gate = barrier("all", "a b", "c", requireAllPassed=True)
+    execution = play.begin(graph("a", "b", "c", qualityGates=[gate]))
+    play.run(failing("b"), resume=False)
+    assert play.barriers()["all"].reason == "not all passed: b (failed)"
+    assert (play.execution(execution).status, play.tasks(execution)["c"].status) == (X.ACTIVE, S.PENDING)
+    play.do(lambda tx: operations.retry(tx, play_task(tx, execution, "b"), now(), "a test"))
+    play.run(done, resume=False)
+    assert play.barriers()["all"].state is BarrierState.OPEN
+    assert play.execution(execution).status is X.COMPLETED
+    assert play.kinds().count("quality:gate:failed") == play.kinds().count("quality:gate:passed") == 1
+
+
+def test_a_delay_opens_when_it_is_over(play: Play) -> None:
+    execution = play.begin(graph("a", "b", delays=[barrier("later", "a", "b", duration="PT1H")]))
+    play.finish(play.tasks(execution)["a"], S.DONE)
+    play.settle()
+    assert play.barriers()["later"].state is BarrierState.HOLDING
+    play.do(lambda tx: settle(tx, now() + timedelta(minutes=59)))
+    assert play.barriers()["later"].state is BarrierState.HOLDING
+    play.do(lambda tx: settle(tx, now() + timedelta(minutes=61)))
+    assert [task.title for task in play.ready()] == ["b"]
+    assert [k for k in play.kinds() if k.startswith("delay:")] == ["delay:started", "delay:expired"]
+
+
+def test_every_execution_is_its_own(play: Play) -> None:
+    """W35, W24: run #2 does not touch the tasks of run #1."""
+    first = play.begin(graph("a", "b: a"))
+    with pytest.raises(Conflict, match=r"execution 1.1 is active"):
+        play.again()
+    play.run(failing("a"))
+    second = play.again()
+    assert (second.id, second.group) == ("1.2", "m #2")
+    play.run(failing("a"))
+    before = play.tasks(first)
+    play.do(lambda tx: control.resume(tx, require_mission(tx, "m"), now(), "a test", retry_failed=True))
+    play.run(done)
+    assert play.tasks(first) == before
+    assert (play.execution(first).status, play.execution(second).status) == (X.FAILED, X.COMPLETED)
+    assert play.mission().status is MissionStatus.COMPLETED
+
+
+def test_an_aborted_one_ends_with_everything_of_it_cancelled(play: Play) -> None:
+    """§13.130."""
+    execution = play.begin(graph("a", "b: a", "c"))
+    play.finish(play.tasks(execution)["a"], S.DONE)
+    runs = play.do(lambda tx: control.abort(tx, require_mission(tx, "m"), now(), "a test"))
+    assert (runs, play.ready()) == ([], [])
+    play.settle()
+    assert {t.title: t.status for t in play.tasks(execution).values()} == {
+        "a": S.DONE, "b": S.CANCELLED, "c": S.CANCELLED,
+    }  # fmt: skip
+    assert (play.execution(execution).status, play.mission().status) == (X.CANCELLED, MissionStatus.CANCELLED)
+    with pytest.raises(InvalidTransition):
+        play.do(lambda tx: control.pause(tx, require_mission(tx, "m"), now(), "a test"))
+
+
+def test_a_mission_that_goes_on_is_not_deleted_and_one_that_does_not_takes_all_along(play: Play) -> None:
+    play.begin(graph("a", "b: a", checkpoints=[barrier("look", "a", "b")]))
+    with pytest.raises(Conflict, match="polpoctl mission abort m"):
+        play.do(lambda tx: control.delete(tx, require_mission(tx, "m"), now(), "a test"))
+    play.run(done)
+    assert play.do(lambda tx: control.delete(tx, require_mission(tx, "m"), now(), "a test")) == 2
+    for table in (Missions, Executions, Barriers, BarrierTasks, Tasks, Dependencies):
+        assert play.do(lambda tx, table=table: tx[table].count()) == 0  # type: ignore[misc]
+    play.settle()
+
+
+def test_a_task_that_is_removed_holds_up_no_barrier(play: Play) -> None:
+    execution = play.begin(graph("a", "b", checkpoints=[barrier("look", "a", "b")]))
+    play.do(lambda tx: changes.remove(tx, [play_task(tx, execution, "a")], now(), "a test"))
+    play.settle()
+    assert play.barriers()["look"].state is BarrierState.HOLDING
+
+
+def test_an_edit_of_dependencies_leaves_barriers_alone(play: Play) -> None:
+    execution = play.begin(graph("a", "b: a", "c", checkpoints=[barrier("look", "a", "b")]))
+    other = play.tasks(execution)["c"].id
+    wanted = Edit(id=play.tasks(execution)["b"].id, depends_on=(other,))
+    play.do(lambda tx: operations.edit(tx, wanted, CONFIG, "a test"))
+    assert play.tasks(execution)["b"].unmet == 2
+    play.run(done)
+    assert play.execution(execution).status is X.COMPLETED
+
+
+def test_a_wide_fan_in_is_settled_by_the_edge(play: Play) -> None:
+    """A thousand before one barrier: each end costs the same."""
+    titles = [f"t{n}" for n in range(1000)]
+    execution = play.begin(graph(*titles, "last", checkpoints=[barrier("look", " ".join(titles), "last")]))
+    for task in play.ready()[:1000]:
+        if task.title != "last":
+            play.do(lambda tx, task=task: changes.apply(tx, walk(task, now(), S.CANCELLED)))  # type: ignore[misc]
+    play.settle()
+    assert play.barriers()["look"].state is BarrierState.HOLDING
+    assert play.tasks(execution)["last"].status is S.PENDING
+
+
+names = [f"t{n}" for n in range(8)]
+random_documents = st.builds(
+    lambda ons, marks, wait: graph(
+        *(f"{name}: {' '.join(sorted(on))}" for name, on in zip(names, ons, strict=False)),
+        checkpoints=[barrier(f"c{n}", a, b) for n, (kind, a, b) in enumerate(marks) if kind == "c"],
+        qualityGates=[barrier(f"g{n}", a, b, requireAllPassed=True) for n, (kind, a, b) in enumerate(marks) if kind == "g"],
+        delays=[barrier(f"d{n}", a, b, duration="PT0S") for n, (kind, a, b) in enumerate(marks) if kind == "d"],
+        onDeadlock=wait,
+    ),
+    st.lists(st.sets(st.sampled_from(names)), min_size=len(names), max_size=len(names)),
+    st.lists(st.tuples(st.sampled_from("cgd"), st.sampled_from(names), st.sampled_from(names)), max_size=4),
+    st.sampled_from(["fail", "wait"]),
+)  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(random_documents, st.data())
+def test_any_graph_comes_to_its_end_with_each_task_decided_once(document: dict[str, Any], data: st.DataObject) -> None:
+    """F76 of missions: whatever is done to it meanwhile, and however often a task is tried."""
+    made = checked_or_none(document)
+    if made is None:
+        return
+    with closing(open_store(Memory(), TASKS)) as group:
+        play = Play(group)
+        execution = play.begin(document)
+        bad = data.draw(st.sets(st.sampled_from(names)), label="fail at first")
+        play.run(failing(*bad))
+        doomed = {title for title in names if title in bad or reaches(edges(made), title, bad)}
+        ended = play.execution(execution)
+        assert all(number == 1 for number in play.done.values())
+        if ended.status is X.ACTIVE:  # what is left waits for a person
+            assert document["onDeadlock"] == "wait"
+            assert doomed
+        else:
+            assert ended.status is (X.FAILED if doomed else X.COMPLETED)
+        for task in play.tasks(execution).values():
+            if task.status is S.DONE:
+                assert task.title not in bad
+        if doomed:
+            play.do(lambda tx: control.resume(tx, require_mission(tx, "m"), now(), "a test", retry_failed=True))
+            play.run(done)
+            assert play.execution(execution).status is X.COMPLETED
+        assert all(task.status in FINISHED for task in play.tasks(execution).values())
+        assert all(number <= 2 for number in play.done.values())
+
+
+def checked_or_none(document: dict[str, Any]) -> Any:
+    from polpod.model.documents import read
+
+    made = read(json.dumps(document))
+    return None if faults(made) else made
+
+
+def reaches(waits: dict[str, tuple[str, ...]], title: str, goals: set[str]) -> bool:
+    seen, todo = set[str](), [title]
+    while todo:
+        name = todo.pop()
+        if name in goals and name != title:
+            return True
+        if name not in seen:
+            seen.add(name)
+            todo += waits[name]
+    return False
