@@ -20,8 +20,10 @@ from msgspec import Struct, structs
 from polpod.errors import Conflict
 from polpod.model.budgets import Budget
 from polpod.model.changes import Change
+from polpod.model.events import Event
 from polpod.model.gates import ApprovalGate, Hook
 from polpod.model.polpo.approvals import KINDS, ApprovalKind, ApprovalRequest, ApprovalStatus, Asked, Resolution
+from polpod.model.runs import Run
 from polpod.model.tasks import Task, TaskStatus, changed
 from polpod.rules import budgets, conditions
 from polpod.rules.tasks import event, walk
@@ -120,7 +122,9 @@ def answer(task: Task, request: ApprovalRequest, text: str, by: str, now: dateti
     told = event(task, "task:answered", now, request_id=request.id, question=request.message, answer=text, by=by)
     if task.status is not S.AWAITING_APPROVAL:
         question = None if task.question is None else structs.replace(task.question, answer=text)
-        return Change(changed(task, now, question=question), (told,), resolution=resolution)
+        rounds = task.question_rounds + 1
+        return Change(changed(task, now, question=question, question_rounds=rounds), (told,), resolution=resolution)
+    task = structs.replace(task, question_rounds=task.question_rounds + 1)
     resumed = resume(task, request.message, text, now, _why(request, "answered", by))
     return structs.replace(resumed, events=(told, *resumed.events), resolution=resolution)
 
@@ -176,28 +180,42 @@ def held_to_start(task: Task, now: datetime, gates: Iterable[ApprovalGate]) -> C
     return structs.replace(walk(task, now, S.AWAITING_APPROVAL, why=why), asked=asked)
 
 
-def after_run(change: Change, now: datetime, gates: Iterable[ApprovalGate]) -> Change:
-    """What a run made of its task, but for what a person has to allow first.
+def after_run(change: Change, run: Run, now: datetime, gates: Iterable[ApprovalGate]) -> Change:
+    """What the run made of its task, but for what a person has to allow first, and with what the run spent.
 
-    What would be done is judged first where the task or a gate says so; what would be tried again has a budget left.
+    What was ended for its budget waits, and so does what would be tried again without any left (F90); what would be done
+    is judged first where the task or a gate says so.
     """
-    task = change.task
+    task = structs.replace(change.task, spent=budgets.after(change.task.spent, run))
+    change = structs.replace(change, task=task)
+    if task.status is S.CANCELLED and task.cancelled_by is None and run.kill_by == budgets.BY:
+        what = budgets.over(task) or "wall_time"
+        return _instead(change, now, "budget", budgets.asked(task, what), _noted(task, what, now), over_budget=what)
     if task.status is S.PENDING and task.cancelled_by is None and (spent := budgets.over(task)) is not None:
-        told = () if task.over_budget is not None else (budgets.exceeded(task, spent, now),)
         parked = walk(task, now, S.AWAITING_APPROVAL, why="budget", over_budget=spent, not_before=None)
-        return change.and_then(
-            structs.replace(parked, events=(*told, *parked.events), asked=budgets.asked(task, spent))
-        )
+        told = (*_noted(task, spent, now), *parked.events)
+        return change.and_then(structs.replace(parked, events=told, asked=budgets.asked(task, spent)))
     if task.status is not S.DONE:
         return change
     asked = Asked(kind=K.DONE) if task.approve_done else gate_for(task, "task:complete", gates)
     if asked is None:
         return change
-    *before, last = change.events  # the edge to done, which is not walked
-    reviewed = structs.replace(task, status=S(str(last.body["from"])), finished_at=None)
-    why = "approve_done" if asked.gate_id is None else f"gate {asked.gate_id}"
-    held = structs.replace(walk(reviewed, now, S.AWAITING_APPROVAL, why=why), asked=asked)
-    return Change(reviewed, tuple(before), resolution=change.resolution).and_then(held)
+    return _instead(change, now, "approve_done" if asked.gate_id is None else f"gate {asked.gate_id}", asked)
+
+
+def _noted(task: Task, spent: str, now: datetime) -> tuple[Event, ...]:
+    """The event that a budget is spent, unless it was told when that was found."""
+    return () if task.over_budget is not None else (budgets.exceeded(task, spent, now),)
+
+
+def _instead(
+    change: Change, now: datetime, why: str, asked: Asked, told: tuple[Event, ...] = (), **values: object
+) -> Change:
+    """The change without its last edge, which is not walked: the task waits for approval where that begins."""
+    *before, last = change.events
+    task = structs.replace(change.task, status=S(str(last.body["from"])), finished_at=None)
+    held = structs.replace(walk(task, now, S.AWAITING_APPROVAL, why=why, **values), asked=asked)
+    return Change(task, (*before, *told), resolution=change.resolution).and_then(held)
 
 
 def unasked(task: Task) -> Change:

@@ -54,19 +54,7 @@ def _asked(task: Task, run: Run, now: datetime, roll: float) -> Change:
     return parked.and_then(approvals.resume(parked.task, question.text, question.answer, now, why))
 
 
-def _over_budget(task: Task, run: Run, now: datetime, roll: float) -> Change:
-    """It spent more than it may: whether it goes on is a person's to say, and no failure (F90)."""
-    field = budgets.over(task) or "wall_time"
-    told = () if task.over_budget is not None else (budgets.exceeded(task, field, now, run_id=run.id),)
-    parked = walk(
-        task, now, TaskStatus.AWAITING_APPROVAL, why="budget", result=_result(run), over_budget=field
-    )  # fmt: skip
-    return msgspec.structs.replace(parked, events=(*told, *parked.events), asked=budgets.asked(task, field))
-
-
 def _cancelled(task: Task, run: Run, now: datetime, roll: float) -> Change:
-    if run.kill_by == budgets.BY and task.cancelled_by is None:
-        return _over_budget(task, run, now, roll)
     return walk(task, now, TaskStatus.CANCELLED, result=_result(run), why=task.cancelled_by or run.kill_by)
 
 
@@ -176,7 +164,6 @@ def _applied(meaning: Meaning, task: Task, run: Run, now: datetime, roll: float)
         meaning = _cancelled
     if meaning is _done and _asks(task, run):
         meaning = _asked if task.cancelled_by is None else _cancelled
-    task = msgspec.structs.replace(task, spent=budgets.after(task.spent, run))
     change = meaning(task, run, now, roll)
     ended = event(task, "agent:finished", now, **msgspec.to_builtins(_result(run)))
     failures = change.task.launch_failures if meaning is _never_started else 0

@@ -198,7 +198,7 @@ def _apply(tx: Tx, terminal: list[Run], rolls: list[float], gates: Sequence[Appr
         task = tx[Tasks].get(run.task_id)
         change = outcome(task, run, at, roll)
         if change is not None:
-            after = changes.apply(tx, after_run(change, at, gates))
+            after = changes.apply(tx, after_run(change, run, at, gates))
             parking.park(tx, budgets.ran(tx, after, run, at), run, at)
             bookkeeping.finished(tx, after, run, at)
         elif run.collected_at is None and run.reason is not Reason.NEVER_STARTED and not _applied(task, run):

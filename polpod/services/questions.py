@@ -34,10 +34,12 @@ def ask(tx: Tx, run: Run, text: str, rounds: int, at: datetime) -> ApprovalReque
         if not asked.delivered:
             raise Conflict(f"task {task.id} asks already ({asked.approval_id}): {asked.text}")
     if task.question_rounds >= rounds:
-        raise Conflict(f"task {task.id} asked {task.question_rounds} times, and may not more often (maxQuestionRounds)")
+        raise Conflict(
+            f"task {task.id} was answered {task.question_rounds} times, and may not ask more often (maxQuestionRounds)"
+        )
     request, requested = approvals.ask_about(tx, task, Asked(kind=ApprovalKind.QUESTION, message=text), at)
     waiting = changed(
-        task, at, approval_id=request.id, question_rounds=task.question_rounds + 1,
+        task, at, approval_id=request.id,
         question=Question(approval_id=request.id, run_id=run.id, text=text),
     )  # fmt: skip
     told = event(task, "task:question", at, request_id=request.id, run_id=run.id, question=text)

@@ -57,7 +57,7 @@ def test_whatever_moves_a_task_its_request_comes_and_goes_with_it(polpo: Polpo) 
 
 def test_the_reason_says_what_is_asked(polpo: Polpo) -> None:
     task = polpo.tasks.add_task({"title": "t"})
-    for reason, kind in (("escalation", ApprovalKind.ESCALATION), ("side_effects", ApprovalKind.EFFECTS)):
+    for reason, kind in (("escalation", ApprovalKind.ESCALATION), ("side effects", ApprovalKind.EFFECTS)):
         polpo.tasks.unsafe_set_status(task.id, S.AWAITING_APPROVAL, reason)
         assert polpo.approvals.list("pending")[0].kind is kind
         polpo.tasks.unsafe_set_status(task.id, S.DRAFT, "on")

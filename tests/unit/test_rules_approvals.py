@@ -49,7 +49,7 @@ def running(**values: Any) -> Task:
 def ended(task: Task, run: Any = DONE, gates: tuple[ApprovalGate, ...] = ()) -> Change:
     change = outcome(task, run, LATER, 0.5)
     assert change is not None
-    return approvals.after_run(change, LATER, gates)
+    return approvals.after_run(change, run, LATER, gates)
 
 
 def gate(**values: Any) -> ApprovalGate:

@@ -121,7 +121,7 @@ KINDS: dict[str, ApprovalKind] = {
     "lost": ApprovalKind.LOST,
     "shutdown": ApprovalKind.SHUTDOWN,
     "never_started": ApprovalKind.LAUNCH,
-    "side_effects": ApprovalKind.EFFECTS,
+    "side effects": ApprovalKind.EFFECTS,
     "escalation": ApprovalKind.ESCALATION,
     "budget": ApprovalKind.BUDGET,
     "question": ApprovalKind.QUESTION,
