@@ -130,7 +130,8 @@ class Task(Struct, frozen=True, kw_only=True):
     phase: str | None = None
     hold: bool = False
     unmet: Count = 0
-    """Dependencies that are not done yet; kept by the transaction that finishes one."""
+    """0: it waits for nothing, which the transaction sees to that finishes the last dependency; else how many there were
+    when they were counted."""
     run_id: int | None = None
     """The newest run."""
     applied_run: int | None = None

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import Enum, auto
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from polpod.errors import InvalidTransition
 from polpod.model.executions import Barrier, BarrierKind, BarrierState, ExecutionStatus
@@ -108,22 +108,14 @@ class Verdict(Enum):
     OVER = auto()
 
 
-class Standing(Struct, frozen=True):
-    """Of an execution: whether there is any such task or barrier."""
+def judge(*, blocked: bool, held: bool) -> Verdict:
+    """An execution none of whose tasks runs, may start, or waits for a person or a clock.
 
-    moving: bool
-    """A task that runs, may start, or waits for a person or a clock."""
-    held: bool
-    """A barrier that a person or a clock opens, or did not let through."""
-    blocked: bool
-
-
-def judge(standing: Standing) -> Verdict:
-    if standing.moving:
-        return Verdict.GOES_ON
-    if standing.blocked:
-        return Verdict.GOES_ON if standing.held else Verdict.DEADLOCK
-    return Verdict.OVER
+    `blocked`: some wait for others; `held`: a barrier waits for a person or a clock, or did not let them through.
+    """
+    if not blocked:
+        return Verdict.OVER
+    return Verdict.GOES_ON if held else Verdict.DEADLOCK
 
 
 def ending(tasks: Sequence[Task], threshold: float | None, *, aborted: bool) -> tuple[ExecutionStatus, str | None]:

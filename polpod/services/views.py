@@ -10,14 +10,14 @@ import msgspec
 from polpod.model.executions import IDLE, Barrier, Execution
 from polpod.model.polpo.approvals import ApprovalRequest
 from polpod.model.runs import Run
-from polpod.model.tasks import OCCUPYING, Dependency, Spec, Task, TaskStatus
+from polpod.model.tasks import OCCUPYING, Spec, Task, TaskStatus
 from polpod.rules.waiting import Surroundings, state
 from polpod.services.instance import Instance
-from polpod.store import spending
+from polpod.store import queries, spending
 from polpod.store.missions import Barriers, Executions
 from polpod.store.polpo import Approvals
 from polpod.store.records import Tx
-from polpod.store.tables import Dependencies, Specs, Tasks
+from polpod.store.tables import Specs, Tasks
 
 T = TypeVar("T")
 
@@ -65,17 +65,11 @@ class Unmet(NamedTuple):
 
 def unmet_ids(tx: Tx, task: Task) -> list[str]:
     """The ids of the tasks that this one still waits for."""
-    return [edge.on_id for edge in _unmet(tx, task) if not edge.barrier]
-
-
-def _unmet(tx: Tx, task: Task) -> list[Dependency]:
-    if not task.unmet:
-        return []
-    return [edge for edge in tx[Dependencies].find(Dependencies.task_id.eq(task.id)) if not edge.met]
+    return [edge.on_id for edge in queries.unmet(tx, task.id) if not edge.barrier] if task.unmet else []
 
 
 def unmet_dependencies(tx: Tx, task: Task) -> Unmet:
-    edges = _unmet(tx, task)
+    edges = queries.unmet(tx, task.id) if task.unmet else []
     found = {edge.on_id: tx[Tasks].get(edge.on_id) for edge in edges if not edge.barrier}
     barriers = [barrier for edge in edges if edge.barrier and (barrier := tx[Barriers].get(edge.on_id)) is not None]
     execution = None
@@ -113,9 +107,11 @@ def surroundings(task: Task, unmet: Unmet, run: Run | None, stuck: frozenset[int
 
 
 def task_view(task: Task, around: Surroundings) -> dict[str, Any]:
-    """The task's fields, its `state`, and the request for `approval` that is pending about it."""
+    """The task's fields and its `state`, and the request for `approval` that is pending; `unmet` is counted anew."""
     fields: dict[str, Any] = msgspec.to_builtins(task)
-    return fields | {"state": state(task, around), "approval": msgspec.to_builtins(around.approval)}
+    unmet = len(around.dependencies) + len(around.quarantined) + len(around.barriers)
+    approval = msgspec.to_builtins(around.approval)
+    return fields | {"state": state(task, around), "unmet": unmet, "approval": approval}
 
 
 def spec_view(tx: Tx, spec_id: str | None, *, with_values: bool) -> dict[str, Any] | None:

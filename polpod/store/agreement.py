@@ -30,7 +30,7 @@ class _Task(Struct, frozen=True):
 
     status: TaskStatus
     run_id: int | None
-    unmet: int
+    waits: bool
     spec_id: str | None
     finished: bool
 
@@ -61,7 +61,7 @@ def _tasks(db: Connection) -> dict[str, _Task]:
     found = {}
     for (doc,) in db.execute(f"SELECT {_DOC} FROM {Tasks.name} WHERE owner = ?", (OWNER,)):
         task = Tasks.entity_of(doc)
-        found[task.id] = _Task(task.status, task.run_id, task.unmet, task.spec_id, task.status in FINISHED)
+        found[task.id] = _Task(task.status, task.run_id, task.unmet > 0, task.spec_id, task.status in FINISHED)
     return found
 
 
@@ -133,10 +133,9 @@ def _unmet_is_right(
             state = "gone" if on is None else on.status
             yield problem(_BOTH, f"task {edge.task_id} {waits} for task {edge.on_id}, which is {state}", "repair")
     for task_id, task in tasks.items():
-        if task.unmet != unmet[task_id]:
-            yield problem(
-                _BOTH, f"task {task_id} counts {task.unmet} unmet dependencies, and has {unmet[task_id]}", "repair"
-            )
+        if task.waits is not (unmet[task_id] > 0):
+            waits = "waits" if task.waits else "does not wait"
+            yield problem(_BOTH, f"task {task_id} {waits}, and has {unmet[task_id]} unmet dependencies", "repair")
 
 
 def _specs_are_there(tasks: dict[str, _Task], specs: set[str]) -> Iterator[Finding]:

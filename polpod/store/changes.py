@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
+from msgspec import structs
+
 from polpod.errors import Conflict, NotFound
 from polpod.model.changes import Change
 from polpod.model.events import Event
@@ -81,13 +83,13 @@ def apply(tx: Tx, change: Change) -> Task:
     for event in change.events:
         tx.append(Events, event)
     if change.task.status is TaskStatus.DONE:
-        _meet(tx, change.task.id, change.task.updated_at, met=True)
+        meet(tx, change.task.id, change.task.updated_at, met=True)
     return change.task
 
 
 def undo_done(tx: Tx, task_id: str, at: datetime) -> None:
     """A task that was done is so no more: all that depend on it wait again."""
-    _meet(tx, task_id, at, met=False)
+    meet(tx, task_id, at, met=False)
 
 
 def note(tx: Tx, at: datetime, kind: str, subject: str, **body: object) -> None:
@@ -169,11 +171,20 @@ def _reaches(tx: Tx, start: Task, goal: str) -> bool:
     return False
 
 
-def _meet(tx: Tx, task_id: str, at: datetime, *, met: bool) -> None:
-    for waiting in queries.dependents_of(tx, task_id):
+def meet(tx: Tx, on_id: str, at: datetime, *, met: bool) -> None:
+    """What a task or a barrier is to those that wait for it.
+
+    What waits for others still is not read: its record may name ten thousand.
+    """
+    for waiting in queries.dependents_of(tx, on_id):
         if waiting.met is met:
             continue
-        tx[Dependencies].save(Dependency(task_id=waiting.task_id, on_id=task_id, met=met))
+        tx[Dependencies].save(structs.replace(waiting, met=met))
+        if met and queries.waits(tx, waiting.task_id):
+            continue
         dependent = tx[Tasks].get(waiting.task_id)
-        if dependent is not None:
-            tx[Tasks].save(changed(dependent, at, unmet=dependent.unmet + (-1 if met else 1)))
+        if dependent is not None and bool(dependent.unmet) is met:
+            dependent = changed(dependent, at, unmet=int(not met))
+            if dependent.execution_id is not None:
+                _unsettle(tx, dependent, dependent.execution_id)
+            tx[Tasks].save(dependent)

@@ -101,6 +101,16 @@ def dependents_of(tx: Tx, task_id: str) -> list[Dependency]:
     return tx[Dependencies].find(Dependencies.on_id.eq(task_id))
 
 
+def waits(tx: Tx, task_id: str) -> bool:
+    """Whether something that the task waits for is not done, or not open."""
+    return bool(tx[Dependencies].find(Dependencies.unmet.eq(task_id), limit=1))
+
+
+def unmet(tx: Tx, task_id: str) -> list[Dependency]:
+    """What the task still waits for."""
+    return tx[Dependencies].find(Dependencies.unmet.eq(task_id))
+
+
 def own(tx: Tx, task_id: str) -> Task | None:
     """The task of that id, if it is polpod's own: to whoever is to act on it, another owner's is none."""
     task = tx[Tasks].get(task_id)

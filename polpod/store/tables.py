@@ -161,8 +161,12 @@ class Dependencies(Table[Dependency, tuple[str, str]]):
     entity = Dependency
     task_id = _d.text("task_id", lambda d: d.task_id)
     on_id = _d.text("on_id", lambda d: d.on_id)
+    unmet = _d.text("unmet", lambda d: None if d.met else d.task_id)
     key = (task_id, on_id)
-    indexes = (Index((on_id.asc(), task_id.asc())),)
+    indexes = (
+        Index((on_id.asc(), task_id.asc())),
+        Index((unmet.asc(), task_id.asc(), on_id.asc()), where_not_null=unmet),
+    )
     refs = (Ref(task_id, Tasks, on_delete="cascade"),)
 
 

@@ -128,7 +128,7 @@ PLANTED = {
     "trigger": (runs("DROP TRIGGER runs_outcome_is_final"), "trigger runs_outcome_is_final is missing", REPAIR),
     "gap": (tasks("DELETE FROM events WHERE seq = 3"), "the journal has gaps: 1 events", REPAIR),
     "reference": (
-        tasks("INSERT INTO dependencies VALUES ('77', '1', '{\"task_id\":\"77\",\"on_id\":\"1\",\"met\":true}')"),
+        tasks("INSERT INTO dependencies VALUES ('77', '1', '{\"task_id\":\"77\",\"on_id\":\"1\",\"met\":true}', NULL)"),
         "names a row of tasks that is not there",
         REPAIR,
     ),
@@ -137,9 +137,9 @@ PLANTED = {
         "run 1 does not decode",
         REPAIR,
     ),
-    "unmet": (tasks(set_in_doc("3", unmet="0"), "UPDATE tasks SET ready_queue = 'default' WHERE id = '3'"), "counts 0", REPAIR),
+    "unmet": (tasks(set_in_doc("3", unmet="0"), "UPDATE tasks SET ready_queue = 'default' WHERE id = '3'"), "does not wait, and has 1 unmet", REPAIR),
     "met": (
-        tasks("UPDATE dependencies SET doc = json_set(doc, '$.met', json('true'))", set_in_doc("3", unmet="0"),
+        tasks("UPDATE dependencies SET unmet = NULL, doc = json_set(doc, '$.met', json('true'))", set_in_doc("3", unmet="0"),
               "UPDATE tasks SET ready_queue = 'default' WHERE id = '3'"),
         "task 3 does not wait for task 2, which is pending",
         REPAIR,

@@ -150,7 +150,7 @@ def _unmet_is_counted(tasks: Docs, edges: list[dict[str, Any]]) -> None:
         on = tasks.get(edge["on_id"])
         assert edge["met"] == (on is None or on["status"] == "done"), edge
         unmet[edge["task_id"]] += not edge["met"]
-    assert {t: task["unmet"] for t, task in tasks.items() if task["unmet"]} == dict(+unmet)
+    assert {t for t, task in tasks.items() if task["unmet"]} == (+unmet).keys()
 
 
 def _nothing_left(paths: StateDirectory, runs: Rows) -> None:

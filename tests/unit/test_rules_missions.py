@@ -13,7 +13,7 @@ from polpod.model.executions import Barrier, BarrierKind, BarrierState, Executio
 from polpod.model.polpo.missions import MissionStatus
 from polpod.model.tasks import Task, TaskResult, TaskStatus
 from polpod.rules import missions
-from polpod.rules.missions import Standing, Verdict, ending, judge, mission_after, reached, refused
+from polpod.rules.missions import Verdict, ending, judge, mission_after, reached, refused
 
 M, S, X = MissionStatus, TaskStatus, ExecutionStatus
 
@@ -81,18 +81,16 @@ def test_a_gate_says_why_it_does_not_open(
 
 
 @pytest.mark.parametrize(
-    ("standing", "verdict"),
+    ("blocked", "held", "verdict"),
     [
-        ((True, False, True), Verdict.GOES_ON),
-        ((True, False, False), Verdict.GOES_ON),
-        ((False, True, True), Verdict.GOES_ON),  # W31: a reached checkpoint or a failed gate is no deadlock
-        ((False, False, True), Verdict.DEADLOCK),
-        ((False, True, False), Verdict.OVER),
-        ((False, False, False), Verdict.OVER),
+        (True, True, Verdict.GOES_ON),  # W31: a reached checkpoint or a failed gate is no deadlock
+        (True, False, Verdict.DEADLOCK),
+        (False, True, Verdict.OVER),
+        (False, False, Verdict.OVER),
     ],
 )
-def test_it_is_judged_by_what_it_has_left(standing: tuple[bool, bool, bool], verdict: Verdict) -> None:
-    assert judge(Standing(*standing)) is verdict
+def test_it_is_judged_by_what_it_has_left(blocked: bool, held: bool, verdict: Verdict) -> None:
+    assert judge(blocked=blocked, held=held) is verdict
 
 
 @pytest.mark.parametrize(

@@ -386,7 +386,7 @@ def test_the_partial_indexes_serve_bound_parameters(store: GroupCommit[Tx], db: 
         ((*_, line),) = db.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
         return str(line)
 
-    assert plan(FLAT["ready"]) == "SEARCH tasks USING INDEX tasks_ready_queue_priority_seq (ready_queue=?)"
+    assert plan(FLAT["ready"]) == "SEARCH tasks USING INDEX tasks_ready_queue_priority_seq_execution_id (ready_queue=?)"
     assert plan(FLAT["due"]) == "SEARCH tasks USING INDEX tasks_wake_at_seq (wake_at<?)"
     assert "tasks_wake_at_seq" in plan(FLAT["next_wake"])
     assert "tasks_busy_queue_seq (busy_queue=?)" in plan(lambda tx: queries.busy(tx, ["default"], ()))

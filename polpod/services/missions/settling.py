@@ -19,7 +19,6 @@ import trio
 from msgspec import structs
 
 from polpod import crash
-from polpod.model.changes import Change
 from polpod.model.executions import (
     ENDED,
     Barrier,
@@ -31,9 +30,9 @@ from polpod.model.executions import (
 )
 from polpod.model.polpo.approvals import ApprovalStatus, Resolution
 from polpod.model.polpo.missions import MissionStatus
-from polpod.model.tasks import Task, TaskStatus, changed
+from polpod.model.tasks import Task, TaskStatus
 from polpod.rules import missions as rules
-from polpod.rules.missions import Standing, Verdict
+from polpod.rules.missions import Verdict
 from polpod.rules.tasks import walk
 from polpod.services.insist import insist, insist_read
 from polpod.services.instance import Instance, now
@@ -42,7 +41,7 @@ from polpod.store import approvals, changes
 from polpod.store.missions import Barriers, BarrierTasks, Executions, UnsettledTasks
 from polpod.store.polpo import Missions
 from polpod.store.records import Tx
-from polpod.store.tables import Dependencies, Events, Tasks
+from polpod.store.tables import Events, Tasks
 
 BATCH = 256
 MOST_NAMED = 100
@@ -137,11 +136,7 @@ _OPENED = {
 def open_barrier(tx: Tx, barrier: Barrier, at: datetime, by: str | None) -> None:
     """Let through what it holds back; `by`: a person, where it was one."""
     tx[Barriers].save(rules.opened(barrier, at, by))
-    for waiting in tx[Dependencies].find(Dependencies.on_id.eq(barrier.id)):
-        tx[Dependencies].save(structs.replace(waiting, met=True))
-        task = tx[Tasks].get(waiting.task_id)
-        if task is not None and not waiting.met:
-            changes.apply(tx, Change(changed(task, at, unmet=task.unmet - 1), ()))
+    changes.meet(tx, barrier.id, at, met=True)
     body = _about(barrier) | ({"by": by} if by else {})
     note(tx, at, _execution(tx, barrier), _OPENED[barrier.kind], **body)
 
@@ -164,20 +159,18 @@ def _judge(tx: Tx, execution_id: str, at: datetime) -> None:
         return
     if execution.status is ExecutionStatus.CANCELLING:
         cancel_rest(tx, execution, at)
-    match rules.judge(standing(tx, execution_id)):
+    if _any(tx, execution_id, "moving"):
+        return
+    held = bool(tx[Barriers].find(Barriers.holding.eq(execution_id), limit=1))
+    match rules.judge(blocked=_any(tx, execution_id, "blocked"), held=held):
         case Verdict.DEADLOCK:
             _fail_blocked(tx, execution, at)
         case Verdict.OVER:
             end(tx, execution, at)
 
 
-def standing(tx: Tx, execution_id: str) -> Standing:
-    here = Tasks.execution_id.eq(execution_id)
-    return Standing(
-        moving=bool(tx[Tasks].find(here, Tasks.stage.eq("moving"), limit=1)),
-        held=bool(tx[Barriers].find(Barriers.holding.eq(execution_id), limit=1)),
-        blocked=bool(tx[Tasks].find(here, Tasks.stage.eq("blocked"), limit=1)),
-    )
+def _any(tx: Tx, execution_id: str, stage: str) -> bool:
+    return bool(tx[Tasks].find(Tasks.execution_id.eq(execution_id), Tasks.stage.eq(stage), limit=1))
 
 
 def _fail_blocked(tx: Tx, execution: Execution, at: datetime) -> None:

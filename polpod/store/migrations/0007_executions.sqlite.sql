@@ -6,6 +6,11 @@ DROP INDEX "tasks_ready_queue_priority_seq";
 CREATE INDEX "tasks_ready_queue_priority_seq_execution_id" ON "tasks" ("ready_queue", "priority" DESC, "seq", "execution_id") WHERE "ready_queue" IS NOT NULL;
 CREATE INDEX "tasks_execution_id_stage_seq" ON "tasks" ("execution_id", "stage", "seq") WHERE "stage" IS NOT NULL;
 
+-- What a task waits for is found without reading what it waited for.
+ALTER TABLE "dependencies" ADD COLUMN "unmet" TEXT;
+UPDATE "dependencies" SET "unmet" = "task_id" WHERE json_valid(doc) AND json_extract(doc, '$.met') IS NOT 1;
+CREATE INDEX "dependencies_unmet_task_id_on_id" ON "dependencies" ("unmet", "task_id", "on_id") WHERE "unmet" IS NOT NULL;
+
 CREATE TABLE "executions" (
     "id" TEXT NOT NULL,
     "seq" INTEGER,
