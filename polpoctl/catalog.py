@@ -18,6 +18,7 @@ COMMANDS = {
     "wait": "wait until tasks end",
     "cancel": "cancel tasks, ending what runs",
     "retry": "run tasks again",
+    "reassess": "check the work of tasks again",
     "remove": "forget tasks that do not run",
     "hold": "keep tasks from starting",
     "release": "let held tasks start",

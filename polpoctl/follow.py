@@ -26,10 +26,15 @@ BETWEEN_RUNS = 1
 
 
 class Log:
-    """The log of a task: of its newest run, unless a run is named."""
+    """The log of a task: of its newest run, unless a run is named, or what that carried out (`phase`)."""
 
     def __init__(
-        self, call: Callable[[str, dict[str, Any]], Any], task_id: str, run: int | None, tail: int | None
+        self,
+        call: Callable[[str, dict[str, Any]], Any],
+        task_id: str,
+        run: int | None,
+        tail: int | None,
+        phase: str | None = None,
     ) -> None:
         """`call` makes a call that may be made again; `tail`: begin with so many last lines."""
         self._call = call
@@ -37,6 +42,7 @@ class Log:
         self._only = run is not None
         self._run = run
         self._tail = tail
+        self._phase = phase
         self._offset = 0
 
     def present(self, sink: Callable[[dict[str, Any]], None]) -> None:
@@ -65,6 +71,8 @@ class Log:
         asked |= {"offset": self._offset} if self._tail is None else {"tail": self._tail}
         if self._run is not None:
             asked["run"] = self._run
+        elif self._phase is not None:
+            asked["phase"] = self._phase
         part: dict[str, Any] = self._call("task.logs", asked)
         self._run, self._offset, self._tail = part["run_id"], part["next_offset"], None
         return part

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def print_runs(screen: Screen, runs: Iterable[dict[str, Any]]) -> None:
     """One row a run; empty where something is not known."""
     now = time.time()
-    heads = ("RUN", "TASK", "ATTEMPT", "STATUS", "REASON", "EXIT", "STARTED", "TOOK")
+    heads = ("RUN", "TASK", "ATTEMPT", "STATUS", "REASON", "EXIT", "STARTED", "TOOK", "FOR")
     screen.table(heads, [_row(run, now, screen.terminal) for run in runs], state=3, flexible=4)
 
 
@@ -33,4 +33,5 @@ def _row(run: dict[str, Any], now: float, terminal: bool) -> tuple[str, ...]:
         code,
         ago(started, now) if terminal else started or "",
         short(duration) if terminal else "" if duration is None else f"{duration:.3f}",
+        "checks" if run.get("phase") == "review" else "work",
     )

@@ -16,6 +16,7 @@ from polpoctl.times import duration, instant
 TYPE_CHECKING = False  # as in polpod.wire.jsonrpc
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import Callable
     from typing import Any
 
 CLEAN = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ")
@@ -24,8 +25,13 @@ CLEAN = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ")
 OF_A_JOB = "POLPO_"
 """What a job finds in its environment to know itself by is not passed on to the jobs that it submits."""
 
-_EXPECT = {"test": "command", "script": "command", "file_exists": "paths", "llm_review": "criteria"}
-"""Kinds of expectations, and the field that the text after the colon is."""
+_EXPECT: dict[str, Callable[[str], dict[str, Any]]] = {
+    "test": lambda text: {"type": "test", "command": text},
+    "script": lambda text: {"type": "script", "command": _text_of(text)},
+    "file": lambda text: {"type": "file_exists", "paths": [text]},
+    "review": lambda text: {"type": "llm_review", "criteria": text},
+}
+"""What may be expected of a task's work, and what the text after the colon makes of it."""
 
 _AS_THEY_ARE = (
     "title", "description", "project", "queue", "agent", "priority", "depends_on", "max_retries", "retry_delay",
@@ -65,10 +71,10 @@ def options(parser: ArgumentParser) -> None:
     add("--idempotency-key", metavar="K", help="the same key and work again give the same task")
     add(
         "--expect",
-        metavar="KIND:TEXT",
-        type=_expectation,
+        metavar="CHECK",
+        type=expectation,
         action="append",
-        help=f"a check: {', '.join(_EXPECT)}; or JSON",
+        help="what its work must stand to be done: test:COMMAND, script:FILE, file:PATH, review:CRITERIA, or JSON",
     )
     parser.add_argument("command", metavar="CMD", nargs="...", help="what to run, and its arguments")
 
@@ -116,7 +122,8 @@ def _umask() -> int:
     return umask
 
 
-def _expectation(text: str) -> dict[str, Any]:
+def expectation(text: str) -> dict[str, Any]:
+    """A check, from an option's value.  Raises ArgumentTypeError."""
     if text.startswith("{"):
         try:
             return dict(json.loads(text))
@@ -125,4 +132,15 @@ def _expectation(text: str) -> dict[str, Any]:
     kind, _, rest = text.partition(":")
     if kind not in _EXPECT or not rest:
         raise ArgumentTypeError(f"{text!r} is not of the form KIND:TEXT; kinds are {', '.join(_EXPECT)}")
-    return {"type": kind, _EXPECT[kind]: [rest] if kind == "file_exists" else rest}
+    return _EXPECT[kind](rest)
+
+
+def _text_of(path: str) -> str:
+    """A script, as it is now: what is checked with does not change behind the task's back."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except OSError as exc:
+        raise ArgumentTypeError(f"{path}: {exc.strerror}") from None
+    except UnicodeDecodeError:
+        raise ArgumentTypeError(f"{path}: not UTF-8") from None

@@ -25,6 +25,7 @@ from polpod.errors import InvalidConfig, StartError
 from polpod.model.agents import Agent, Queue
 from polpod.model.entity import storable
 from polpod.model.gates import ApprovalGate
+from polpod.model.policies import DefaultRetryPolicy, EscalationPolicy
 from polpod.model.submissions import Name
 from polpod.paths import STATE, StateDirectory
 
@@ -115,6 +116,15 @@ class Settings(Struct, frozen=True, rename="camel"):
     approval_gates: tuple[ApprovalGate, ...] = ()
     max_question_rounds: Annotated[int, Meta(ge=0, le=1000)] = 2
     """Questions that runs of one task may ask."""
+    max_fix_attempts: Annotated[int, Meta(ge=0)] = 2
+    """How often, between two retries, an agent is told what its checks found, to put that right."""
+    max_assessment_retries: Annotated[int, Meta(ge=0)] = 1
+    """How often checks are carried out again that could not be."""
+    default_retry_policy: DefaultRetryPolicy | None = None
+    """Of tasks that have none of their own."""
+    escalation_policy: EscalationPolicy | None = None
+    review_command: Annotated[tuple[str, ...], Meta(min_length=1)] | None = None
+    """Asked for scores by an `llm_review` that names no command."""
     containment: Literal["auto", "session"] = "auto"
     """`auto`: a cgroup for each run where that is possible."""
 
@@ -135,9 +145,8 @@ WITHOUT_EFFECT = frozenset(
     + [
         f"$.settings.{key}"
         for key in (
-            "maxFixAttempts", "maxResolutionAttempts", "maxAssessmentRetries", "defaultRetryPolicy",
-            "autoCorrectExpectations", "enableVolatileTeams", "volatileCleanup", "enableScheduler",
-            "defaultQualityThreshold", "sla", "escalationPolicy", "orchestratorModel", "imageModel",
+            "maxResolutionAttempts", "autoCorrectExpectations", "enableVolatileTeams", "volatileCleanup", "enableScheduler",
+            "defaultQualityThreshold", "sla", "orchestratorModel", "imageModel",
             "reasoning", "modelAllowlist", "orchestratorSkills", "emailAllowedDomains",
         )
     ]

@@ -125,3 +125,5 @@ class RunDirectory:
         self.exit = os.path.join(path, "exit.json")
         self.trouble = os.path.join(path, "trouble")
         self.context = os.path.join(path, "context.json")
+        self.review = os.path.join(path, "review.json")
+        self.assessment = os.path.join(path, "assessment.json")

@@ -10,6 +10,7 @@ from polpoctl.client import connect
 from polpoctl.parsers import amount, count, or_none, pair, positive
 from polpoctl.render import Screen, notice
 from polpoctl.sizes import size
+from polpoctl.submission import expectation
 from polpoctl.times import duration, instant
 from polpod.wire.jsonrpc import RemoteError
 
@@ -27,7 +28,7 @@ NONE = "none"
 
 _FIELDS = (
     "title", "description", "priority", "queue", "depends_on", "max_retries", "max_duration", "stale_threshold",
-    "memory_max", "cpus", "tasks_max", "nice", "not_before", "budget",
+    "memory_max", "cpus", "tasks_max", "nice", "not_before", "budget", "expectations",
 )  # fmt: skip
 """Options that are parameters of task.update by the same name."""
 
@@ -52,6 +53,14 @@ def options(parser: ArgumentParser) -> None:
     add("--budget", metavar="BUDGET", type=or_none(budget, NONE), help=f"stop and ask when it spends more: {HELP}")
     when = or_none(instant, NONE)
     add("--not-before", metavar="T", type=when, help="when it may start: an RFC 3339 time, or a duration from now")
+    add(
+        "--expect",
+        metavar="CHECK",
+        dest="expectations",
+        type=or_none(expectation),
+        action="append",
+        help="what its work must stand to be done, as of submit; may be repeated",
+    )
     how = "set a label, and keep the others (K-: remove it; '': remove all)"
     add("--label", metavar="K=V", type=_label, action="append", help=how)
 
@@ -61,6 +70,8 @@ def run(args: Namespace) -> int:
     changes = {name: given[name] for name in _FIELDS if name in given}
     if "depends_on" in changes:
         changes["depends_on"] = [task_id for task_id in changes["depends_on"] if task_id]
+    if "expectations" in changes:
+        changes["expectations"] = [check for check in changes["expectations"] if check is not None]
     labels = given.get("label", [])
     if not changes and not labels:
         raise exits.usage("nothing to change: polpoctl edit --help")

@@ -21,6 +21,7 @@ def options(parser: ArgumentParser) -> None:
     parser.add_argument("-f", "--follow", action="store_true", help="go on until the task ends")
     parser.add_argument("-n", "--lines", metavar="N", type=count, help="begin with the last N lines")
     parser.add_argument("--run", metavar="R", type=positive, help="the log of this run (default: the newest)")
+    parser.add_argument("--checks", action="store_true", help="what the checks of its work said last")
 
 
 def run(args: Namespace) -> int:
@@ -33,7 +34,9 @@ def run(args: Namespace) -> int:
             sys.stdout.buffer.write(content(part))
         sys.stdout.flush()
 
-    log = Log(Lasting(connect(args)).call, args.id, args.run, args.lines)
+    # Who follows sees one run after the other, with its checks; else the work is what a task is known for.
+    phase = "review" if args.checks else None if args.follow else "execution"
+    log = Log(Lasting(connect(args)).call, args.id, args.run, args.lines, phase)
     if args.follow:
         log.follow(sink)
     else:

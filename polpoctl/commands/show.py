@@ -62,6 +62,7 @@ def run(args: Namespace) -> int:
         ("approval", _approval(task.get("approval"))),
         ("placement", _placement(answer["runs"])),
         ("result", _result(task["result"])),
+        *_checks(task),
         ("environment", _environment(spec.get("env"))),
     ]
     screen.fields([(name, str(value)) for name, value in facts if value not in (None, "")])
@@ -151,6 +152,26 @@ def _result(result: dict[str, Any] | None) -> str | None:
     if result.get("error"):
         parts.append(result["error"])
     return ", ".join(parts)
+
+
+def _checks(task: dict[str, Any]) -> list[tuple[str, Any]]:
+    """What was found of its work last, and before; a daemon of before has no such fields."""
+    result = task["result"] or {}
+    found = result.get("assessment")
+    if found is None:
+        return [("checks", len(task["expectations"]) + len(task.get("metrics", ())) or None)]
+    verdict = {True: "passed", False: "failed", None: "open"}
+    facts = [("checks", f"{verdict[found['passed']]} ({found.get('trigger', 'initial')}, run {found['runId']})")]
+    if found.get("globalScore") is not None:
+        facts.append(("score", f"{found['globalScore']:.2f}"))
+    for one in (*found.get("checks", ()), *found.get("metrics", ())):
+        what = f"{one.get('type', 'metric')} {one.get('label') or one.get('name')}"
+        facts.append(("check", f"{verdict[one['passed']]}: {what}: {one['message']}"))
+    if earlier := result.get("assessment_history"):
+        facts.append(("before", ", ".join(verdict[one.get("passed")] for one in earlier)))
+    if task.get("fix_attempts"):
+        facts.append(("fixes", task["fix_attempts"]))
+    return facts
 
 
 def _environment(env: dict[str, str] | list[str] | None) -> str | None:

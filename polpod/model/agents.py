@@ -17,6 +17,8 @@ class Agent(Struct, frozen=True, kw_only=True, rename="camel"):
     cwd: str | None = None
     env: dict[str, str] = {}
     max_concurrency: Annotated[int, Meta(ge=1)] | None = None
+    reports_to: str | None = None
+    """The agent that takes over what it does not get done."""
 
 
 class Queue(Struct, frozen=True, kw_only=True):

@@ -13,6 +13,8 @@ from msgspec import Meta, Struct
 
 from polpod.model.agents import Agent
 from polpod.model.budgets import Budget, Bytes, Money, Tokens
+from polpod.model.expectations import Expectations, Metrics
+from polpod.model.policies import RetryPolicy
 from polpod.model.polpo.missions import Score
 from polpod.model.submissions import Argument, Name
 from polpod.model.tasks import Count, Instant
@@ -60,14 +62,14 @@ class DocumentTask(Part, frozen=True, kw_only=True):
     queue: Name = "default"
     labels: dict[Name, str] = {}
     priority: Annotated[int, Meta(ge=-(2**31), lt=2**31)] = 0
-    expectations: tuple[dict[str, Any], ...] = ()
+    expectations: Expectations = ()
     expected_outcomes: tuple[dict[str, Any], ...] = ()
-    metrics: tuple[dict[str, Any], ...] = ()
+    metrics: Metrics = ()
     max_retries: Count | None = None
     retry_delay: Milliseconds | None = None
     max_duration: Milliseconds | None = None
     stale_threshold: Milliseconds | None = None
-    retry_policy: dict[str, Any] | None = None
+    retry_policy: RetryPolicy | None = None
     notifications: dict[str, Any] | None = None
     side_effects: bool = False
     needs_approval: bool = False

@@ -16,6 +16,14 @@ class RunStatus(StrEnum):
     LOST = "lost"
 
 
+class Phase(StrEnum):
+    """What a run carries out."""
+
+    EXECUTION = "execution"
+    REVIEW = "review"
+    """The checks of what the execution before it did, whose attempt it has."""
+
+
 class Reason(StrEnum):
     """Why a run is terminal, or is being ended."""
 
@@ -40,6 +48,7 @@ class Run(Struct, frozen=True, kw_only=True):
     id: int
     task_id: str
     attempt: int
+    phase: Phase = Phase.EXECUTION
     queue: str
     agent: str | None = None
     nonce: str

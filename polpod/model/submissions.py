@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from polpod.model.budgets import Budget
+from polpod.model.expectations import Expectations, Metrics
 from polpod.model.tasks import Count, Cpus, Instant, Memory, Nice, Processes, Seconds
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -47,7 +48,8 @@ class Submission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     approve_done: bool = False
     budget: Budget | None = None
     side_effects: bool = False
-    expectations: tuple[dict[str, Any], ...] = ()
+    expectations: Expectations = ()
+    metrics: Metrics = ()
     idempotency_key: Annotated[str, Meta(min_length=1, max_length=500)] | None = None
 
 
@@ -76,6 +78,8 @@ class Edit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     approve_done: bool | UnsetType = UNSET
     budget: Budget | UnsetType | None = UNSET
     depends_on: tuple[Id, ...] | UnsetType | None = UNSET
+    expectations: Expectations | UnsetType | None = UNSET
+    metrics: Metrics | UnsetType | None = UNSET
 
 
 class Selector(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from polpod.model.assessments import Trigger
 from polpod.model.budgets import Budget, Spent
 from polpod.model.questions import Question
 
@@ -43,7 +44,7 @@ FINISHED = frozenset({TaskStatus.DONE, TaskStatus.FAILED, TaskStatus.CANCELLED})
 """What nothing but a person's retry, or an automatic one, moves again."""
 
 OCCUPYING = frozenset({TaskStatus.ASSIGNED, TaskStatus.IN_PROGRESS})
-"""What takes a slot."""
+"""What takes a slot; checks do, too (`Task.occupies`)."""
 
 
 class Spec(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -128,6 +129,9 @@ class Task(Struct, frozen=True, kw_only=True):
     # status
     status: TaskStatus = TaskStatus.PENDING
     phase: str | None = None
+    """What its newest run was for, or its next one is: `execution`, `fix` (of what checks found), `review` (the checks)."""
+    assessing: Trigger | None = None
+    """In review: what its checks are carried out for; None: it has none, or nobody asked for them."""
     hold: bool = False
     unmet: Count = 0
     """0: it waits for nothing, which the transaction sees to that finishes the last dependency; else how many there were
@@ -165,6 +169,11 @@ class Task(Struct, frozen=True, kw_only=True):
     launch_failures: Count = 0
     """How often in a row its run never started."""
     fix_attempts: Count = 0
+    """Since the last retry."""
+    assessment_retries: Count = 0
+    """How often its checks could not be carried out, since its work was done."""
+    escalations: Count = 0
+    """Levels of the escalation policy that were gone through."""
     question_rounds: Count = 0
     resolution_attempts: Count = 0
     revision_count: Count = 0
@@ -213,7 +222,28 @@ class Task(Struct, frozen=True, kw_only=True):
     @property
     def may_have_live_run(self) -> bool:
         """Whether its newest run may go on: its outcome was not applied yet."""
-        return self.status in OCCUPYING and self.run_id is not None and self.run_id != self.applied_run
+        return self.occupies and self.run_id is not None and self.run_id != self.applied_run
+
+    @property
+    def checked(self) -> bool:
+        """Whether its work is checked before it is done."""
+        return bool(self.expectations or self.metrics)
+
+    @property
+    def awaits_checks(self) -> bool:
+        """Whether its checks are to be carried out, and are not yet."""
+        in_review = self.status is TaskStatus.REVIEW and self.assessing is not None
+        return in_review and self.run_id is not None and self.run_id == self.applied_run
+
+    @property
+    def _being_checked(self) -> bool:
+        in_review = self.status is TaskStatus.REVIEW and self.assessing is not None
+        return in_review and self.run_id is not None and self.run_id != self.applied_run
+
+    @property
+    def occupies(self) -> bool:
+        """Whether it takes a slot: with its work, or with the checks after that."""
+        return self.status in OCCUPYING or self._being_checked
 
 
 class Dependency(Struct, frozen=True, kw_only=True):

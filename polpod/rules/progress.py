@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from polpod.errors import Conflict
 from polpod.model.changes import Change
-from polpod.model.tasks import OCCUPYING, Progress, Task, changed
+from polpod.model.tasks import Progress, Task, changed
 from polpod.rules.tasks import event
 
 TOLD_EVERY = timedelta(seconds=1)
@@ -17,7 +17,7 @@ TOLD_EVERY = timedelta(seconds=1)
 
 def reported(task: Task, run_id: int, percent: float | None, text: str | None, at: datetime) -> Change:
     """What is None is as that run said it before.  Raises Conflict: the task does not run, or in another run."""
-    if task.run_id != run_id or task.status not in OCCUPYING:
+    if task.run_id != run_id or not task.occupies:
         raise Conflict(f"run {run_id} of task {task.id} is over")
     before = task.progress if task.progress is not None and task.progress.run_id == run_id else None
     if before is not None:

@@ -75,12 +75,12 @@ class Surroundings(Struct, frozen=True):
 
 
 def state(task: Task, around: Surroundings) -> State:
+    if task.status is TaskStatus.REVIEW and task.occupies:
+        return _of_run(task, around, State.REVIEW)
     if plain := _PLAIN.get(task.status):
         return plain
     if task.status is not TaskStatus.PENDING:
-        if around.stuck:
-            return State.STUCK
-        return State.CANCELLING if around.run is not None and around.run.kill_reason else State.RUNNING
+        return _of_run(task, around, State.RUNNING)
     if task.hold:
         return State.HELD
     if task.unmet:
@@ -91,6 +91,12 @@ def state(task: Task, around: Surroundings) -> State:
     if task.spec_id is None:
         return State.WAITING
     return State.DELAYED if task.not_before is not None else State.READY
+
+
+def _of_run(task: Task, around: Surroundings, usual: State) -> State:
+    if around.stuck:
+        return State.STUCK
+    return State.CANCELLING if around.run is not None and around.run.kill_reason else usual
 
 
 class Ending(Struct, frozen=True):
@@ -154,14 +160,11 @@ def why(
         case State.PAUSED:
             return _project_over_budget(str(around.over_budget))
         case State.DELAYED:
-            assert task.not_before is not None
-            seconds = max(0, round((task.not_before - now).total_seconds()))
-            because = " after a failed attempt" if task.attempts else ""
-            return Why(
-                (f"Task {t} waits{because} until {task.not_before:%Y-%m-%d %H:%M:%S} UTC, {seconds} s from now.",)
-            )
+            return _delayed(task, " after a failed attempt" if task.attempts else "", now)
         case State.READY:
             return _queued(task, capacity, busy, ahead, paused)
+        case State.REVIEW:
+            return _in_review(task, around, capacity, busy, ahead, paused, now)
         case State.RUNNING:
             return _asks(task, around.approval) or Why(
                 (f"Task {t} is running (run {task.run_id}).",), (f"polpoctl logs -f {t}",)
@@ -179,6 +182,34 @@ def why(
             return _failed(task)
         case _:
             return Why((f"Task {t} is {at}.",))
+
+
+def _delayed(task: Task, because: str, now: datetime) -> Why:
+    assert task.not_before is not None
+    seconds = max(0, round((task.not_before - now).total_seconds()))
+    until = f"{task.not_before:%Y-%m-%d %H:%M:%S} UTC, {seconds} s from now"
+    return Why((f"Task {task.id} waits{because} until {until}.",))
+
+
+def _in_review(
+    task: Task, around: Surroundings, capacity: Capacity, busy: Busy, ahead: int, paused: str | None, now: datetime
+) -> Why:
+    number = len(task.expectations) + len(task.metrics)
+    checks, come = ("1 check", "comes") if number == 1 else (f"{number} checks", "come")
+    if task.occupies:
+        goes_on = f"The work of task {task.id} is done, and goes through {checks} (run {task.run_id})."
+        return Why((goes_on,), (f"polpoctl logs -f {task.id}",))
+    if not task.awaits_checks:
+        steps = (f"polpoctl reassess {task.id}",) if number and task.run_id is not None else ()
+        open_end = f"The work of task {task.id} is done, and nobody has said yet whether it is good."
+        return Why((open_end,), (*steps, f"polpoctl cancel {task.id}"))
+    if around.idle is not None:
+        waits = _paused(around.idle)
+    elif task.not_before is not None:
+        waits = _delayed(task, ", since they could not be started,", now)
+    else:
+        waits = _queued(task, capacity, busy, ahead, paused)
+    return Why((f"The work of task {task.id} is done; {checks} of it {come} next.", *waits.sentences), waits.next)
 
 
 def _ending_run(run: Run, now: datetime) -> str:
@@ -316,6 +347,10 @@ def _stopped(task: Task, request: ApprovalRequest | None) -> Why:
     commands = (f"polpoctl retry {task.id}", f"polpoctl cancel {task.id}")
     if task.launch_failures:
         return Why((f"It could not be started {task.launch_failures} times in a row.",), commands)
+    if (found := _not_passed(task)) is not None:
+        also = ", and it has side effects" if task.side_effects else ""
+        again = (f"polpoctl reassess {task.id}", *commands)
+        return Why((f"Task {task.id} did not pass its checks{also}: {found}: a person has to decide.",), again)
     if result is not None and result.reason in _UNDECIDED:
         lost = "once" if task.recoveries == 1 else f"{task.recoveries} times"
         also = " and it has side effects" if task.side_effects else f" (lost {lost})"
@@ -328,6 +363,10 @@ def _failed(task: Task) -> Why:
     result = task.result
     if result is None:
         return Why((f"Task {task.id} failed before it ran.",), (f"polpoctl retry {task.id}",))
+    tried = f" It was tried {task.attempts} times." if task.attempts > 1 else ""
+    if (found := _not_passed(task)) is not None:
+        steps = (f"polpoctl show {task.id}", f"polpoctl reassess {task.id}", f"polpoctl retry {task.id}")
+        return Why((f"Task {task.id} did not pass its checks: {found}.{tried}",), steps)
     how = {
         "exited": f"its command exited with {result.exit_code}",
         "signalled": f"its command was ended by signal {result.signal}",
@@ -336,5 +375,20 @@ def _failed(task: Task) -> Why:
         "timeout": "it ran longer than its max_duration",
         "stale": "it showed no activity",
     }.get(result.reason, result.reason)
-    tried = f" It was tried {task.attempts} times." if task.attempts > 1 else ""
     return Why((f"Task {task.id} failed: {how}.{tried}",), (f"polpoctl logs {task.id}", f"polpoctl retry {task.id}"))
+
+
+def _not_passed(task: Task) -> str | None:
+    """What its checks found, in short; None: they passed, or there were none of this result."""
+    found = task.result.assessment if task.result is not None else None
+    if found is None or found.get("passed") is True:
+        return None
+    parts = [part for name in ("checks", "metrics") if isinstance(part := found.get(name), list | tuple)]
+    bad = [one for part in parts for one in part if isinstance(one, dict) and one.get("passed") is not True]
+    named = [f"{one.get('label') or one.get('name')} ({one.get('message')})" for one in bad[:MOST_NAMED]]
+    more = f" and {len(bad) - MOST_NAMED} more" if len(bad) > MOST_NAMED else ""
+    return ", ".join(named) + more if named else str(found.get("message") or "nobody knows why")
+
+
+MOST_NAMED = 3
+"""Checks in one sentence."""

@@ -125,6 +125,40 @@ class RunSpec(TypedDict):
     """What is written to which files of the run's cgroup; nothing is executed if one of them cannot be set."""
 
 
+class Check(TypedDict):
+    """One check, or one metric, that a run of phase `review` carries out."""
+
+    type: str
+    """`test`, `script`, `file_exists`, `llm_review`, `metric`; or `unreadable`, of which nothing can be told."""
+    label: str
+    confidence: str
+    timeout: float
+    """Seconds."""
+    argv: NotRequired[list[str]]
+    paths: NotRequired[list[str]]
+    name: NotRequired[str]
+    """A metric's."""
+    threshold: NotRequired[float]
+    criteria: NotRequired[str | None]
+    dimensions: NotRequired[list[dict[str, Any]]]
+    """Each with `name`, `weight`, and what else a reviewer is told of it."""
+    reviewers: NotRequired[int]
+
+
+class ReviewSpec(TypedDict):
+    """review.json: what a run of phase `review` is told.  Keys as in RunSpec."""
+
+    version: int
+    run_id: int
+    task: dict[str, Any]
+    """What reviewers are told of it."""
+    checks: list[Check]
+    grace: float
+    """Seconds from TERM to KILL for a check that takes too long."""
+    result: str
+    """Where the assessment is written."""
+
+
 MIGRATIONS: Final = (
     """
     CREATE TABLE runs (
@@ -166,6 +200,7 @@ MIGRATIONS: Final = (
     WHEN OLD.status NOT IN ('starting','running')
     BEGIN SELECT RAISE(ABORT, 'the outcome of a run is final'); END;
     """,
+    "ALTER TABLE runs ADD COLUMN phase TEXT NOT NULL DEFAULT 'execution';",
 )
 """Scripts that lead from `user_version` n to n + 1."""
 

@@ -7,6 +7,8 @@
     exit.json   the second witness: the outcome, where the row could not be written
     trouble     one line: why a runner gave up
     context.json    what the job needs to go on where an earlier one stopped to ask, if one did
+    review.json, assessment.json
+                of a run that carries out checks: which, and what they found
 
 The daemon makes the directory (`prepare`), and keeps it for another run (`retire`) or removes it (`remove`) after
 collection.  Files are few on purpose: to make
@@ -147,6 +149,20 @@ def read_lock(path: str) -> dict[str, Any]:
     if not isinstance(facts, dict):
         raise ValueError(f"{path}: not an object")
     return facts
+
+
+def hand_over(run: RunDirectory, spec: contract.ReviewSpec) -> None:
+    """Leave the checks that the run's job carries out.  Raises OSError."""
+    small_files.write(run.review, json.dumps(spec).encode(), os.O_CREAT | os.O_TRUNC)
+
+
+def read_assessment(run: RunDirectory, most: int) -> bytes | None:
+    """What the checks found, or the first `most` bytes of it; None: nothing was written.  Raises OSError."""
+    try:
+        with open(run.assessment, "rb") as file:
+            return file.read(most)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def write_trouble(run: RunDirectory, text: str) -> None:

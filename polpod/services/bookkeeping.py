@@ -21,8 +21,8 @@ from polpod.model.organisation.money import CostRecord
 from polpod.model.organisation.people import AgentLifecycleEvent, LifecycleEventType
 from polpod.model.organisation.runtime import AgentRuntimeState, ExecutionStatus, Heartbeat
 from polpod.model.organisation.settings import NamespacedSetting
-from polpod.model.runs import Reason, Run
-from polpod.model.tasks import Task
+from polpod.model.runs import Phase, Reason, Run
+from polpod.model.tasks import Task, TaskStatus
 from polpod.rules.metrics import agent_of, metric, metric_id
 from polpod.store.organisation import (
     AgentStates,
@@ -67,14 +67,14 @@ def began(tx: Tx, config: Config, at: datetime) -> None:
 
 
 def launched(tx: Tx, task: Task, run: Run, at: datetime) -> None:
-    """The run is the task's, and about to start."""
-    if task.assigned_to and task.assigned_to.strip():
+    """The run is the task's, and about to start; checks are nobody's work."""
+    if run.phase is Phase.EXECUTION and task.assigned_to and task.assigned_to.strip():
         _enter(tx, _executing(task, run.id, at, at))
 
 
 def finished(tx: Tx, task: Task, run: Run, at: datetime) -> None:
     """The outcome of the run was applied to the task."""
-    if run.reason is not Reason.NEVER_STARTED:
+    if run.reason is not Reason.NEVER_STARTED and run.phase is Phase.EXECUTION:
         tx[TaskMetrics].save(metric(task, run, _costs(tx, run), _turns(tx, run), at))
     if run.heartbeat_at is not None:
         tx[Heartbeats].delete(execution_id(run.id))
@@ -115,7 +115,9 @@ def acted(tx: Tx, task: Task, run: Run, at: datetime, *, turns: int = 0, cost_us
 
 
 def _settle(tx: Tx, agent: str, at: datetime) -> None:
-    at_work = tx[Tasks].find(Tasks.busy_queue.is_set(), Tasks.assigned_to.eq(agent), limit=1)
+    at_work = tx[Tasks].find(
+        Tasks.busy_queue.is_set(), Tasks.status.eq(TaskStatus.IN_PROGRESS), Tasks.assigned_to.eq(agent), limit=1
+    )
     if not at_work or at_work[0].run_id is None:
         _enter(tx, AgentRuntimeState(agent_id=agent, status=ExecutionStatus.IDLE, last_activity_at=at))
         return

@@ -11,25 +11,26 @@ import logging
 import random
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import trio
 
 from polpod import crash
-from polpod.model.gates import ApprovalGate
-from polpod.model.runs import Reason, Run
+from polpod.model.runs import Phase, Reason, Run
 from polpod.model.tasks import Task
 from polpod.rules.approvals import after_run
 from polpod.rules.judge import Facts, Life, Verdict, judge
 from polpod.rules.outcome import outcome
 from polpod.runner import contract, directory
 from polpod.runner.containment import Cgroup
-from polpod.services import bookkeeping, budgets, parking
+from polpod.services import bookkeeping, budgets, parking, reviewing
 from polpod.services.facts import facts_of
 from polpod.services.inbox import Inbox
 from polpod.services.insist import insist
 from polpod.services.instance import Instance, now
 from polpod.services.killer import Killer
+from polpod.services.reviewing import Evidence
+from polpod.services.takeover import handed_over, terms_of
 from polpod.services.witness import Witness
 from polpod.store import changes
 from polpod.store.records import Tx
@@ -43,7 +44,17 @@ LOOK_AGAIN_AFTER = 1.0
 UNBORN = 1.0
 """Seconds in which a job that was never let go ends; the next start removes its cgroup otherwise."""
 
+NOTHING = Evidence()
+
 log = logging.getLogger(__name__)
+
+
+class Ended(NamedTuple):
+    """A run that is over, what is known of it, and the luck of a backoff's jitter."""
+
+    run: Run
+    found: Evidence
+    roll: float
 
 
 class Collector:
@@ -68,7 +79,7 @@ class Collector:
         terminal, live, late = await insist(self._instance.runs, lambda tx: _take(tx, batch, reports))
         crash.point("collect.seen")
         if terminal:
-            await self._apply(terminal)
+            await self._apply(terminal, batch)
         if late:
             await insist(self._instance.tasks, lambda tx: _note_late(tx, late), durable=False)
         for run in live:
@@ -126,13 +137,24 @@ class Collector:
         await trio.sleep(LOOK_AGAIN_AFTER)
         self._inbox.look(run_id, dead=dead)
 
-    async def _apply(self, terminal: list[Run]) -> None:
-        rolls = [random.random() for _ in terminal]
-        gates = self._instance.config.settings.approval_gates
-        await insist(self._instance.tasks, lambda tx: _apply(tx, terminal, rolls, gates))
-        crash.point("collect.applied")
-        self._applied += terminal
+    async def _apply(self, terminal: list[Run], batch: dict[int, bool]) -> None:
+        ended = []
         for run in terminal:
+            try:
+                found = (
+                    await trio.to_thread.run_sync(reviewing.evidence, self._instance, run) if _tells(run) else NOTHING
+                )
+            except OSError as exc:
+                log.warning(
+                    "cannot read now what run %d left, looking again: %s", run.id, exc, extra={"run_id": run.id}
+                )
+                self._nursery.start_soon(self._look_again, run.id, batch[run.id])
+                continue
+            ended.append(Ended(run, found, random.random()))
+        await insist(self._instance.tasks, lambda tx: _apply(self._instance, tx, ended))
+        crash.point("collect.applied")
+        self._applied += [run for run, _, _ in ended]
+        for run, _, _ in ended:
             self._witness.dismiss(run.id)
 
     async def tidy(self) -> None:
@@ -151,7 +173,7 @@ class Collector:
         for run in terminal:
             done_with = self._instance.paths.run(run.id)
             try:
-                if run.reason is Reason.EXITED:
+                if run.reason is Reason.EXITED and run.phase is Phase.EXECUTION:
                     self._instance.spares.keep(done_with)
                 else:
                     directory.remove(done_with)
@@ -192,14 +214,24 @@ def _denies(said: dict[str, Any], run: Run) -> bool:
     return said["nonce"] == run.nonce and told != (run.status, run.reason, run.exit_code, run.signal)
 
 
-def _apply(tx: Tx, terminal: list[Run], rolls: list[float], gates: Sequence[ApprovalGate]) -> None:
-    for run, roll in zip(terminal, rolls, strict=True):
+def _tells(run: Run) -> bool:
+    """Whether anything but its row says what it means; of most runs nothing does."""
+    return run.phase is Phase.REVIEW or run.agent is not None
+
+
+def _apply(instance: Instance, tx: Tx, ended: list[Ended]) -> None:
+    for run, found, roll in ended:
         at = now()
         task = tx[Tasks].get(run.task_id)
-        change = outcome(task, run, at, roll)
+        terms = terms_of(tx, instance.config, task if _tells(run) else None)
+        change = outcome(task, run, at, roll, **found._asdict(), terms=terms)
         if change is not None:
-            after = changes.apply(tx, after_run(change, run, at, gates))
-            parking.park(tx, budgets.ran(tx, after, run, at), run, at)
+            assert task is not None
+            if change.task.assigned_to != task.assigned_to:
+                change = handed_over(tx, instance.config, task, change)
+            change = after_run(change, run, at, instance.config.settings.approval_gates)
+            after = budgets.ran(tx, changes.apply(tx, change), run, at)
+            parking.park(tx, after, run, at)
             bookkeeping.finished(tx, after, run, at)
         elif run.collected_at is None and run.reason is not Reason.NEVER_STARTED and not _applied(task, run):
             _note_late(tx, [(run, run.status, str(run.reason))])

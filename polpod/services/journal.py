@@ -96,7 +96,7 @@ class Journal:
                 self.work.ring()
             case "approval:requested":
                 self.approvals.ring()
-            case "task:updated" | "budget:raised" | "queue:updated":
+            case "assessment:complete" | "task:updated" | "budget:raised" | "queue:updated":
                 self.work.ring()
 
     @contextmanager

@@ -23,13 +23,13 @@ import trio
 
 from polpod import crash
 from polpod.errors import AlreadyExists, DiskFull, PerhapsDone, Unavailable
-from polpod.model.runs import Run
+from polpod.model.runs import Phase, Run
 from polpod.model.tasks import Spec, Task
 from polpod.rules import retry
 from polpod.rules.outcome import launch
 from polpod.rules.pick import pick
 from polpod.runner import contract
-from polpod.services import bookkeeping, parking
+from polpod.services import bookkeeping, parking, reviewing
 from polpod.services.health import Health
 from polpod.services.inbox import Inbox
 from polpod.services.insist import insist, insist_read
@@ -124,9 +124,12 @@ class Launcher:
         if tx.awaits_collection(task.id, task.applied_run or 0):
             return []
         nonce, token = secrets.token_hex(16), secrets.token_urlsafe(24)
+        phase = _phase(task)
+        checks = phase is Phase.REVIEW
         new = NewRun(
             task_id=task.id,
-            attempt=task.attempts + 1,
+            attempt=task.attempts if checks else task.attempts + 1,
+            phase=phase,
             queue=task.queue,
             agent=task.assigned_to,
             nonce=nonce,
@@ -135,8 +138,8 @@ class Launcher:
             boot_id=self._instance.boot_id,
             claim_until_mono=time.monotonic_ns() + int(contract.CLAIM_TIMEOUT * 1e9),
             containment="session" if self._instance.base is None else "cgroup",
-            max_duration=task.max_duration,
-            stale_threshold=task.stale_threshold,
+            max_duration=reviewing.longest(task, self._instance.config) if checks else task.max_duration,
+            stale_threshold=None if checks else task.stale_threshold,
         )
         try:
             run_id = tx.insert(new, self._place)
@@ -207,6 +210,11 @@ class Launcher:
         self.probe_at = clock + PROBE_EVERY
 
 
+def _phase(task: Task) -> Phase:
+    """What its next run carries out."""
+    return Phase.REVIEW if task.awaits_checks else Phase.EXECUTION
+
+
 def _give_up(tx: RunTx, runs: list[Run]) -> None:
     for run in runs:
         tx.never_started(run.id, "its task was not ready any more", contract.timestamp())
@@ -225,7 +233,9 @@ def _accept(instance: Instance, tx: Tx, runs: list[Run]) -> set[int]:
     ]
     capacity = instance.capacity(tx)
     picked = {task.id: task for task in pick(ready, capacity, queries.busy(tx, capacity.queues, capacity.agents))}
-    accepted, at = [run for run in runs if run.task_id in picked], now()
+    # Somebody may have had it checked again, or begun anew, since the row was made.
+    accepted = [run for run in runs if run.task_id in picked and run.phase is _phase(picked[run.task_id])]
+    at = now()
     for run in accepted:
         change = launch(picked[run.task_id], run, at)
         changes.apply(tx, change)

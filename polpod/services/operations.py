@@ -14,11 +14,12 @@ from msgspec import UNSET, Struct, UnsetType, structs
 from polpod.config import Config
 from polpod.errors import Conflict, InvalidTransition, RequestError
 from polpod.model.changes import Change
+from polpod.model.expectations import as_said
 from polpod.model.submissions import Edit
 from polpod.model.tasks import Task, TaskStatus, changed
-from polpod.rules.tasks import event, walk
+from polpod.rules.tasks import event, unsafe_set_status, walk
 from polpod.services.instance import now
-from polpod.services.submission import open_queue, refuse_large_task, title_of, utc
+from polpod.services.submission import open_queue, refuse_large_task, refuse_unreviewed, title_of, utc
 from polpod.store import changes
 from polpod.store.changes import require
 from polpod.store.records import Tx
@@ -40,7 +41,7 @@ Operation = Callable[[Tx, Task, datetime, str], Done]
 
 def cancel(tx: Tx, task: Task, at: datetime, by: str) -> Done:
     """Cancel what does not run at once; of what runs it is noted, and the run named that has to end first."""
-    if task.status in (TaskStatus.ASSIGNED, TaskStatus.IN_PROGRESS) and task.run_id is not None:
+    if task.occupies and task.run_id is not None:
         if task.cancelled_by is None:
             asked = changed(task, at, cancelled_by=by)
             changes.apply(tx, Change(asked, (event(task, "task:updated", at, fields=["cancelled_by"], by=by),)))
@@ -56,10 +57,47 @@ def retry(tx: Tx, task: Task, at: datetime, by: str) -> Done:
     if task.over_budget is not None and task.status is TaskStatus.AWAITING_APPROVAL:
         raise Conflict(f"task {task.id} is over its budget: polpoctl approval approve {task.id} [--budget …]")
     failed = task.status is TaskStatus.FAILED
-    fresh = {"not_before": None, "launch_failures": 0, "recoveries": 0, "manual_retries": task.manual_retries + failed}
-    fresh |= {"cancelled_by": None, "over_budget": None}
+    fresh: dict[str, object] = {
+        "not_before": None,
+        "launch_failures": 0,
+        "recoveries": 0,
+        "manual_retries": task.manual_retries + failed,
+    }
+    fresh |= {
+        "cancelled_by": None,
+        "over_budget": None,
+        "phase": "execution",
+        "fix_attempts": 0,
+        "escalations": 0,
+        "assessing": None,
+    }
     change = walk(task, at, TaskStatus.PENDING, why=f"retry by {by}", **fresh)
     return _move(tx, Change(change.task, (event(task, "task:retry", at, retries=change.task.retries), *change.events)))
+
+
+def reassess(tx: Tx, task: Task, at: datetime, by: str) -> Done:
+    """Carry out the checks of work that is done, failed, or waits for a person once more, and judge it by them alone."""
+    _refuse_live(task)
+    if not task.checked:
+        raise InvalidTransition(f"task {task.id} has no checks")
+    if task.status not in REASSESSED:
+        raise InvalidTransition(
+            f"task {task.id} is {task.status}: only what is done, failed or parked is checked again"
+        )
+    if task.result is None or task.result.exit_code != 0 or task.run_id is None or task.spec_id is None:
+        raise Conflict(
+            f"the work of task {task.id} did not succeed, so there is nothing to check: polpoctl retry {task.id}"
+        )
+    if task.status is TaskStatus.DONE:
+        changes.undo_done(tx, task.id, at)
+    change = unsafe_set_status(task, TaskStatus.REVIEW, f"reassess by {by}", at)
+    fresh = {"assessing": "reassess", "assessment_retries": 0, "launch_failures": 0, "not_before": None}
+    fresh |= {"applied_run": task.run_id, "cancelled_by": None}
+    return _move(tx, Change(structs.replace(change.task, **fresh), change.events))
+
+
+REASSESSED = frozenset({TaskStatus.DONE, TaskStatus.FAILED, TaskStatus.AWAITING_APPROVAL, TaskStatus.REVIEW})
+"""Where a task may be that is checked again."""
 
 
 def remove(tx: Tx, task: Task, at: datetime, by: str) -> Done:
@@ -104,6 +142,10 @@ def edit(tx: Tx, wanted: Edit, config: Config, by: str) -> Task:
         for name, value in structs.asdict(wanted).items()
         if value is not UNSET and name not in ("id", "version", "depends_on")
     }
+    refuse_unreviewed(wanted.expectations or (), config)
+    values |= {name: as_said(getattr(wanted, name) or ()) for name in ("expectations", "metrics") if name in values}
+    if wanted.description is not UNSET:
+        values["original_description"] = None
     if wanted.title is None:
         values["title"] = _own_title(tx, task)
     for name in ("not_before", "deadline"):
@@ -114,7 +156,7 @@ def edit(tx: Tx, wanted: Edit, config: Config, by: str) -> Task:
     if wanted.depends_on is not UNSET:
         values |= changes.rewire(tx, task, tuple(dict.fromkeys(wanted.depends_on or ())))
     edited = changed(task, at, **values)
-    names = sorted(values.keys() - {"unmet"})
+    names = sorted(values.keys() - {"unmet", "original_description"})
     changes.apply(tx, Change(edited, (event(task, "task:updated", at, fields=names, by=by),)))
     return edited
 
@@ -139,7 +181,7 @@ def _held(tx: Tx, task: Task, at: datetime, on: bool) -> Done:
 
 
 def _refuse_live(task: Task) -> None:
-    if task.status in (TaskStatus.ASSIGNED, TaskStatus.IN_PROGRESS):
+    if task.occupies:
         raise Conflict(f"task {task.id} has a live run ({task.run_id}): cancel it first, or wait for it")
 
 

@@ -16,7 +16,7 @@ import trio
 from polpod import crash
 from polpod.model.polpo.approvals import ApprovalKind, Asked
 from polpod.model.runs import Run
-from polpod.model.tasks import OCCUPYING, TaskStatus
+from polpod.model.tasks import TaskStatus
 from polpod.paths import numbers_of_runs
 from polpod.rules import budgets
 from polpod.rules.judge import Facts, Life, Verdict, judge
@@ -154,7 +154,7 @@ def _wanted(tx: Tx, run: Run) -> bool:
         return quarantine.of_task(tx, run.task_id) is not None
     if task.cancelled_by is not None:
         return False
-    return task.status is TaskStatus.IN_PROGRESS and task.run_id == run.id
+    return task.occupies and task.run_id == run.id
 
 
 async def _settle_stranded(instance: Instance, collector: Collector) -> None:
@@ -182,7 +182,7 @@ def _unknown(tx: Tx, ids: list[str]) -> None:
     """Nobody can read what became of their runs, so nobody repeats them: a person decides (F10)."""
     for task_id in ids:
         task = tx[Tasks].get(task_id)
-        if task is not None and task.status is TaskStatus.IN_PROGRESS:
+        if task is not None and task.occupies:
             why = f"run {task.run_id} is quarantined"
             parked = walk(task, now(), TaskStatus.AWAITING_APPROVAL, why=why)
             asked = Asked(kind=ApprovalKind.QUARANTINED, message=why)
@@ -194,7 +194,7 @@ def _without_row(tx: Tx, ids: list[str], boot_id: str) -> None:
     at = now()
     for task_id in ids:
         task = tx[Tasks].get(task_id)
-        if task is not None and task.status in OCCUPYING:
+        if task is not None and task.occupies:
             changes.apply(tx, no_row(task, boot_id, at))
             bookkeeping.stopped(tx, task, at)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
-from polpod.model.runs import Run
+from polpod.model.runs import Phase, Run
 from polpod.model.tasks import Spec, Task
 from polpod.runner import contract, directory
 from polpod.runner.containment import Cgroup
-from polpod.services import limits
+from polpod.services import limits, reviewing
 from polpod.services.instance import Instance
 
 JOBS_FIRST = 100
@@ -22,6 +22,8 @@ def prepare(
     place = instance.paths.run(run.id)
     env = spec.env if context is None else spec.env | {"POLPO_CONTEXT": place.context}
     settings = instance.config.settings
+    place = instance.paths.run(run.id)
+    checks = run.phase is Phase.REVIEW
     grace = settings.kill_grace / 1000 if task.kill_grace is None else task.kill_grace
     try:
         for needed in (instance.paths.logs, instance.paths.run_directories):
@@ -42,11 +44,11 @@ def prepare(
                 runs_db=instance.paths.runs_db,
                 socket=instance.socket,
                 daemon_lock=instance.paths.lock,
-                argv=_argv(spec),
+                argv=reviewing.argv(place.review) if checks else _argv(spec),
                 cwd=spec.cwd,
                 env=env,
                 umask=spec.umask,
-                stdin=spec.stdin,
+                stdin=None if checks else spec.stdin,
                 log_path=run.log_path,
                 log_limit=settings.log_limit,
                 log_head=min(contract.LOG_HEAD, settings.log_limit // 2),
@@ -65,6 +67,9 @@ def prepare(
         if context is not None:
             with open(place.context, "xb", opener=_for_us_alone) as file:
                 file.write(context)
+        if checks:
+            work_log = instance.paths.log(task.result.run_id if task.result is not None else run.id)
+            directory.hand_over(place, reviewing.review_spec(task, run, instance.config, place.assessment, work_log))
     except OSError as exc:
         return f"{exc.filename or instance.paths.path}: {exc.strerror}"
     return None

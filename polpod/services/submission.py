@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -15,11 +15,13 @@ from polpod.config import Config
 from polpod.errors import Conflict, InvalidRequest, PermissionDenied, TooLarge
 from polpod.model.agents import Agent, Queue
 from polpod.model.changes import Change
+from polpod.model.expectations import Expectation, as_said
 from polpod.model.submissions import Edit, Submission
 from polpod.model.tasks import Backoff, Spec, Task
 from polpod.rules.approvals import held_to_start
 from polpod.rules.tasks import event
 from polpod.services.instance import now
+from polpod.services.reviewing import NO_REVIEWER, without_reviewer
 from polpod.store import changes, quarantine, queries
 from polpod.store.records import Tx
 from polpod.store.tables import Queues, stored_spec
@@ -82,7 +84,7 @@ def specify(
             raise InvalidRequest("no command, no shell text and no agent: nothing to do", "$.command")
         if not agent.command:
             raise InvalidRequest(f"agent {agent.name} has no command in polpo.json", "$.agent")
-        command = tuple(part.replace("{prompt}", submission.description) for part in agent.command)
+        command = filled(agent, submission.description)
     if command is not None and not command[0]:
         raise InvalidRequest("the name of the command is empty", "$.command[0]")
     for number, argument in enumerate(command or ()):
@@ -102,9 +104,21 @@ def specify(
         _refuse_nul(name + value, "$.env")
     umask = 0o022 if submission.umask is None else submission.umask
     spec = Spec(command=command, shell=shell, cwd=cwd, env=env, umask=umask, stdin=submission.stdin)
+    refuse_unreviewed(submission.expectations, config)
     _refuse_large("command, shell, cwd and env", spec, LARGEST_SPEC)
     refuse_large_task(structs.replace(submission, command=None, shell=None, cwd=None, env=None))
     return spec
+
+
+def filled(agent: Agent, prompt: str) -> tuple[str, ...]:
+    """The agent's command with what it is to do."""
+    return tuple(part.replace("{prompt}", prompt) for part in agent.command)
+
+
+def refuse_unreviewed(expectations: Iterable[Expectation], config: Config) -> None:
+    """Raises InvalidRequest for a review that nobody could be asked for."""
+    if (number := without_reviewer(expectations, config)) is not None:
+        raise InvalidRequest(NO_REVIEWER, f"$.expectations[{number}].command")
 
 
 def refuse_large_task(said: Submission | Edit) -> None:
@@ -201,7 +215,8 @@ def _task(tx: Tx, s: Submission, spec: Spec, spec_id: str, config: Config, uid: 
         needs_approval=s.needs_approval,
         approve_done=s.approve_done,
         budget=s.budget,
-        expectations=s.expectations,
+        expectations=as_said(s.expectations),
+        metrics=as_said(s.metrics),
         not_before=s.not_before,
         deadline=s.deadline,
         created_at=at,

@@ -10,7 +10,7 @@ import msgspec
 from polpod.model.executions import IDLE, Barrier, Execution
 from polpod.model.polpo.approvals import ApprovalRequest
 from polpod.model.runs import Run
-from polpod.model.tasks import OCCUPYING, Spec, Task, TaskStatus
+from polpod.model.tasks import Spec, Task, TaskStatus
 from polpod.rules.waiting import Surroundings, state
 from polpod.services.instance import Instance
 from polpod.store import queries, spending
@@ -73,7 +73,7 @@ def unmet_dependencies(tx: Tx, task: Task) -> Unmet:
     found = {edge.on_id: tx[Tasks].get(edge.on_id) for edge in edges if not edge.barrier}
     barriers = [barrier for edge in edges if edge.barrier and (barrier := tx[Barriers].get(edge.on_id)) is not None]
     execution = None
-    if task.execution_id is not None and task.status is TaskStatus.PENDING:
+    if task.execution_id is not None and task.status in (TaskStatus.PENDING, TaskStatus.REVIEW):
         execution = tx[Executions].get(task.execution_id)
     return Unmet(
         [other for other in found.values() if other is not None],
@@ -92,7 +92,7 @@ def _over_budget(tx: Tx, task: Task) -> bool:
 
 async def live_runs(instance: Instance, tasks: Iterable[Task]) -> Mapping[str, Run]:
     """The live runs of those tasks that have one, by task id."""
-    ids = [t.run_id for t in tasks if t.status in OCCUPYING and t.run_id is not None]
+    ids = [t.run_id for t in tasks if t.occupies and t.run_id is not None]
     if not ids:
         return {}
     runs = await instance.runs.read(lambda tx: tx.many(ids))
@@ -100,7 +100,7 @@ async def live_runs(instance: Instance, tasks: Iterable[Task]) -> Mapping[str, R
 
 
 def surroundings(task: Task, unmet: Unmet, run: Run | None, stuck: frozenset[int]) -> Surroundings:
-    is_stuck = task.run_id in stuck and task.status is TaskStatus.IN_PROGRESS
+    is_stuck = task.run_id in stuck and task.occupies
     return Surroundings(
         unmet.tasks, run, is_stuck, unmet.quarantined, unmet.barriers, unmet.idle, unmet.approval, unmet.over_budget
     )

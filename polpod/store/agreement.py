@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from polpod.model.executions import BarrierState
-from polpod.model.tasks import FINISHED, OCCUPYING, Dependency, TaskStatus
+from polpod.model.tasks import Dependency, TaskStatus
 from polpod.runner import contract
 from polpod.store.findings import Finding, note, problem
 from polpod.store.missions import Barriers
@@ -33,6 +33,7 @@ class _Task(Struct, frozen=True):
     waits: bool
     spec_id: str | None
     finished: bool
+    occupies: bool
 
 
 class _Run(Struct, frozen=True):
@@ -61,7 +62,7 @@ def _tasks(db: Connection) -> dict[str, _Task]:
     found = {}
     for (doc,) in db.execute(f"SELECT {_DOC} FROM {Tasks.name} WHERE owner = ?", (OWNER,)):
         task = Tasks.entity_of(doc)
-        found[task.id] = _Task(task.status, task.run_id, task.unmet > 0, task.spec_id, task.status in FINISHED)
+        found[task.id] = _Task(task.status, task.run_id, task.unmet > 0, task.spec_id, task.finished, task.occupies)
     return found
 
 
@@ -85,7 +86,7 @@ def _one_live_run(runs: dict[int, _Run]) -> Iterator[Finding]:
 def _progress_has_a_run(tasks: dict[str, _Task], runs: dict[int, _Run], served: bool) -> Iterator[Finding]:
     """Who takes a slot has a run that lives, or one whose outcome is still to be applied (invariant 13)."""
     for task_id, task in tasks.items():
-        if task.status not in OCCUPYING:
+        if not task.occupies:
             continue
         run = runs.get(task.run_id) if task.run_id is not None else None
         if run is None:
@@ -109,7 +110,7 @@ def _live_runs_are_wanted(
         if run.status != "running" or run.kill_reason is not None or f"{Tasks.noun}/{run.task_id}" in aside:
             continue
         task = tasks.get(run.task_id)
-        if task is None or task.status not in OCCUPYING or task.run_id != run_id:
+        if task is None or not task.occupies or task.run_id != run_id:
             state = "is not there" if task is None else f"is {task.status} with run {task.run_id}"
             yield _settled_by_start(f"run {run_id} is running, and its task {run.task_id} {state}", served)
 

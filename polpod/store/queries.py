@@ -77,7 +77,7 @@ def occupying(tx: Tx) -> list[Task]:
 
 def busy(tx: Tx, queues: Iterable[str], agents: Iterable[str]) -> Busy:
     """The slots that are taken, of these queues (every queue that has tasks) and these agents."""
-    taken = Tasks.busy_queue.is_set()
+    taken = Tasks.busy_queue.is_set()  # with its checks, too: they need the place where the agent works as it left it
     return Busy(
         {name: tx[Tasks].count(Tasks.busy_queue.eq(name)) for name in queues},
         {name: tx[Tasks].count(taken, Tasks.assigned_to.eq(name)) for name in agents},

@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from polpod.errors import StoreError
-from polpod.model.runs import Run, RunStatus
+from polpod.model.runs import Phase, Run, RunStatus
 from polpod.runner import contract
 from polpod.store.sqlite import Connection, translated
 
@@ -40,6 +40,7 @@ class NewRun(Struct, frozen=True, kw_only=True):
 
     task_id: str
     attempt: int
+    phase: Phase = Phase.EXECUTION
     queue: str
     agent: str | None = None
     nonce: str
@@ -109,6 +110,11 @@ class RunTx:
             f"{_SELECT} WHERE task_id = :task_id ORDER BY id DESC LIMIT 1", {"task_id": task_id}
         ).fetchone()
         return None if row is None else _decode(row)
+
+    def newest_of(self, task_id: str, phase: Phase) -> Run | None:
+        """The task's newest run that carried this out."""
+        rest = "WHERE task_id = :task_id AND phase = :phase ORDER BY id DESC LIMIT 1"
+        return next(iter(self._list(rest, {"task_id": task_id, "phase": phase})), None)
 
     def awaits_collection(self, task_id: str, after: int) -> bool:
         """Whether a run of the task, later than the run `after`, is over and its outcome perhaps not applied yet."""

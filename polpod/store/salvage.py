@@ -22,7 +22,7 @@ from msgspec import Struct
 from polpod.errors import AlreadyExists, BrokenReference
 from polpod.model.events import Event
 from polpod.model.executions import BarrierState
-from polpod.model.runs import Run
+from polpod.model.runs import Phase, Run
 from polpod.model.tasks import Task, TaskStatus
 from polpod.store import quarantine, queries, scan
 from polpod.store.databases import RUNS, TASKS
@@ -119,6 +119,7 @@ def add_unknown_runs(state: str, runs: str, log_path: Callable[[int], str]) -> N
                     "id": task.run_id,
                     "task_id": task.id,
                     "attempt": task.attempts,
+                    "phase": Phase.REVIEW if task.status is TaskStatus.REVIEW else Phase.EXECUTION,
                     "queue": task.queue,
                     "status": "running",
                     "nonce": f"salvaged-{task.run_id}",

@@ -18,7 +18,7 @@ from msgspec import UNSET, Struct
 
 from polpod.model.agents import Queue
 from polpod.model.events import Event
-from polpod.model.tasks import OCCUPYING, Dependency, Instant, Spec, Task, TaskStatus
+from polpod.model.tasks import Dependency, Instant, Spec, Task, TaskStatus
 from polpod.store.table import Columns, Index, Ref, Scalar, Table, Unique
 
 OWNER = "polpod"
@@ -70,16 +70,18 @@ def _other_status(task: Task) -> str | None:
 
 
 def _ready_queue(task: Task) -> str | None:
-    ready = _status(task) is TaskStatus.PENDING and task.unmet == 0 and not task.hold and task.not_before is None
+    free = _status(task) is TaskStatus.PENDING and task.unmet == 0 and not task.hold
+    ready = (free or (_status(task) is not None and task.awaits_checks)) and task.not_before is None
     return task.queue if ready and task.spec_id is not None else None
 
 
 def _wake_at(task: Task) -> datetime | None:
-    return task.not_before if _status(task) is TaskStatus.PENDING else None
+    waits = _status(task) is TaskStatus.PENDING or (_status(task) is not None and task.awaits_checks)
+    return task.not_before if waits else None
 
 
 def _busy_queue(task: Task) -> str | None:
-    return task.queue if _status(task) in OCCUPYING else None
+    return task.queue if _status(task) is not None and task.occupies else None
 
 
 def _stage(task: Task) -> str | None:
@@ -92,7 +94,7 @@ def _stage(task: Task) -> str | None:
 
 
 def _live_run(task: Task) -> int | None:
-    return task.run_id if _status(task) in OCCUPYING else None
+    return task.run_id if _status(task) is not None and task.occupies else None
 
 
 _t = Columns[Task]()

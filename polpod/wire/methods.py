@@ -63,6 +63,7 @@ METHODS = (
     "task.hold",
     "task.list",
     "task.logs",
+    "task.reassess",
     "task.release",
     "task.remove",
     "task.retry",

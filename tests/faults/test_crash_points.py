@@ -44,8 +44,9 @@ class Work:
         self.ids: dict[str, str] = {}
 
     def submit(self) -> None:
-        for name in "abc":
+        for name in "ac":
             self._add(name, "exit 0")
+        self._add("b", "exit 0", expectations=[{"type": "test", "command": f"grep -qx b {self.trace}"}])
         self._add("after-a", "exit 0", depends_on=["a"])
         self._add("after-both", "exit 0", depends_on=["after-a", "b"])
         self._add("fails", "exit 3")

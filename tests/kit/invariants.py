@@ -23,6 +23,13 @@ Rows = dict[int, dict[str, Any]]
 Docs = dict[str, dict[str, Any]]
 
 OCCUPYING = ("assigned", "in_progress")
+
+
+def _takes_a_slot(task: dict[str, Any]) -> bool:
+    being_checked = task["status"] == "review" and task.get("run_id") != task.get("applied_run")
+    return task["status"] in OCCUPYING or being_checked
+
+
 FAILURES = {("failed", "exited"), ("failed", "signalled"), ("failed", "oom"), ("failed", "spawn_failed")}
 FAILURES |= {("killed", "timeout"), ("killed", "stale")}
 
@@ -84,7 +91,7 @@ def _one_live_run(runs: Rows) -> None:
 
 def _slots_are_live_runs(tasks: Docs, runs: Rows) -> None:
     """Invariant 13."""
-    taken = {(t["id"], t["run_id"]) for t in tasks.values() if t["status"] in OCCUPYING}
+    taken = {(t["id"], t["run_id"]) for t in tasks.values() if _takes_a_slot(t)}
     assert taken == {(row["task_id"], row["id"]) for row in runs.values() if row["status"] in contract.LIVE}
 
 
@@ -110,8 +117,8 @@ def _chained(tasks: Docs, events: Iterable[dict[str, Any]]) -> None:
 
 def _applied_once(runs: Rows, events: list[dict[str, Any]]) -> None:
     """Invariant 3: each run that a task was given ended for that task once, and no other ever did."""
-    spawned = Counter(e["body"]["run_id"] for e in events if e["kind"] == "agent:spawned")
-    finished = Counter(e["body"]["run_id"] for e in events if e["kind"] == "agent:finished")
+    spawned = Counter(e["body"]["run_id"] for e in events if e["kind"] in ("agent:spawned", "assessment:started"))
+    finished = Counter(e["body"]["run_id"] for e in events if e["kind"] in ("agent:finished", "assessment:complete"))
     ended = {run_id for run_id, row in runs.items() if row["status"] in contract.TERMINAL}
     assert [i for i, n in (spawned + finished).items() if i not in runs or spawned[i] > 1 or finished[i] > 1] == []
     assert finished.keys() == spawned.keys() & ended
@@ -120,8 +127,10 @@ def _applied_once(runs: Rows, events: list[dict[str, Any]]) -> None:
 
 
 def _retries_are_failures(tasks: Docs, runs: Rows, events: list[dict[str, Any]]) -> None:
-    """Invariant 5: what failed is failed now, or was tried again at the price of one retry."""
-    failures = Counter(row["task_id"] for row in runs.values() if (row["status"], row["reason"]) in FAILURES)
+    """Invariant 5: what failed, or did not pass its checks, is failed now, or was tried again at the price of one retry."""
+    work = [row for row in runs.values() if row["phase"] == "execution"]
+    failures = Counter(row["task_id"] for row in work if (row["status"], row["reason"]) in FAILURES)
+    failures += Counter(e["subject"].removeprefix("task/") for e in events if _moved(e, "review", "failed"))
     again = Counter(e["subject"].removeprefix("task/") for e in events if _moved(e, "failed", "pending"))
     for task_id, task in tasks.items():
         assert task["retries"] == again[task_id], f"task {task_id}"

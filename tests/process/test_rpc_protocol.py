@@ -293,15 +293,15 @@ def nested(depth: int) -> Any:
 
 
 def test_depth_64_is_taken_and_65_is_refused(client: Client) -> None:
-    # The envelope, params, expectations and its object are four of them.
+    # The envelope, params, tasks and their object are four of them.
     def submit(depth: int) -> Any:
-        return client.call("task.submit", **HELD, expectations=[{"deep": nested(depth)}])
+        return client.call("task.submit_many", tasks=[{"deep": nested(depth)}])
 
-    assert submit(60)["created"]
+    assert "deep" in submit(60)["results"][0]["error"]["message"]  # looked at, and found to be no field
     with pytest.raises(Refused, match="nested") as refused:
         submit(61)
     assert refused.value.code == -32602
-    assert refused.value.data["path"].startswith("$.expectations[0].deep")
+    assert refused.value.data["path"].startswith("$.tasks[0].deep")
     answer = exchange(client, b"[" * 100_000 + b"\n")
     assert code(answer) == -32700
     answer = exchange(client, b"[" * 100_000 + b"]" * 100_000 + b"\n")

@@ -20,7 +20,7 @@ from polpod.model.organisation.work import Complexity, TaskMetricRecord, TaskTyp
 from polpod.model.submissions import Edit, Selector
 from polpod.model.tasks import FINISHED, OCCUPYING, Dependency, Spec, Task, TaskResult, TaskStatus
 from polpod.rules.tasks import EDGES
-from polpod.services.operations import Done, Operation, cancel, each, edit, hold, release, remove, retry
+from polpod.services.operations import Done, Operation, cancel, each, edit, hold, reassess, release, remove, retry
 from polpod.services.rpc.refusal import refusal
 from polpod.services.selection import select
 from polpod.store import queries
@@ -261,6 +261,73 @@ def test_what_is_named_is_changed_and_the_rest_is_not(store: Store) -> None:
     assert (after.description, after.version) == (before.description, 5)
     (event,) = store.events()
     assert (event.kind, event.body) == ("task:updated", {"fields": sorted(wanted), "by": WHO})
+
+
+CHECK = {"type": "test", "command": "make check"}
+
+
+def test_what_is_expected_is_replaced_as_a_whole_while_nothing_runs(store: Store) -> None:
+    """§13.128."""
+    store.put(expectations=({"type": "test", "command": "old"},))
+    assert store.edit(expectations=[CHECK]).expectations == (CHECK,)
+    assert [e.kind for e in store.events()] == ["task:updated"]
+    assert store.edit(expectations=None).expectations == ()
+    with pytest.raises(msgspec.ValidationError, match=r"\$\.expectations\[0\]"):
+        store.edit(expectations=[{"type": "magic"}])
+    with pytest.raises(InvalidRequest, match="reviewCommand") as refused:
+        store.edit(expectations=[CHECK, {"type": "llm_review"}])
+    assert refused.value.path == "$.expectations[1].command"
+    store.put("8", status=S.IN_PROGRESS, run_id=5)
+    with pytest.raises(Conflict):
+        store.edit("8", expectations=[CHECK])
+    with pytest.raises(NotFound):
+        store.edit("9", expectations=[CHECK])
+
+
+GOOD = TaskResult(run_id=5, status="completed", reason="exited", exit_code=0)
+CHECKED: dict[str, Any] = {"expectations": (CHECK,), "result": GOOD, "run_id": 5, "applied_run": 5}
+
+
+@pytest.mark.parametrize("status", [S.DONE, S.FAILED, S.AWAITING_APPROVAL, S.REVIEW])
+def test_work_that_succeeded_is_checked_again(store: Store, status: S) -> None:
+    store.put(**CHECKED, status=status, retries=1, launch_failures=3, assessment_retries=1)
+    store.put("8", on=("7",), met=status is S.DONE)
+    assert store.do(reassess) == Done("7", "review")
+    task = store.get()
+    assert (task.awaits_checks, task.assessing, task.retries, task.finished_at) == (True, "reassess", 1, None)
+    assert (task.launch_failures, task.assessment_retries) == (0, 0)
+    assert store.dependencies() == {("8", "7", False)}
+    assert store.get("8").unmet == 1
+    assert store.ready() == ["7"]
+    (moved,) = store.events()
+    assert moved.body == {"from": status, "to": "review", "reason": f"reassess by {WHO}", "unsafe": True}
+
+
+def test_what_cannot_be_checked_is_refused(store: Store) -> None:
+    store.put(**CHECKED | {"expectations": ()}, status=S.DONE)
+    assert "no checks" in store.refuses(InvalidTransition, reassess)
+    store.put("8", **CHECKED | {"result": ENDED}, status=S.FAILED)
+    assert "polpoctl retry 8" in store.refuses(Conflict, reassess, "8")
+    store.put("9", **CHECKED | {"run_id": 6}, assessing="initial", status=S.REVIEW)
+    store.refuses(Conflict, reassess, "9")
+    store.refuses(Conflict, retry, "9")
+    for number, status in enumerate((S.PENDING, S.CANCELLED, S.DRAFT), 10):
+        store.put(str(number), **CHECKED, status=status)
+        store.refuses(InvalidTransition, reassess, str(number))
+
+
+def test_checks_that_go_on_are_cancelled_as_work_is(store: Store) -> None:
+    store.put(**CHECKED | {"run_id": 6}, assessing="initial", status=S.REVIEW)
+    assert store.do(cancel) == Done("7", "review", 6)
+    assert store.get().cancelled_by == WHO
+
+
+def test_a_retry_forgets_what_was_tried_and_another_description_the_first_one(store: Store) -> None:
+    store.put(**CHECKED, status=S.FAILED, phase="review", fix_attempts=2, escalations=1, original_description="first")
+    store.do(retry)
+    task = store.get()
+    assert (task.phase, task.fix_attempts, task.escalations, task.assessing) == ("execution", 0, 0, None)
+    assert store.edit(description="other").original_description is None
 
 
 def test_an_instant_is_stored_in_utc(store: Store) -> None:

@@ -84,7 +84,16 @@ def test_every_option_has_its_field() -> None:
             ),
             *("--not-before", "2030-01-31T18:00:00Z", "--hold", "--needs-approval", "--idempotency-key", "K"),
             *("--memory", "1.5G", "--cpus", "0.5", "--tasks", "100", "--nice", "-5"),
-            *("--expect", "test:make check", "--expect", "file_exists:a.out", "--expect", '{"type": "script", "x": 1}'),
+            *(
+                "--expect",
+                "test:make check",
+                "--expect",
+                "file:a.out",
+                "--expect",
+                "review:is it good",
+                "--expect",
+                '{"type": "script", "x": 1}',
+            ),
         )
     )
     env, umask = said.pop("env"), said.pop("umask")
@@ -98,6 +107,7 @@ def test_every_option_has_its_field() -> None:
         "expectations": [
             {"type": "test", "command": "make check"},
             {"type": "file_exists", "paths": ["a.out"]},
+            {"type": "llm_review", "criteria": "is it good"},
             {"type": "script", "x": 1},
         ],
     }  # fmt: skip
@@ -112,6 +122,7 @@ def test_every_option_has_its_field() -> None:
         ("--retries", "-1"),
         ("--expect", "magic:x"),
         ("--expect", "test:"),
+        ("--expect", "script:/there/is/none"),
         ("--expect", "{"),
         ("--priority", "high"),
         ("--titl", "abbreviated"),

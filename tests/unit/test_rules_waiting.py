@@ -260,10 +260,51 @@ def test_what_says_nothing_to_execute_waits_and_says_so(agent: str | None, who: 
     assert "waits for task 3" in explained(a_task(spec_id=None, unmet=1), Surroundings((WAITS_FOR,))).sentences[0]
 
 
+def in_review(**values: Any) -> Task:
+    check = {"type": "test", "command": "make check"}
+    fixed: dict[str, Any] = {"run_id": 5, "applied_run": 5, "assessing": "initial", "expectations": (check,)}
+    return a_task(**{"status": S.REVIEW} | fixed | values)
+
+
+def test_why_explains_what_work_in_review_waits_for() -> None:
+    busy = Busy({"default": 4}, {})
+    assert explained(in_review(), busy=busy, ahead=1).sentences == (
+        "The work of task 7 is done; 1 check of it comes next.",
+        "All 4 slots are taken. 1 ready task of this queue goes first.",
+    )
+    going_on = explained(in_review(run_id=6), Surroundings(run=a_run(id=6)))
+    assert going_on == Why(("The work of task 7 is done, and goes through 1 check (run 6).",), ("polpoctl logs -f 7",))
+    assert "could not be started" in explained(in_review(not_before=NOW)).sentences[1]
+    assert explained(in_review(assessing=None)).next == ("polpoctl reassess 7", "polpoctl cancel 7")
+    assert explained(in_review(expectations=(), assessing=None)).next == ("polpoctl cancel 7",)
+
+
+@pytest.mark.parametrize(("around", "expected"), [
+    (Surroundings(run=a_run()), State.REVIEW),
+    (Surroundings(run=a_run(kill_reason="cancelled")), State.CANCELLING),
+    (Surroundings(run=a_run(kill_reason="cancelled"), stuck=True), State.STUCK),
+])  # fmt: skip
+def test_checks_that_go_on_are_of_a_run_as_work_is(around: Surroundings, expected: State) -> None:
+    assert state(in_review(run_id=6), around) is expected
+
+
+def test_work_that_did_not_pass_says_what_was_found() -> None:
+    bad = {"type": "test", "label": "make check", "passed": False, "message": "exit code 2"}
+    found = {"passed": False, "checks": [bad, bad | {"passed": True}] + [bad] * 3, "metrics": []}
+    ended = result("exited", "completed", exit_code=0, assessment=found)
+    failed = explained(a_task(status=S.FAILED, result=ended))
+    assert failed.sentences[0].endswith(
+        "did not pass its checks: make check (exit code 2), make check (exit code 2), make check (exit code 2) and 1 more."
+    )
+    assert failed.next == ("polpoctl show 7", "polpoctl reassess 7", "polpoctl retry 7")
+    parked = explained(a_task(status=S.AWAITING_APPROVAL, result=ended, side_effects=True))
+    assert "it has side effects" in parked.sentences[0]
+
+
 def test_a_task_may_fail_without_a_run() -> None:
     assert explained(a_task(status=S.FAILED)).sentences == ("Task 7 failed before it ran.",)
 
 
-@pytest.mark.parametrize("status", [S.DRAFT, S.REVIEW, S.DONE, S.CANCELLED])
+@pytest.mark.parametrize("status", [S.DRAFT, S.DONE, S.CANCELLED])
 def test_the_rest_is_said_plainly(status: S) -> None:
     assert explained(a_task(status=status)) == Why((f"Task 7 is {status}.",))

@@ -255,9 +255,9 @@ def test_whatever_is_said_is_stored(tasks: Stores) -> None:
         "title": "", "description": "d", "project": "p", "queue": "q", "priority": -3, "labels": {"a": "b"},
         "memory_max": 2**50, "cpus": 0.01, "tasks_max": 2**22, "nice": -20, "kill_grace": 0.5, "hold": True, "side_effects": True, "idempotency_key": "k",
     }  # fmt: skip
-    task = stored(tasks, **said, expectations=[{"type": "test"}])
+    task = stored(tasks, **said, expectations=[{"type": "test", "command": "x"}])
     assert {name: getattr(task, name) for name in said} == said
-    assert task.expectations == ({"type": "test"},)
+    assert task.expectations == ({"type": "test", "command": "x"},)
 
 
 @pytest.mark.parametrize(("delay", "limit"), [(5.0, 3600.0), (7200.0, 7200.0), (0.0, 3600.0)])

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+import msgspec
 from msgspec import structs
 
 from polpod.config import Config
@@ -100,8 +101,8 @@ def _add(
     task = create(
         tx, one.submission, one.spec, config, uid, at,
         id=ids[said.title], mission_id=execution.mission_id, execution_id=execution.id, group=execution.group,
-        depends_on=depends_on, unmet=len(depends_on) + len(barriers), metrics=said.metrics,
-        expected_outcomes=said.expected_outcomes, retry_policy=said.retry_policy, notifications=said.notifications,
+        depends_on=depends_on, unmet=len(depends_on) + len(barriers),
+        expected_outcomes=said.expected_outcomes, retry_policy=msgspec.to_builtins(said.retry_policy), notifications=said.notifications,
     )  # fmt: skip
     for on_id in depends_on:
         tx[Dependencies].add(Dependency(task_id=task.id, on_id=on_id))

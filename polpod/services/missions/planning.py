@@ -86,6 +86,7 @@ def _submission(said: DocumentTask, first: Agent | None) -> Submission:
         labels=said.labels,
         priority=said.priority,
         expectations=said.expectations,
+        metrics=said.metrics,
         max_retries=said.max_retries,
         retry_delay=_seconds(said.retry_delay),
         max_duration=_seconds(said.max_duration),

@@ -9,7 +9,7 @@ import trio
 from msgspec import Meta, Struct
 
 from polpod.errors import NotFound
-from polpod.model.runs import Run
+from polpod.model.runs import Phase, Run
 from polpod.model.submissions import Id
 from polpod.services import views
 from polpod.services.awaited import Awaited
@@ -38,6 +38,8 @@ class WaitFor(Struct, frozen=True, forbid_unknown_fields=True):
 class Logs(Struct, frozen=True, forbid_unknown_fields=True):
     id: Id
     run: int | None = None
+    phase: Phase | None = None
+    """The newest run that carried this out; null: the newest of all."""
     offset: Annotated[int, Meta(ge=0)] = 0
     limit: Annotated[int, Meta(ge=1, le=2**20)] = 2**20
     tail: Annotated[int, Meta(ge=0)] | None = None
@@ -101,6 +103,9 @@ async def _run(instance: Instance, params: Logs) -> Run | None:
     """The run that is named, or the newest if there is one."""
     task = await instance.tasks.read(lambda tx: require(tx, params.id))
     run_id = task.run_id if params.run is None else params.run
+    if params.run is None and params.phase is not None:
+        phase = params.phase
+        return await instance.runs.read(lambda tx: tx.newest_of(task.id, phase))
     run = None if run_id is None else await instance.runs.read(lambda tx: tx.get(run_id))
     if params.run is not None and (run is None or run.task_id != task.id):
         raise NotFound(f"task {task.id} has no run {params.run}")

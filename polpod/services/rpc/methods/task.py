@@ -162,6 +162,10 @@ async def retry(call: Call, params: Selected) -> dict[str, object]:
     return {"results": await _each(call, params, operations.retry)}
 
 
+async def reassess(call: Call, params: Selected) -> dict[str, object]:
+    return {"results": await _each(call, params, operations.reassess)}
+
+
 async def remove(call: Call, params: Selected) -> dict[str, object]:
     return {"results": await _each(call, params, operations.remove)}
 
@@ -248,6 +252,7 @@ METHODS = (
     Method(
         "task.retry", Selected, dict, retry, "Run again what failed, was cancelled or waits for approval.", writes=True
     ),
+    Method("task.reassess", Selected, dict, reassess, "Check again work that is done, failed, or parked.", writes=True),
     Method("task.remove", Selected, dict, remove, "Forget tasks that do not run.", writes=True),
     Method("task.hold", Selected, dict, hold, "Keep pending tasks from starting.", writes=True),
     Method("task.release", Selected, dict, release, "Let held tasks start.", writes=True),
