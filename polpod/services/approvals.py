@@ -9,8 +9,8 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 
 import trio
 from msgspec import structs
@@ -205,9 +205,8 @@ def _told_late(request: ApprovalRequest, at: datetime) -> Event:
 async def _ask_for_the_rest(instance: Instance) -> None:
     """Of what waits without a request: a store of before, or of a program that knew none."""
     after: int | None = 0
-    page: Callable[[Tx], int | None] = lambda tx: _ask_page(tx, after or 0)  # noqa: E731 - it reads the cursor anew
     while after is not None:
-        after = await insist(instance.tasks, page, durable=False)
+        after = await insist(instance.tasks, partial(_ask_page, after=after), durable=False)
 
 
 def _ask_page(tx: Tx, after: int) -> int | None:

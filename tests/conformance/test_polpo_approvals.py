@@ -10,10 +10,12 @@ from msgspec import structs
 from polpo_stores import Polpo, polpo
 
 from polpod.errors import Conflict, InvalidRequest
+from polpod.model.organisation.artifacts import Project
 from polpod.model.polpo.approvals import ApprovalKind, ApprovalRequest, ApprovalStatus, Asked
 from polpod.model.tasks import Task, TaskStatus
 from polpod.services.approvals import pass_deadlines
-from polpod.store import approvals
+from polpod.store import approvals, spending
+from polpod.store.organisation import Projects
 from polpod.store.polpo import Approvals
 from polpod.store.records import Tx
 from polpod.store.tables import Tasks
@@ -111,3 +113,26 @@ def test_deadlines_are_found_by_an_index_and_told_once(polpo: Polpo) -> None:
     assert polpo.kinds().count("approval:timeout") == 3
     statuses = [request.status for request in polpo.approvals.list()]
     assert statuses == [ApprovalStatus.TIMEOUT] * 2 + [ApprovalStatus.PENDING] * 2
+
+
+def test_projects_over_their_budget_are_found_whatever_they_are_called(polpo: Polpo) -> None:
+    """W32: counters and marks are rows; another project of that name, or a higher budget, is not over it."""
+    names = ("web", "a.b/c", "*", "~", "été", "\U0001f600", "project.spent.web")
+
+    def spend(tx: Tx) -> frozenset[str]:
+        for name in (*names, "no project"):
+            spending.add(tx, name, 1.5)
+            spending.add(tx, name, 1.5)
+            spending.note_over(tx, name)
+        for name in names:
+            tx[Projects].add(Project(id=name, name=name, budget=2.0))
+        return spending.over(tx)
+
+    assert polpo.write(spend) == set(names)
+
+    def allow(tx: Tx) -> frozenset[str]:
+        tx[Projects].save(Project(id="~", name="~", budget=3.0))
+        spending.note_raised(tx, "web")
+        return spending.over(tx)
+
+    assert polpo.write(allow) == set(names) - {"~", "web"}
