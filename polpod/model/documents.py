@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 
 from polpod.model.agents import Agent
 from polpod.model.budgets import Budget, Bytes, Money, Tokens
+from polpod.model.notifying import ChannelName, Scope
 from polpod.model.polpo.missions import Score
 from polpod.model.submissions import Argument, Name
 from polpod.model.tasks import Count, Instant
@@ -57,6 +58,7 @@ class DocumentTask(Part, frozen=True, kw_only=True):
     cwd: str | None = None
     env: dict[str, str] | None = None
     depends_on: tuple[Title, ...] = ()
+    project: Name | None = None
     queue: Name = "default"
     labels: dict[Name, str] = {}
     priority: Annotated[int, Meta(ge=-(2**31), lt=2**31)] = 0
@@ -68,7 +70,7 @@ class DocumentTask(Part, frozen=True, kw_only=True):
     max_duration: Milliseconds | None = None
     stale_threshold: Milliseconds | None = None
     retry_policy: dict[str, Any] | None = None
-    notifications: dict[str, Any] | None = None
+    notifications: Scope | None = None
     side_effects: bool = False
     needs_approval: bool = False
     """A person says when it may start."""
@@ -85,7 +87,8 @@ class DocumentBarrier(Part, frozen=True, kw_only=True):
     after_tasks: Titles
     blocks_tasks: Titles
     message: str | None = None
-    notify_channels: tuple[str, ...] = ()
+    notify_channels: Annotated[tuple[ChannelName, ...], Meta(max_length=100)] = ()
+    """They are told of what becomes of it, whatever rules say."""
 
 
 class DocumentGate(DocumentBarrier, frozen=True, kw_only=True):
@@ -109,7 +112,7 @@ class MissionDocument(Part, frozen=True, kw_only=True):
     quality_gates: tuple[DocumentGate, ...] = ()
     checkpoints: tuple[DocumentCheckpoint, ...] = ()
     delays: tuple[DocumentDelay, ...] = ()
-    notifications: dict[str, Any] | None = None
+    notifications: Scope | None = None
     budget: DocumentBudget | None = None
     """Of each execution: all its tasks together."""
     on_deadlock: Literal["fail", "wait"] = "fail"
