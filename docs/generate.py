@@ -11,6 +11,7 @@ from pathlib import Path
 from runpy import run_path
 from typing import Any
 
+from polpod.model.events import COMMON, KINDS
 from polpod.model.tasks import TaskStatus
 from polpod.rules.tasks import EDGES, REQUEUED_FROM
 from polpod.services.rpc.method import Method, Right
@@ -21,6 +22,7 @@ TESTS = HERE.parent / "tests"
 FAULTS = TESTS / "faults", TESTS / "systemd"
 KIT = TESTS / "kit" / "fault.py"
 CONTRACTS_BEGIN = "<!-- From here on made by docs/generate.py from the contracts and their tests. -->\n"
+POLPO_BEGIN = "<!-- From here on made by docs/generate.py from docs/polpo_behaviours.py and the tests. -->\n"
 FAULTS_BEGIN = "<!-- From here on made by docs/generate.py from the tests. -->\n"
 Schema = dict[str, Any]
 
@@ -81,6 +83,29 @@ def rpc() -> str:
     lines += ["## Types", ""]
     for name, schema in sorted(types.items()):
         lines += _type(name, schema)
+    return "\n".join(lines)
+
+
+def events() -> str:
+    """Every kind of event with what it says: the table of polpod/model/events.py."""
+    subjects = dict.fromkeys(kind.subject for kind in KINDS)
+    lines = [
+        "<!-- Made by docs/generate.py from polpod/model/events.py. -->",
+        "# Events",
+        "",
+        "What the journal has, and what [notifications](notifications.md) can be asked for: `polpoctl events` shows them. Each is",
+        "`{\"seq\", \"at\", \"kind\", \"subject\", \"body\"}`, written in the transaction that did what it tells of; `seq` has no gaps.",
+        "Any body may have " + " and ".join(f"`{name}`" for name in sorted(COMMON)) + ": the execution of the mission that it is",
+        "part of, and channels that are told of it whatever rules say.",
+        "",
+    ]  # fmt: skip
+    for subject in subjects:
+        rows = [
+            f"| `{kind.name}` | {'…' if kind.fields is None else _listed(sorted(kind.fields))} | {kind.meaning} |"
+            for kind in KINDS
+            if kind.subject == subject
+        ]
+        lines += [f"## About `{subject}`", "", "| kind | body | |", "| --- | --- | --- |", *rows, ""]
     return "\n".join(lines)
 
 
@@ -146,11 +171,20 @@ def stores() -> str:
     return written + "\n".join([CONTRACTS_BEGIN, "## Methods", "", head, "", *contracts()])
 
 
+def polpo() -> str:
+    """The page as it was written by hand, and below it what of Polpo is held by which tests."""
+    written, _, _ = (HERE / "polpo.md").read_text().partition(POLPO_BEGIN)
+    tables: Callable[[], list[str]] = run_path(str(HERE / "polpo.py"))["tables"]
+    return written + "\n".join([POLPO_BEGIN, *tables()])
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "states.md": states,
+    "events.md": events,
     "rpc.md": rpc,
     "reliability.md": reliability,
     "stores.md": stores,
+    "polpo.md": polpo,
 }
 
 

@@ -13,7 +13,7 @@ from polpod.wire.jsonrpc import RemoteError
 TYPE_CHECKING = False  # as in polpod.wire.jsonrpc
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
     from polpoctl.client import Connection
@@ -23,13 +23,20 @@ if TYPE_CHECKING:
 PAGE = 1000
 
 
-def options(parser: ArgumentParser, added: str, words: str, saved: str | None = None) -> None:
-    """Add the verb and its words.  `added`, `saved`: what `add` and `save` take, in words; `words`: their metavar."""
+def options(
+    parser: ArgumentParser, added: str, words: str, saved: str | None = None, others: Mapping[str, str] | None = None
+) -> None:
+    """Add the verb and its words.  `added`, `saved`: what `add` and `save` take, in words; `words`: their metavar.
+
+    `others`: verbs that this noun alone has, each with what it does.
+    """
+    others = others or {}
     save = () if saved is None else ("save",)
     says = "" if saved is None else f"; save: {saved}"
     parser.add_argument(
-        "verb", nargs="?", default="list", choices=("list", "show", "add", *save, "remove"),
-        help=f"list: all there are (the default); show: one of them; add: {added}{says}; remove: forget some",
+        "verb", nargs="?", default="list", choices=("list", "show", "add", *save, "remove", *others),
+        help=f"list: all there are (the default); show: one of them; add: {added}{says}; remove: forget some"
+        + "".join(f"; {verb}: {does}" for verb, does in others.items()),
     )  # fmt: skip
     parser.add_argument("words", metavar=words, nargs="*", help="for show and remove: which; for add: as above")
 

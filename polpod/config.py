@@ -14,8 +14,9 @@ import re
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Annotated, Any, Literal, get_args, get_origin
-from urllib.parse import urlsplit
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -25,16 +26,12 @@ from polpod.errors import InvalidConfig, StartError
 from polpod.model.agents import Agent, Queue
 from polpod.model.entity import storable
 from polpod.model.gates import ApprovalGate
+from polpod.model.notifying import SECRETS, Milliseconds, Notification, Notifications, strange, together
 from polpod.model.policies import DefaultRetryPolicy, EscalationPolicy
 from polpod.model.submissions import Name
 from polpod.paths import STATE, StateDirectory
 
 log = logging.getLogger(__name__)
-
-LONGEST = 36_500 * 86_400_000
-"""Milliseconds: a hundred years."""
-
-Milliseconds = Annotated[int, Meta(ge=0, le=LONGEST)]
 
 
 class QueueSettings(Struct, frozen=True, rename="camel"):
@@ -50,25 +47,6 @@ class Retention(Struct, frozen=True, rename="camel"):
     days: Annotated[int, Meta(ge=1, le=36_500)] = 30
     runs: Annotated[int, Meta(ge=1)] = 100_000
     events: Annotated[int, Meta(ge=1)] = 1_000_000
-
-
-class Notification(Struct, frozen=True, rename="camel"):
-    """Somebody outside who is told of events: by an HTTP request, or by a command."""
-
-    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-    """Its cursor and its log go by this name."""
-    kinds: tuple[str, ...] = ("*",)
-    """Patterns, such as `task:*`."""
-    url: Annotated[str, Meta(pattern=r"^https?://[^\s/?#@]+([/?][!-~]*)?$")] | None = None
-    command: Annotated[tuple[str, ...], Meta(min_length=1)] | None = None
-    timeout: Annotated[int, Meta(ge=1, le=LONGEST)] = 10_000
-    """Milliseconds that one attempt may take."""
-
-    def __post_init__(self) -> None:
-        if (self.url is None) == (self.command is None):
-            raise ValueError("give either url or command")
-        if self.url is not None:
-            _ = urlsplit(self.url).port  # raises ValueError for what is none
 
 
 class Artifacts(Struct, frozen=True, rename="camel"):
@@ -112,7 +90,8 @@ class Settings(Struct, frozen=True, rename="camel"):
     leftovers: Literal["kill", "keep"] = "kill"
     retention: Retention = field(default_factory=Retention)
     artifacts: Artifacts = field(default_factory=Artifacts)
-    notifications: tuple[Notification, ...] = ()
+    notifications: tuple[Notification, ...] | Notifications = ()
+    """Who is told of events: a list, or channels and rules as Polpo has them; `told` is either."""
     approval_gates: tuple[ApprovalGate, ...] = ()
     max_question_rounds: Annotated[int, Meta(ge=0, le=1000)] = 2
     """Questions that runs of one task may ask."""
@@ -127,6 +106,12 @@ class Settings(Struct, frozen=True, rename="camel"):
     """Asked for scores by an `llm_review` that names no command."""
     containment: Literal["auto", "session"] = "auto"
     """`auto`: a cgroup for each run where that is possible."""
+
+    @property
+    def told(self) -> Notifications:
+        """Who is told of events, whichever form it has in the file."""
+        said = self.notifications
+        return said if isinstance(said, Notifications) else together(said)
 
 
 class Config(Struct, frozen=True):
@@ -152,6 +137,8 @@ WITHOUT_EFFECT = frozenset(
     ]
 )  # fmt: skip
 """What Polpo's own polpo.json may say and means nothing here: no mistake, so nothing that a daemon would warn of."""
+
+NOTIFICATIONS = "$.settings.notifications"
 
 DEFAULT_TEXT = '{\n  "settings": {\n    "storage": "sqlite"\n  }\n}\n'
 
@@ -222,14 +209,27 @@ def parse(text: bytes, path: str) -> tuple[Config, list[str]]:
         config = msgspec.convert(document, Config)
     except (ValueError, RecursionError) as exc:  # msgspec.ValidationError and json.JSONDecodeError are ValueErrors
         raise InvalidConfig(f"{path}: {exc}") from exc
+    listed = config.settings.notifications
     for what, place, names in (
-        ("agent", "$.agents", [a.name for a in config.agents]),
-        ("notification", "$.settings.notifications", [n.name for n in config.settings.notifications]),
+        ("agent", "$.agents", [agent.name for agent in config.agents]),
+        ("notification", NOTIFICATIONS, [] if isinstance(listed, Notifications) else [n.name for n in listed]),
         ("gate", "$.settings.approvalGates", [g.id for g in config.settings.approval_gates]),
     ):
         if twice := {n for n in names if names.count(n) > 1}:
             raise InvalidConfig(f"{path}: {what} named twice: {', '.join(sorted(twice))} - at `{place}`")
-    return config, [key for key in _unknown(document, Config, "$") if key not in WITHOUT_EFFECT]
+    unknown = [key for key in _unknown(document, Config, "$") if key not in WITHOUT_EFFECT]
+    return config, unknown + _strange(config.settings)
+
+
+def _strange(settings: Settings) -> list[str]:
+    """The patterns that mean no kind of event: as unknown as a key, so that a rule that never applies is seen (W43)."""
+    place = f"{NOTIFICATIONS}.rules"
+    if not isinstance(settings.notifications, Notifications):
+        return [
+            f"{NOTIFICATIONS}{path.replace('.events', '.kinds')} ({glob!r})"
+            for path, glob in strange(settings.told.rules)
+        ]
+    return [f"{place}{path} ({glob!r})" for path, glob in strange(settings.told.rules)]
 
 
 def _require_storable(value: Any, path: str) -> None:
@@ -264,7 +264,28 @@ def without_password(url: str) -> str:
     return password.sub(lambda found: f"{found[1] or found[2]}***", url)
 
 
+def shown(config: Config) -> dict[str, Any]:
+    """The configuration as a document that may be shown: with all defaults, and without passwords and secrets."""
+    document: dict[str, Any] = _without_secrets(msgspec.to_builtins(config))
+    if (url := config.settings.database_url) is not None:
+        document["settings"]["databaseUrl"] = without_password(url)
+    return document
+
+
+def _without_secrets(value: Any) -> Any:
+    match value:
+        case list() | tuple():
+            return [_without_secrets(part) for part in value]
+        case dict():
+            return {
+                name: "***" if name in SECRETS and isinstance(part, str) else _without_secrets(part)
+                for name, part in value.items()
+            }
+    return value
+
+
 def _unknown(value: Any, kind: Any, path: str) -> list[str]:
+    kind = _chosen(value, kind)
     inner = get_args(kind)
     if isinstance(value, list) and get_origin(kind) is tuple:
         return [key for n, kept in enumerate(value) for key in _unknown(kept, inner[0], f"{path}[{n}]")]
@@ -272,11 +293,31 @@ def _unknown(value: Any, kind: Any, path: str) -> list[str]:
         return [key for name, kept in value.items() for key in _unknown(kept, inner[1], f"{path}.{name}")]
     if not isinstance(value, dict) or not (isinstance(kind, type) and issubclass(kind, Struct)):
         return []
-    known = {f.encode_name: f.type for f in msgspec.structs.fields(kind)}
-    found = [f"{path}.{key}" for key in value if key not in known]
+    known = _keys(kind)
+    found = [f"{path}.{key}" for key in value if key not in known and key != kind.__struct_config__.tag_field]
     for key, kept in value.items():
         found += _unknown(kept, known.get(key), f"{path}.{key}")
     return found
+
+
+@cache
+def _keys(kind: type[Struct]) -> Mapping[str, Any]:
+    """The keys that it may have, with their types."""
+    return {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+
+
+def _chosen(value: Any, kind: Any) -> Any:
+    """Of several types that a key may have, the one that the value was read as."""
+    if get_origin(kind) not in (Union, UnionType):
+        return kind
+    for one in get_args(kind):
+        if isinstance(one, type) and issubclass(one, Struct):
+            how = one.__struct_config__
+            if isinstance(value, dict) and (how.tag is None or value.get(how.tag_field, how.tag) == how.tag):
+                return one
+        elif isinstance(value, list) and get_origin(one) is tuple:
+            return one
+    return NoneType
 
 
 class JsonConfigStore:

@@ -45,6 +45,7 @@ POINTS = (
     # daemon, missions
     "mission.executed",
     "mission.settled",
+    "a2a.reported",
     "recover.planned",
     "recover.executed",
 )

@@ -1,4 +1,4 @@
-"""`a2a`: the tasks that agents send each other; one of them with what was said; and forgetting some."""
+"""`a2a`: the tasks that agents send each other; one of them with what was said; giving one to an agent; forgetting some."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from polpod.wire.jsonrpc import RemoteError
 TYPE_CHECKING = False  # as in polpod.wire.jsonrpc
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import Callable
     from typing import Any
 
     from polpoctl.client import Connection
@@ -22,23 +23,37 @@ PAGE = 100
 HEADS = ("ID", "STATE", "CALLER", "MESSAGES", "ARTIFACTS", "UPDATED")
 
 
+WORDS: dict[str, Callable[[int], bool]] = {
+    "list": lambda number: number == 0,
+    "show": lambda number: number == 1,
+    "assign": lambda number: number == 2,
+    "remove": lambda number: number > 0,
+}
+"""How many each verb takes."""
+
+
 def options(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "verb", nargs="?", default="list", choices=("list", "show", "remove"),
-        help="list: the newest first (the default); show: one with what was said; remove: forget some",
+        "verb", nargs="?", default="list", choices=("list", "show", "assign", "remove"),
+        help="list: the newest first (the default); show: one with what was said; "
+        "assign: let an agent work on what its user said last, and print the id of that task; remove: forget some",
     )  # fmt: skip
-    parser.add_argument("ids", metavar="ID", nargs="*", help="for show and remove: which")
+    parser.add_argument(
+        "ids", metavar="ID", nargs="*", help="for show and remove: which; for assign: which, and the agent"
+    )
     parser.add_argument("--limit", metavar="N", type=positive, default=100, help="for list: at most N (default: 100)")
 
 
 def run(args: Namespace) -> int:
-    if bool(args.ids) is (args.verb == "list") or (args.verb == "show" and len(args.ids) > 1):
-        raise exits.usage("usage: polpoctl a2a list, polpoctl a2a show ID, or polpoctl a2a remove ID…")
+    if not WORDS[args.verb](len(args.ids)):
+        raise exits.usage("usage: polpoctl a2a list, a2a show ID, a2a assign ID AGENT, or a2a remove ID…")
     connection = connect(args)
     if args.verb == "remove":
         return _remove(connection, args.ids)
     screen = Screen(args)
-    if args.verb == "show":
+    if args.verb == "assign":
+        _assign(screen, connection, *args.ids)
+    elif args.verb == "show":
         _show(screen, connection, args.ids[0])
     else:
         _list(screen, connection, args.limit)
@@ -88,6 +103,14 @@ def _show(screen: Screen, connection: Connection, task_id: str) -> None:
     fields += [(message["role"], _said(message["parts"])) for message in task["history"] or ()]
     fields += [(f"artifact {a['index']}", _said(a["parts"])) for a in task["artifacts"] or ()]
     screen.fields(fields)
+
+
+def _assign(screen: Screen, connection: Connection, task_id: str, agent: str) -> None:
+    assigned = connection.call("a2a.assign", {"id": task_id, "agent": agent})
+    if screen.json:
+        screen.value(assigned)
+    else:
+        screen.line(assigned["task_id"])
 
 
 def _said(parts: list[dict[str, Any]]) -> str:

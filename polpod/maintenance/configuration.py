@@ -9,8 +9,6 @@ import shlex
 import sys
 from typing import Any
 
-import msgspec
-
 from polpod import config
 from polpod.errors import NotFound, StartError
 from polpod.lock import require_own
@@ -52,7 +50,7 @@ def show(path: str) -> int:
     """
     loaded, unknown = config.load(path)
     _warn(path, unknown)
-    print(json.dumps(_shown(loaded), indent=2))
+    print(json.dumps(config.shown(loaded), indent=2))
     return 0
 
 
@@ -71,7 +69,7 @@ def check(path: str, as_json: bool) -> int:
 def get(path: str, key: str, as_json: bool) -> int:
     """Print one setting, but no password.  Raises StartError, NotFound."""
     loaded, _ = config.load(path)
-    value: Any = _shown(loaded)["settings"]
+    value: Any = config.shown(loaded)["settings"]
     for part in key.removeprefix("settings.").split("."):
         if not isinstance(value, dict) or part not in value:
             raise NotFound(f"{path}: there is no setting {key}")
@@ -126,14 +124,6 @@ def _read(key: str, secret: bool) -> str:
             return stdin.read().removesuffix("\n")
     except (UnicodeDecodeError, EOFError) as exc:
         raise StartError(f"stdin: {exc or 'it ended'}") from exc
-
-
-def _shown(loaded: config.Config) -> dict[str, Any]:
-    """The configuration as JSON without the password of the database."""
-    document: dict[str, Any] = msgspec.to_builtins(loaded)
-    if (url := loaded.settings.database_url) is not None:
-        document["settings"]["databaseUrl"] = config.without_password(url)
-    return document
 
 
 def _value(text: str) -> Any:

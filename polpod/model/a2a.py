@@ -173,6 +173,16 @@ class Once(Entity, frozen=True, kw_only=True, forbid_unknown_fields=True):
     number: Annotated[int, Meta(ge=1)]
 
 
+class A2AAssignment(Struct, frozen=True):
+    """polpod's task works on what a user said in an A2A task: the message at this place of its history."""
+
+    task_id: str
+    a2a_id: TaskId
+    message: Annotated[int, Meta(ge=0)]
+    behind: bool = False
+    """The task changed, and the A2A task does not say so yet."""
+
+
 class KeptTask(Entity, frozen=True, kw_only=True):
     """A task as polpod keeps it: with its place in the order of creation, and who made it by which user or run."""
 

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, get_args
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from polpod.model.entity import MAX_DEPTH, storable
+
 Op = Literal["==", "!=", ">", ">=", "<", "<=", "includes", "not_includes", "exists", "not_exists"]
 OPS: tuple[Op, ...] = get_args(Op)
 
@@ -18,6 +20,8 @@ UNARY = frozenset({"exists", "not_exists"})
 
 DEEPEST = 20
 """Conditions within each other."""
+DEEPEST_VALUE = 10
+"""Lists and dicts within each other: with all that may be around it, a task that has it fits into a message (DESIGN §9)."""
 
 Path = Annotated[str, Meta(min_length=1, max_length=1000)]
 """Names with dots between them; in a list, a number."""
@@ -48,6 +52,9 @@ class Condition(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
             raise ValueError("a comparison needs `field` and `op`")
         if compares and (self.value is UNSET) is not (self.op in UNARY):
             raise ValueError(f"`{self.op}` takes {'no' if self.op in UNARY else 'a'} `value`")
+        storable(self.field)
+        if self.value is not UNSET:
+            storable(self.value, MAX_DEPTH - DEEPEST_VALUE)
         if _depth(self) > DEEPEST:
             raise ValueError(f"conditions are nested deeper than {DEEPEST}")
 

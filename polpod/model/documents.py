@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 from polpod.model.agents import Agent
 from polpod.model.budgets import Budget, Bytes, Money, Tokens
 from polpod.model.expectations import Expectations, Metrics
+from polpod.model.notifying import ChannelName, Scope
 from polpod.model.policies import RetryPolicy
 from polpod.model.polpo.missions import Score
 from polpod.model.submissions import Argument, Name
@@ -59,6 +60,7 @@ class DocumentTask(Part, frozen=True, kw_only=True):
     cwd: str | None = None
     env: dict[str, str] | None = None
     depends_on: tuple[Title, ...] = ()
+    project: Name | None = None
     queue: Name = "default"
     labels: dict[Name, str] = {}
     priority: Annotated[int, Meta(ge=-(2**31), lt=2**31)] = 0
@@ -70,7 +72,7 @@ class DocumentTask(Part, frozen=True, kw_only=True):
     max_duration: Milliseconds | None = None
     stale_threshold: Milliseconds | None = None
     retry_policy: RetryPolicy | None = None
-    notifications: dict[str, Any] | None = None
+    notifications: Scope | None = None
     side_effects: bool = False
     needs_approval: bool = False
     """A person says when it may start."""
@@ -87,7 +89,8 @@ class DocumentBarrier(Part, frozen=True, kw_only=True):
     after_tasks: Titles
     blocks_tasks: Titles
     message: str | None = None
-    notify_channels: tuple[str, ...] = ()
+    notify_channels: Annotated[tuple[ChannelName, ...], Meta(max_length=100)] = ()
+    """They are told of what becomes of it, whatever rules say."""
 
 
 class DocumentGate(DocumentBarrier, frozen=True, kw_only=True):
@@ -111,7 +114,7 @@ class MissionDocument(Part, frozen=True, kw_only=True):
     quality_gates: tuple[DocumentGate, ...] = ()
     checkpoints: tuple[DocumentCheckpoint, ...] = ()
     delays: tuple[DocumentDelay, ...] = ()
-    notifications: dict[str, Any] | None = None
+    notifications: Scope | None = None
     budget: DocumentBudget | None = None
     """Of each execution: all its tasks together."""
     on_deadlock: Literal["fail", "wait"] = "fail"

@@ -1,7 +1,13 @@
-"""Events: the rows of the journal (DESIGN §11).  State is not rebuilt from them; they say what happened, in commit order."""
+"""Events: the rows of the journal (DESIGN §11).  State is not rebuilt from them; they say what happened, in commit order.
+
+`KINDS` is the one list of what may happen, with what each says of it: docs/events.md is made from it, rules that name no
+kind of it are found by it, and what is written into the journal is held against it.  Names are Polpo's where it has one.
+"""
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
 from typing import Any
 
 from msgspec import Struct
@@ -17,3 +23,133 @@ class Event(Struct, frozen=True, kw_only=True):
     kind: str
     subject: str
     body: dict[str, Any] = {}
+
+
+class Kind(Struct, frozen=True):
+    name: str
+    """A part of it that is `*` stands for several words."""
+    subject: str
+    fields: frozenset[str] | None
+    """What its body may have; None: names that depend on what happened."""
+    meaning: str
+
+
+COMMON = frozenset({"execution_id", "notify_channels"})
+"""What any body may have: the execution of a mission that it is part of, and channels that are told whatever rules say."""
+
+
+def _of(subject: str, *rows: tuple[str, str | None, str]) -> tuple[Kind, ...]:
+    return tuple(
+        Kind(name, subject, None if fields is None else frozenset(fields.split()), meaning)
+        for name, fields, meaning in rows
+    )
+
+
+KINDS = (
+    *_of(
+        "task/ID",
+        ("task:created", "title queue status", "It was handed in."),
+        ("task:transition", "from to reason unsafe", "Its status changed along one edge."),
+        ("task:updated", "fields by hold", "Somebody changed these fields."),
+        ("task:removed", "status by", "It was forgotten."),
+        ("task:retry", "retries delay", "It is tried again."),
+        ("task:timeout", "run_id reason elapsed", "A run took too long, or showed no activity for too long."),
+        ("task:recovered", "previous reason", "An attempt decided nothing, and it waits again."),
+        ("task:progress", "run_id percent text", "Its job says how far it is."),
+        ("agent:spawned", "run_id attempt agent", "A run of it was started."),
+        (
+            "agent:finished",
+            "run_id status reason exit_code signal duration error stdout stderr assessment assessment_history",
+            "That run is over, and the task is told how.",
+        ),
+        ("agent:stale", "action idle run_id agent", "Its run shows no activity: a warning, or it is ended."),
+        ("artifact:added", "id path size by", "A file of it is kept."),
+    ),
+    *_of(
+        "mission/ID",
+        ("mission:saved", "name status by", "It was stored."),
+        ("mission:updated", "fields from to by", "Somebody changed these fields."),
+        ("mission:deleted", "name status deleted_tasks by", "It was forgotten."),
+        ("mission:executed", "group task_count by trigger", "It is carried out."),
+        ("mission:paused", "group reason", "Nothing of the execution starts for now."),
+        ("mission:resumed", "group reason", "It goes on."),
+        ("mission:aborted", "group reason", "What of it is not over is cancelled."),
+        ("mission:completed", "group status all_passed reason report", "The execution is over, however it ended."),
+        ("orchestrator:deadlock", "group task_ids", "All that is left of it waits for what failed for good."),
+        ("checkpoint:reached", "group name message blocks_tasks reached_at", "A person has to let its tasks through."),
+        ("checkpoint:resumed", "group name message blocks_tasks by", "Somebody did."),
+        (
+            "delay:started",
+            "group name message blocks_tasks reached_at duration expires_at",
+            "Its tasks wait until then.",
+        ),
+        ("delay:expired", "group name message blocks_tasks by", "They wait no more."),
+        ("quality:gate:passed", "group name message blocks_tasks by", "What is behind the gate may go on."),
+        ("quality:gate:failed", "group name message blocks_tasks reached_at reason", "The gate does not open."),
+    ),
+    *_of(
+        "run/ID",
+        ("run:late", "task_id status reason", "It ended when its task had gone on without it."),
+        ("run:stuck", "task_id", "Its processes cannot be killed."),
+        ("run:quarantined", "problem", "Its row cannot be read, and was set aside."),
+    ),
+    *_of("queue/NAME", ("queue:updated", "slots paused by", "Somebody set it.")),
+    *_of("project", ("project:updated", "fields by", "Somebody changed these fields.")),
+    *_of("channel/NAME", ("message:sent", "id sender", "Something was said there.")),
+    *_of(
+        "a2a/ID",
+        ("a2a:created", "state by", "An agent was sent a task (A2A)."),
+        ("a2a:updated", "state by", "It changed."),
+        ("a2a:removed", "by", "It was forgotten."),
+    ),
+    *_of(
+        "NOUN/ID",
+        *(
+            (f"{noun}:{verb}", "by", "Somebody did.")
+            for noun in ("project", "workflow", "preset", "user", "key", "context", "collaboration")
+            for verb in ("added", "removed")
+        ),
+        ("workflow:saved", "by version", "Somebody replaced it by a version of his."),
+    ),
+    *_of(
+        "notification/CHANNEL",
+        (
+            "notification:failed",
+            "rule channel event event_kind error",
+            "It could not be told of the event for too long.",
+        ),
+        ("notification:test", "by", "Somebody tries the channel; never in the journal."),
+    ),
+    *_of(
+        "daemon",
+        ("daemon:started", "collected live foreign", "polpod is there, and has looked at what it left."),
+        ("journal:gap", "first last", "Told instead of events that were forgotten before; never in the journal."),
+        ("store:salvaged", None, "What could be saved of a damaged database, by table."),
+        ("store:lost", "", "Stands for an event that was lost with it."),
+    ),
+    *_of("store/FILE", ("store:quarantined", None, "A damaged file was moved aside.")),
+    *_of("NOUN/KEY", ("*:quarantined", "problem quarantine status", "A row cannot be read, and was set aside.")),
+)
+
+
+@lru_cache(4096)
+def _pattern(glob: str) -> re.Pattern[str]:
+    if glob == "*":
+        return re.compile(".*", re.DOTALL)
+    parts = [".*" if part == "**" else _segment(part) for part in glob.split(":")]
+    return re.compile(f"(?:{':'.join(parts)})", re.DOTALL)
+
+
+def _segment(glob: str) -> str:
+    """Stars beside each other are one: no pattern, whoever wrote it, may take long to match."""
+    return "[^:]*".join(re.escape(text) for text in re.split(r"\*+", glob))
+
+
+def fits(glob: str, kind: str) -> bool:
+    """Whether the kind is meant: `*` is one part of it, `**` any number of them, and `*` alone any kind."""
+    return _pattern(glob).fullmatch(kind) is not None
+
+
+def known(glob: str) -> bool:
+    """Whether there is a kind of event that this may mean."""
+    return any(fits(glob, kind.name) or fits(kind.name, glob) for kind in KINDS)

@@ -120,6 +120,8 @@ class Task(Struct, frozen=True, kw_only=True):
     mission_id: str | None = None
     execution_id: str | None = None
     """The execution of its mission that it belongs to."""
+    a2a_id: str | None = None
+    """The A2A task that it works on."""
     group: str | None = None
     depends_on: tuple[str, ...] = ()
     priority: int = 0

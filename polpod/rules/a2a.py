@@ -14,12 +14,14 @@ No clock: `now` is an argument.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 import msgspec
 from msgspec.structs import replace
 
 from polpod.errors import Conflict, InvalidRequest, NotFound, PermissionDenied, TooLarge
+from polpod.model import tasks
 from polpod.model.a2a import (
     A2ATask,
     Artifact,
@@ -29,6 +31,7 @@ from polpod.model.a2a import (
     StoredTask,
     TaskState,
     TaskStatus,
+    TextPart,
 )
 
 LARGEST = 2**18
@@ -102,6 +105,58 @@ def shown(
     if history is None or history_length is None or len(history) <= history_length:
         return known
     return replace(known, task=replace(known.task, history=history[len(history) - history_length :]))
+
+
+STATES: Mapping[tasks.TaskStatus, TaskState] = {
+    tasks.TaskStatus.DRAFT: TaskState.SUBMITTED,
+    tasks.TaskStatus.PENDING: TaskState.SUBMITTED,
+    tasks.TaskStatus.ASSIGNED: TaskState.WORKING,
+    tasks.TaskStatus.IN_PROGRESS: TaskState.WORKING,
+    tasks.TaskStatus.REVIEW: TaskState.WORKING,
+    tasks.TaskStatus.AWAITING_APPROVAL: TaskState.INPUT_REQUIRED,
+    tasks.TaskStatus.DONE: TaskState.COMPLETED,
+    tasks.TaskStatus.FAILED: TaskState.FAILED,
+    tasks.TaskStatus.CANCELLED: TaskState.CANCELED,
+}
+"""The state of an A2A task that one of polpod's own works on."""
+
+OVER = frozenset({TaskState.COMPLETED, TaskState.CANCELED, TaskState.FAILED})
+
+
+def state_of(task: tasks.Task | None, known: TaskState) -> TaskState:
+    """The state of an A2A task that this one works on (None: it was removed), and which was in this state."""
+    if task is None:
+        return known if known in OVER else TaskState.CANCELED
+    if task.cancelled_by is not None and not task.finished:
+        return TaskState.CANCELED  # its job is being ended
+    if task.status is tasks.TaskStatus.AWAITING_APPROVAL and task.result is not None and task.result.status == "lost":
+        return TaskState.UNKNOWN  # nobody knows what it did: a person decides whether it is done again
+    return STATES[task.status]
+
+
+def work_of(known: StoredTask, task: tasks.Task, text: str) -> Artifact:
+    """What the newest run of the task wrote, or the end of it, as another artifact."""
+    result = task.result
+    outcome: dict[str, object] = {"run_id": task.run_id, "status": task.status}
+    if result is not None and result.run_id == task.run_id:
+        outcome |= {"reason": result.reason, "exit_code": result.exit_code}
+    return Artifact(
+        name=f"log of task {task.id}",
+        parts=(TextPart(text=text),),
+        index=max((artifact.index for artifact in known.task.artifacts or ()), default=-1) + 1,
+        last_chunk=True,
+        metadata={BY: {"task_id": task.id} | outcome},
+    )
+
+
+def has_work_of(known: StoredTask, task: tasks.Task) -> bool:
+    """Whether there is an artifact of its newest run."""
+    said = [(artifact.metadata or {}).get(BY) for artifact in known.task.artifacts or ()]
+    return any(isinstance(by, dict) and by.get("run_id") == task.run_id for by in said)
+
+
+BY = "polpod"
+"""Key of the metadata of an artifact, under which is what polpod says of it."""
 
 
 def absent(task_id: str) -> NotFound:

@@ -5,7 +5,7 @@ Rules:
 1. A finished task goes as a whole, with its runs and their logs; while it is kept, so is its newest run.
 2. Nothing goes that is live, that is not collected yet, or that belongs to a task that is not finished.
 3. The journal loses its oldest events only, one after another, so that a gap is seen from its first `seq`; the newest
-   event stays, since the next one is numbered after it.
+   event stays, since the next one is numbered after it.  The records of notifications go in the same way.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum, auto
 
-from polpod.model.events import Event
 from polpod.model.runs import Run
 from polpod.model.tasks import Task
 
@@ -46,14 +45,15 @@ def fate_of(run: Run, task: Task | None) -> Fate:
     return Fate.GO
 
 
-def last_event_to_go(oldest: Sequence[Event], newest: int, before: datetime, most: int) -> int | None:
+def last_to_go(oldest: Sequence[tuple[int, datetime]], newest: int, before: datetime, most: int) -> int | None:
     """The `seq` up to which the journal goes: events from before `before`, and those beyond `most`; None: none goes.
 
-    `oldest` are the journal's first events, or some that follow those that go anyway; `newest` is the last `seq`.
+    `oldest` are the `seq` and instant of the journal's first events, or of some that follow those that go anyway;
+    `newest` is the last `seq`.
     """
     last = None
-    for event in oldest:
-        if event.seq >= newest or (event.at > before and newest - event.seq < most):
+    for seq, at in oldest:
+        if seq >= newest or (at > before and newest - seq < most):
             break
-        last = event.seq
+        last = seq
     return last

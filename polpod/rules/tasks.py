@@ -42,6 +42,8 @@ def event(task: Task, kind: str, now: datetime, **body: object) -> Event:
     """An event about the task; one of a mission says of which execution, too."""
     if task.execution_id is not None:
         body["execution_id"] = task.execution_id
+    if task.a2a_id is not None:
+        body["a2a_id"] = task.a2a_id
     return Event(at=now, kind=kind, subject=f"task/{task.id}", body=body)
 
 

@@ -54,13 +54,19 @@ def update(
     tx: Tx, by: Caller, task_id: str, changes: Changes, now: datetime, *, once: Once | None = None
 ) -> StoredTask:
     """Change the task.  Raises NotFound, PermissionDenied, Conflict, TooLarge."""
-    kept = _of(tx, by, task_id)
-    if kept is None:
-        raise rules.absent(task_id)
+    kept = require(tx, by, task_id)
     if _carried_out(kept, once):
         return kept.stored
     task = rules.update(kept.stored, task_id, changes, now)
     return _keep(tx, by, kept, task, once, now, "a2a:updated")
+
+
+def require(tx: Tx, by: Caller, task_id: str) -> KeptTask:
+    """The task.  Raises NotFound: there is none for this caller."""
+    kept = _of(tx, by, task_id)
+    if kept is None:
+        raise rules.absent(task_id)
+    return kept
 
 
 def get(
@@ -86,8 +92,7 @@ def page(tx: Tx, by: Caller, *, before: int | None = None, limit: int = 100) -> 
 
 def remove(tx: Tx, by: Caller, task_id: str, now: datetime) -> None:
     """Forget the task.  Raises NotFound."""
-    if _of(tx, by, task_id) is None:
-        raise rules.absent(task_id)
+    require(tx, by, task_id)
     tx[A2ATasks].delete(task_id)
     journal.note(tx, now, "a2a:removed", _subject(task_id), by=by.name)
 

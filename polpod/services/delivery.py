@@ -4,14 +4,18 @@ Rules:
 
 1. An attempt that is given up leaves nothing behind: the connection is closed, the command killed with its group.
 2. A command sees the event and what no program can do without, never our environment; what it prints goes to its log.
+3. A signature is the HMAC-SHA256, with the secret, of the timestamp in its header, a dot, and the body.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import os
 import re
 import signal
 import ssl
+import time
 from functools import cache
 from urllib.parse import urlsplit
 
@@ -21,6 +25,7 @@ import trio
 
 from polpod import __version__
 from polpod.model.events import Event
+from polpod.rules.notifying import Notice
 from polpod.services.submission import clean_environment
 
 MOST_READ = 16384
@@ -33,15 +38,22 @@ class NotDelivered(Exception):
     """Whoever is to be told did not say that he was; the message says why."""
 
 
-async def post(url: str, event: Event) -> None:
-    """POST the event as JSON; delivered if the answer is a 2xx.  Raises NotDelivered, OSError, trio.BrokenResourceError."""
+async def post(url: str, notice: Notice, secret: str | None) -> None:
+    """POST the notice as JSON; delivered if the answer is a 2xx.  Raises NotDelivered, OSError, trio.BrokenResourceError."""
     where = urlsplit(url)
-    body = _json(event)
+    body = _json(notice)
     target = (where.path or "/") + (f"?{where.query}" if where.query else "")
-    head = (
-        f"POST {target} HTTP/1.1\r\nHost: {where.netloc}\r\nUser-Agent: polpod/{__version__}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    )
+    timestamp = str(int(time.time()))
+    headers = {
+        "Host": where.netloc,
+        "User-Agent": f"polpod/{__version__}",
+        "Content-Type": "application/json",
+        "Content-Length": str(len(body)),
+        "Connection": "close",
+        "Polpo-Delivery": notice.id,
+        "Polpo-Timestamp": timestamp,
+    } | ({"Polpo-Signature": f"sha256={signature(secret, timestamp, body)}"} if secret is not None else {})
+    head = f"POST {target} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in headers.items()) + "\r\n"
     assert where.hostname is not None
     stream: trio.abc.Stream
     if where.scheme == "https":
@@ -60,17 +72,22 @@ async def post(url: str, event: Event) -> None:
         raise NotDelivered(f"answered {line.decode(errors='replace')[:200]!r}")
 
 
-async def execute(command: tuple[str, ...], event: Event, socket: str, cwd: str, output: int) -> None:
-    """Run the command with the event as JSON at its stdin; delivered if it exits with 0.  Raises NotDelivered, OSError.
+def signature(secret: str, timestamp: str, body: bytes) -> str:
+    """In hexadecimal (rule 3)."""
+    return hmac.new(secret.encode(), f"{timestamp}.".encode() + body, hashlib.sha256).hexdigest()
+
+
+async def execute(command: tuple[str, ...], notice: Notice, socket: str, cwd: str, output: int) -> None:
+    """Run the command with the notice as JSON at its stdin; delivered if it exits with 0.  Raises NotDelivered, OSError.
 
     `output`: a descriptor for what it prints.
     """
     stdin = os.memfd_create("event", os.MFD_CLOEXEC)  # a pipe would have to be fed to one that does not read
     try:
-        os.write(stdin, _json(event) + b"\n")
+        os.write(stdin, _json(notice) + b"\n")
         os.lseek(stdin, 0, os.SEEK_SET)
         process = await trio.lowlevel.open_process(
-            command, stdin=stdin, stdout=output, stderr=output, env=_environment(event, socket), cwd=cwd,
+            command, stdin=stdin, stdout=output, stderr=output, env=_environment(notice.event, socket), cwd=cwd,
             start_new_session=True,
         )  # fmt: skip
     finally:
@@ -96,9 +113,11 @@ async def _first_line(stream: trio.abc.Stream) -> bytes:
     return answer.partition(b"\n")[0].rstrip(b"\r")
 
 
-def _json(event: Event) -> bytes:
-    """As `event.list` shows it."""
-    return orjson.dumps(msgspec.to_builtins(event))
+def _json(notice: Notice) -> bytes:
+    """The event as `event.list` shows it, and what the rule makes of it."""
+    rule = notice.rule
+    said = {"rule": rule.id, "severity": rule.severity, "title": notice.title, "text": notice.text}
+    return orjson.dumps(msgspec.to_builtins(notice.event) | said)
 
 
 def _environment(event: Event, socket: str) -> dict[str, str]:

@@ -63,6 +63,8 @@ class Journal:
         """Rung when something of an execution changed."""
         self.approvals = Bell()
         """Rung when a person is asked something."""
+        self.a2a = Bell()
+        """Rung when something changed that works on an A2A task."""
         self._waiting: dict[str, set[Watch]] = defaultdict(set)
 
     def absorb(self, events: tuple[Event, ...]) -> None:
@@ -74,6 +76,8 @@ class Journal:
                 self.missions.ring()
                 if event.subject.startswith("mission/"):  # it goes on, or lets something through
                     self.work.ring()
+            if "a2a_id" in event.body:
+                self.a2a.ring()
         for subject in subjects:
             for watch in self._waiting.get(subject, ()):
                 watch.tell(subject)

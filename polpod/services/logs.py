@@ -33,6 +33,12 @@ def read_log(path: str, offset: int, limit: int, tail: int | None) -> Slice:
         raise RequestError(f"{path}: {exc.strerror}") from exc
 
 
+def read_end(path: str, most: int) -> bytes:
+    """The last bytes of it, at most so many; nothing where there is no file.  Raises RequestError as `read_log`."""
+    size = os.path.getsize(path) if os.path.exists(path) else 0
+    return read_log(path, max(0, size - most), most, None).data
+
+
 def _read(path: str, offset: int, limit: int, tail: int | None) -> Slice:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

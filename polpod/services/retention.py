@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -26,16 +26,16 @@ import trio
 from msgspec import Struct
 
 from polpod.errors import PolpodError
-from polpod.model.events import Event
 from polpod.model.runs import Run
 from polpod.model.tasks import Task
 from polpod.paths import StateDirectory
-from polpod.rules.retention import Fate, fate_of, last_event_to_go, task_may_go
+from polpod.rules.retention import Fate, fate_of, last_to_go, task_may_go
 from polpod.runner import contract
 from polpod.services import operations
 from polpod.services.instance import Instance, now
 from polpod.store import changes, quarantine, queries
 from polpod.store.organisation import AuditEntries, Heartbeats, LifecycleEvents, Messages
+from polpod.store.polpo import SentNotifications
 from polpod.store.records import Tx
 from polpod.store.runs import RunTx
 from polpod.store.table import AnyTable, Col, Where
@@ -71,7 +71,7 @@ class Pruned(Struct):
     specs: int = 0
     events: int = 0
     records: int = 0
-    """Of agents and clients: audit entries, messages, lifecycle events, heartbeats of what is over."""
+    """Of agents and clients: audit entries, messages, lifecycle events, heartbeats of what is over, notifications."""
     more: bool = False
     """The time was over before the pass was."""
 
@@ -124,9 +124,11 @@ class _Pass:
         await self._forget_old_tasks()
         await self._forget_runs()
         await self._forget_specs()
-        await self._forget_events()
+        self._pruned.events += await self._forget_beginning(Events, Events.seq, lambda event: event.at)
         for table, at in OF_THEIR_TIME:
             await self._forget_records(table, at)
+        records = SentNotifications
+        self._pruned.records += await self._forget_beginning(records, records.seq, lambda record: record.timestamp)
         return self._pruned
 
     async def _forget_old_tasks(self) -> None:
@@ -207,19 +209,21 @@ class _Pass:
             if not await self._goes_on():
                 return
 
-    async def _forget_events(self) -> None:
-        after, tasks = 0, self._instance.tasks
+    async def _forget_beginning(self, table: AnyTable, seq: Col[Any, int], at: Callable[[Any], datetime]) -> int:
+        """Of what has a number each the oldest, as far as they are too old or too many; how many went."""
+        gone, after, tasks = 0, 0, self._instance.tasks
         while True:
-            page, newest = await tasks.read(lambda tx: _oldest(tx, after))
-            last = last_event_to_go(page, newest, self._before, self._limits.events)
+            page, newest = await tasks.read(lambda tx: _oldest(tx, table, seq, after))
+            oldest = [(seq.get(row), at(row)) for row in page]
+            last = last_to_go(oldest, newest, self._before, self._limits.events)
             if last is None:
-                return
-            self._pruned.events += sum(event.seq <= last for event in page)
+                return gone
+            gone += sum(number <= last for number, _ in oldest)
             if not self._dry_run:
-                await tasks.write(lambda tx: tx[Events].delete_where(Events.seq.le(last)), durable=False)
+                await tasks.write(lambda tx: tx[table].delete_where(seq.le(last)), durable=False)
             after = last
             if not await self._goes_on():
-                return
+                return gone
 
     async def _forget_records(self, table: AnyTable, at: Col[Any, Any]) -> None:
         tasks, before = self._instance.tasks, self._before
@@ -257,8 +261,10 @@ def _remove_records(tx: Tx, table: AnyTable, old: Where[Any]) -> int:
     return len(found)
 
 
-def _oldest(tx: Tx, after: int) -> tuple[list[Event], int]:
-    return queries.page_of_journal(tx, after=after, limit=BATCH), queries.last_seq(tx)
+def _oldest(tx: Tx, table: AnyTable, seq: Col[Any, int], after: int) -> tuple[list[Any], int]:
+    newest = tx[table].find(order_by=(seq.desc(),), limit=1)
+    page = tx[table].find(seq.gt(after), order_by=(seq.asc(),), limit=BATCH)
+    return page, seq.get(newest[0]) if newest else 0
 
 
 def _logs(paths: StateDirectory, runs: Sequence[Run], dry_run: bool) -> tuple[int, list[Run]]:

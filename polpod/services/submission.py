@@ -151,8 +151,9 @@ def store(tx: Tx, submission: Submission, spec: Spec, config: Config, uid: int) 
 
 
 def create(
-    tx: Tx, submission: Submission, spec: Spec, config: Config, uid: int, at: datetime, **values: object
-) -> Task:
+    tx: Tx, submission: Submission, spec: Spec, config: Config, uid: int, at: datetime, id: str | None = None,
+    **values: object,
+) -> Task:  # fmt: skip
     """A new task as the submission says; `values` are fields that those who submit do not choose.
 
     Whoever says what it waits for stores that, too.  Raises InvalidRequest for an instant that is none in UTC.
@@ -161,7 +162,8 @@ def create(
     submission = structs.replace(submission, not_before=not_before, deadline=deadline)
     spec_id = queries.keep_spec(tx, spec)
     open_queue(tx, submission.queue, config)
-    task = structs.replace(_task(tx, submission, spec, spec_id, config, uid, at), **values)
+    task = _task(submission, spec, spec_id, config, uid, at, id or queries.next_task_id(tx), queries.next_task_seq(tx))
+    task = structs.replace(task, **values)
     created = event(task, "task:created", at, title=task.title, queue=task.queue, status=task.status)
     change = Change(task, (created,))
     if (held := held_to_start(task, at, config.settings.approval_gates)) is not None:
@@ -183,12 +185,12 @@ def utc(instant: datetime | None, path: str) -> datetime | None:
         raise InvalidRequest(f"{instant}: out of range", path) from exc
 
 
-def _task(tx: Tx, s: Submission, spec: Spec, spec_id: str, config: Config, uid: int, at: datetime) -> Task:
+def _task(s: Submission, spec: Spec, spec_id: str, config: Config, uid: int, at: datetime, id: str, seq: int) -> Task:
     settings = config.settings
     for_agent = s.agent is not None
     return Task(
-        id=queries.next_task_id(tx),
-        seq=queries.next_task_seq(tx),
+        id=id,
+        seq=seq,
         title=s.title if s.title is not None else title_of(spec),
         description=s.description,
         spec_id=spec_id,

@@ -1,10 +1,10 @@
-"""The table of A2A tasks, and what is asked of it beyond get and find."""
+"""The tables of A2A tasks and of who works on them, and what is asked of it beyond get and find."""
 
 from __future__ import annotations
 
-from polpod.model.a2a import KeptTask
+from polpod.model.a2a import A2AAssignment, KeptTask
 from polpod.store.records import Tx
-from polpod.store.table import Columns, Index, Table, Unique, Where
+from polpod.store.table import Columns, Index, Ref, Table, Unique, Where
 
 _t = Columns[KeptTask]()
 
@@ -38,4 +38,27 @@ def page(tx: Tx, *where: Where[KeptTask], before: int | None, limit: int) -> lis
     return tx[A2ATasks].find(*where, *older, limit=limit)
 
 
-TABLES = (A2ATasks,)
+_w = Columns[A2AAssignment]()
+
+
+class A2AAssignments(Table[A2AAssignment, str]):
+    name = "a2a_assignments"
+    noun = "a2a_assignment"
+    entity = A2AAssignment
+    task_id = _w.text("task_id", lambda w: w.task_id)
+    a2a_id = _w.text("a2a_id", lambda w: w.a2a_id)
+    message = _w.integer("message", lambda w: w.message)
+    behind = _w.text("behind", lambda w: w.task_id if w.behind else None)
+    key = (task_id,)
+    unique = (Unique((a2a_id, message)),)
+    indexes = (Index((behind.asc(),), where_not_null=behind),)
+    refs = (Ref(a2a_id, A2ATasks, on_delete="cascade"),)
+
+
+def newest_assignment(tx: Tx, a2a_id: str) -> A2AAssignment | None:
+    """Who works, or worked, on what was said last of all that was assigned."""
+    here = A2AAssignments.a2a_id.eq(a2a_id)
+    return next(iter(tx[A2AAssignments].find(here, order_by=(A2AAssignments.message.desc(),), limit=1)), None)
+
+
+TABLES = (A2ATasks, A2AAssignments)

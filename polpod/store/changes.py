@@ -22,6 +22,7 @@ from polpod.model.events import Event
 from polpod.model.executions import Unsettled
 from polpod.model.tasks import Dependency, Task, TaskStatus, changed
 from polpod.store import approvals, organisation, quarantine, queries
+from polpod.store.a2a import A2AAssignments
 from polpod.store.missions import UnsettledTasks
 from polpod.store.records import Tx
 from polpod.store.tables import Dependencies, Events, Tasks
@@ -79,6 +80,8 @@ def apply(tx: Tx, change: Change) -> Task:
     change = approvals.followed(tx, change)
     if change.task.execution_id is not None:
         _unsettle(tx, change.task, change.task.execution_id)
+    if change.task.a2a_id is not None:
+        _fall_behind(tx, change.task.id)
     tx[Tasks].save(change.task)
     for event in change.events:
         tx.append(Events, event)
@@ -136,11 +139,14 @@ def remove(tx: Tx, tasks: Sequence[Task], at: datetime, by: str) -> None:
         tx[organisation.Artifacts].delete_where(organisation.Artifacts.task_id.eq(task.id))
         if task.execution_id is not None:
             tx[UnsettledTasks].save(Unsettled(task.id, task.execution_id))
+        if task.a2a_id is not None:
+            _fall_behind(tx, task.id)
         tx[Tasks].delete(task.id)
         queries.let_go_of_spec(tx, task.spec_id)
         for event in approvals.forget(tx, f"task/{task.id}", at, by):
             tx.append(Events, event)
-        note(tx, at, "task:removed", f"task/{task.id}", status=task.status, by=by)
+        about = {} if task.a2a_id is None else {"a2a_id": task.a2a_id}
+        note(tx, at, "task:removed", f"task/{task.id}", status=task.status, by=by, **about)
 
 
 def stays(tx: Tx, task: Task, going: Collection[str] = ()) -> str | None:
@@ -157,6 +163,13 @@ def _unsettle(tx: Tx, task: Task, execution_id: str) -> None:
     before = tx[Tasks].get(task.id)
     if before is not None and Tasks.stage.get(before) != Tasks.stage.get(task):
         tx[UnsettledTasks].save(Unsettled(task.id, execution_id))
+
+
+def _fall_behind(tx: Tx, task_id: str) -> None:
+    """The A2A task that it works on does not say how it stands any more: services/assignments.py brings it up to date."""
+    assignment = tx[A2AAssignments].get(task_id)
+    if assignment is not None and not assignment.behind:
+        tx[A2AAssignments].save(structs.replace(assignment, behind=True))
 
 
 def _reaches(tx: Tx, start: Task, goal: str) -> bool:

@@ -6,11 +6,13 @@ instants have ties, and clocks go backwards.
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
+from polpod.errors import Conflict
 from polpod.model.polpo.approvals import ApprovalRequest, ApprovalStatus
 from polpod.model.polpo.logs import LogEntry, LogSession
 from polpod.model.polpo.memories import Memory
@@ -24,6 +26,8 @@ from polpod.store.table import AnyTable, Col, Columns, Index, Ref, Table, Unique
 from polpod.store.tables import Setting, Settings
 
 S = TypeVar("S")
+
+_NAMED = re.compile(r"mission-([0-9]{1,15})")
 
 
 class Sole(Struct, Generic[S], frozen=True):
@@ -228,6 +232,25 @@ class Approvals(Table[ApprovalRequest, str]):
         Index((about.asc(), seq.asc()), where_not_null=about),
         Index((due.asc(), seq.asc()), where_not_null=due),
     )
+
+
+def named(tx: Tx, name: str) -> Mission | None:
+    """The mission of that name."""
+    found = tx[Missions].find(Missions.mission.eq(name))
+    return found[0] if found else None
+
+
+def next_mission_name(tx: Tx) -> str:
+    """`mission-N`, one past the highest of these names that a mission has."""
+    taken = [int(match[1]) for mission in tx[Missions].find() if (match := _NAMED.fullmatch(mission.name))]
+    return f"mission-{max(taken, default=0) + 1}"
+
+
+def require_free(tx: Tx, mission: Mission) -> None:
+    """Raises Conflict: another mission has its name."""
+    other = named(tx, mission.name)
+    if other is not None and other.id != mission.id:
+        raise Conflict(f"mission {other.id} has the name {mission.name!r} already")
 
 
 def next_number(tx: Tx, table: AnyTable, column: Col[Any, Any]) -> int:

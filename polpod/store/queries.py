@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 
+import msgspec
 from msgspec import Struct
 
 from polpod.model.agents import Busy
@@ -25,6 +26,7 @@ _LAST_SEQ = "tasks.last_seq"
 _LAST_RUN = "runs.last_id"
 _LOOSE_SPEC = "specs.loose."
 _CURSOR = "notifications.cursor."
+_SILENCES = "notifications.silences."
 _RETENTION_CLOCK = "retention.clock"
 _AT_WORK = "daemon.at_work"
 _REACHABLE_DIGITS = 18
@@ -224,22 +226,33 @@ def last_seq(tx: Tx) -> int:
     return last[0].seq if last else 0
 
 
-def cursor(tx: Tx, name: str) -> int:
-    """The last event that the notification was told of; a new one begins with what happens from now on."""
-    if tx[Settings].get(_CURSOR + name) is None:
-        set_cursor(tx, name, last_seq(tx))
-    return _counter(tx, _CURSOR + name)
+def cursor(tx: Tx, channel: str) -> int:
+    """The last event that the channel was told of; a new one begins with what happens from now on."""
+    if tx[Settings].get(_CURSOR + channel) is None:
+        set_cursor(tx, channel, last_seq(tx))
+    return _counter(tx, _CURSOR + channel)
 
 
-def set_cursor(tx: Tx, name: str, seq: int) -> None:
-    tx[Settings].save(Setting(_CURSOR + name, str(seq)))
+def set_cursor(tx: Tx, channel: str, seq: int) -> None:
+    tx[Settings].save(Setting(_CURSOR + channel, str(seq)))
 
 
-def drop_cursors(tx: Tx, names: Collection[str]) -> None:
-    """Forget the cursors of notifications other than these."""
-    for setting in tx[Settings].find(Settings.setting.glob(_CURSOR + "*")):
-        if setting.name.removeprefix(_CURSOR) not in names:
-            tx[Settings].delete(setting.name)
+def silences(tx: Tx, channel: str) -> dict[str, datetime]:
+    """Until when rules tell the channel of nothing more."""
+    setting = tx[Settings].get(_SILENCES + channel)
+    return {} if setting is None else msgspec.json.decode(setting.value, type=dict[str, datetime])
+
+
+def set_silences(tx: Tx, channel: str, until: Mapping[str, datetime]) -> None:
+    tx[Settings].save(Setting(_SILENCES + channel, msgspec.json.encode(until).decode()))
+
+
+def drop_cursors(tx: Tx, channels: Collection[str]) -> None:
+    """Forget where channels other than these were, and which rules were silent."""
+    for prefix in (_CURSOR, _SILENCES):
+        for setting in tx[Settings].find(Settings.setting.glob(prefix + "*")):
+            if setting.name.removeprefix(prefix) not in channels:
+                tx[Settings].delete(setting.name)
 
 
 def keep_spec(tx: Tx, spec: Spec) -> str:

@@ -29,7 +29,7 @@ DATA = '{"tasks": [{"title": "a"}]}'
 
 
 def test_a_mission_is_stored_as_given(polpo: Polpo) -> None:
-    """Polpo 27, 29: id and times are made; draft and without a prompt unless said."""
+    """Polpo 27, 29: id and times are made; draft and without a prompt unless said.  §13.160."""
     saved = polpo.tasks.save_mission({"name": "release", "data": DATA}, prompt="go", quality_threshold=4)
     assert (saved.name, saved.data, saved.prompt, saved.quality_threshold) == ("release", DATA, "go", 4.0)
     assert (saved.status, saved.execution_count, saved.created_at) == (MissionStatus.DRAFT, 0, saved.updated_at)

@@ -49,7 +49,10 @@ def test_a_second_record_of_a_run_changes_what_may_change(polpo: Polpo) -> None:
 
 @pytest.mark.parametrize("status", ["completed", "failed", "killed"])
 def test_what_is_over_stays_as_it_ended(polpo: Polpo, status: str) -> None:
-    """Polpo 41, defect P10: the first terminal write wins, and a late record does not bring a run back to life."""
+    """Polpo 41, defect P10: the first terminal write wins, and a late record does not bring a run back to life.
+
+    W10.
+    """
     polpo.runs.upsert_run(RUN)
     polpo.runs.complete_run("r1", status, DONE)
     ended = polpo.runs.get_run("r1")

@@ -104,7 +104,7 @@ def test_polpo_s_edges_are_all_there_and_cancelled_is_the_only_one_more(start: S
 
 
 def test_a_new_task_is_stored_as_given(polpo: Polpo) -> None:
-    """Polpo 11: an id, pending, no retries, both times; nested values come back."""
+    """Polpo 11: an id, pending, no retries, both times; nested values come back.  §13.121."""
     expectations = [{"type": "test", "command": "make", "nested": {"deep": [1, None, 2.5]}}]
     task = add(polpo, expectations=expectations, max_retries=2, side_effects=True)
     assert (task.status, task.retries, task.owner, task.spec_id) == (S.PENDING, 0, "polpod", None)
@@ -193,7 +193,7 @@ def test_all_tasks_come_in_order_of_creation(polpo: Polpo) -> None:
 
 
 def test_an_update_changes_what_it_names(polpo: Polpo) -> None:
-    """Polpo 15: and refreshes updated_at; the journal says which fields."""
+    """Polpo 15: and refreshes updated_at; the journal says which fields.  §13.127, §13.128."""
     task = add(polpo, labels={"a": "b"})
     updated = polpo.tasks.update_task(task.id, {"title": "other"}, phase="fix")
     expected = structs.replace(task, title="other", phase="fix", updated_at=updated.updated_at, version=2)
@@ -204,7 +204,7 @@ def test_an_update_changes_what_it_names(polpo: Polpo) -> None:
 
 
 def test_an_update_never_touches_what_is_not_the_caller_s(polpo: Polpo) -> None:
-    """Defect P4: `status` was written past the state machine, `id` dropped in silence."""
+    """Defect P4: `status` was written past the state machine, `id` dropped in silence.  W14."""
     task = add(polpo)
     for field in ("id", "status", "seq", "owner", "created_at", "run_id", "version", "colour"):
         with pytest.raises(InvalidRequest, match=field):
@@ -231,7 +231,10 @@ def test_there_is_a_sample_of_each_field() -> None:
 
 @pytest.mark.parametrize("unset", [None, UNSET])
 def test_every_field_is_kept_and_cleared(polpo: Polpo, unset: Any) -> None:
-    """Defects P5 (a field could not be cleared), P6 (question_rounds had no column), P7 (false and unset were one)."""
+    """Defects P5 (a field could not be cleared), P6 (question_rounds had no column), P7 (false and unset were one).
+
+    W16.
+    """
     task = add(polpo)
     bare = Task(id="", seq=0, created_at=LATER, updated_at=LATER)
     for field, sample in SAMPLES.items():
@@ -254,7 +257,7 @@ OPTIONAL = {n: values(k) for n, k in KINDS.items() if n not in ("title", "status
 
 
 def test_any_new_task_comes_back(polpo: Polpo) -> None:
-    """Invariant 9, defect P6: whole entities, any value of any field, by the store's own methods."""
+    """Invariant 9, defect P6: whole entities, any value of any field, by the store's own methods.  W16."""
 
     checks = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 
@@ -334,7 +337,7 @@ def test_only_failed_to_pending_counts_as_a_retry(polpo: Polpo) -> None:
 
 
 def test_the_machine_is_overruled_with_a_reason(polpo: Polpo) -> None:
-    """Polpo 23, W15: any status, no retry spent; the journal keeps the reason on every backend."""
+    """Polpo 23, W15: any status, no retry spent; the journal keeps the reason on every backend.  §13.126."""
     task = add(polpo)
     for start, to in product(S, S):
         polpo.tasks.unsafe_set_status(task.id, start, "where it begins")
@@ -372,7 +375,7 @@ def waiting(polpo: Polpo, *tasks: Task) -> list[int]:
 
 
 def test_a_task_waits_for_what_it_depends_on(polpo: Polpo) -> None:
-    """W30: a dependency that is not there is refused by name, not dropped."""
+    """W30: a dependency that is not there is refused by name, not dropped.  §13.123, §13.133."""
     first = add(polpo)
     second = add(polpo, depends_on=[first.id, first.id])
     assert (second.depends_on, waiting(polpo, second)) == ((first.id,), [1])

@@ -20,12 +20,16 @@ from kit.entities import entities, text
 from store_makers import LASTING, MAKERS, SUITE, Badge, Badges, Maker, People, Person, Pet, Pets, Store
 
 from polpod.errors import AlreadyExists, BrokenReference, Conflict, StoreError
+from polpod.model import a2a
 from polpod.model.events import Event
+from polpod.model.executions import Barrier, BarrierKind, Execution
 from polpod.model.organisation.people import HumanRole, User
 from polpod.model.organisation.workflows import WorkflowDefinition, WorkflowNode, WorkflowNodeType
 from polpod.model.polpo.logs import LogSession
 from polpod.model.polpo.sessions import Session
 from polpod.model.tasks import Task, TaskStatus
+from polpod.store.a2a import A2ATasks
+from polpod.store.missions import Barriers, Executions
 from polpod.store.organisation import Users, WorkflowDefinitions
 from polpod.store.polpo import ChatSessions, LogSessions
 from polpod.store.records import Tx
@@ -54,14 +58,15 @@ def maker(request: pytest.FixtureRequest) -> Maker:
 
 @pytest.mark.parametrize("table", ALL, ids=lambda t: t.name)
 def test_any_value_of_an_entity_comes_back(maker: Maker, table: AnyTable, tmp_path: Path) -> None:
+    """W16, W17."""
     store = maker(tmp_path, ALL)
-    targets = [ref.table for ref in table.refs]
+    targets = targets_of(table)
 
     def round_trip(entity: Any) -> Callable[[Tx], None]:
         def body(tx: Tx) -> None:
             for ref in table.refs:
                 if (named := ref.column.get(entity)) is not None:
-                    tx[ref.table].save(SOMEBODY[ref.table](named))
+                    put_somebody(tx, ref.table, named)
             key = tuple(c.get(entity) for c in table.key)
             tx[table].save(entity)
             assert tx[table].get(key) == entity
@@ -80,6 +85,25 @@ def test_any_value_of_an_entity_comes_back(maker: Maker, table: AnyTable, tmp_pa
     store.close()
 
 
+def targets_of(table: AnyTable) -> list[AnyTable]:
+    """The tables that it refers to, each before those that this one refers to."""
+    return [target for ref in table.refs for target in (ref.table, *targets_of(ref.table))]
+
+
+def put_somebody(tx: Tx, table: AnyTable, named: Any) -> None:
+    """Whoever is named there, with whom that names in turn."""
+    entity = SOMEBODY[table](named)
+    for ref in table.refs:
+        if (other := ref.column.get(entity)) is not None:
+            put_somebody(tx, ref.table, other)
+    tx[table].save(entity)
+
+
+def an_a2a_task(named: str) -> a2a.StoredTask:
+    task = a2a.A2ATask(id=named, status=a2a.TaskStatus(state=a2a.TaskState.WORKING, timestamp=NOW))
+    return a2a.StoredTask(id=named, task=task, created_at=NOW, updated_at=NOW)
+
+
 START_AND_END = tuple(WorkflowNode(id=name, type=WorkflowNodeType(name), label=name) for name in ("start", "end"))
 SOMEBODY: dict[AnyTable, Callable[[str], Any]] = {
     People: Person,
@@ -90,6 +114,19 @@ SOMEBODY: dict[AnyTable, Callable[[str], Any]] = {
     WorkflowDefinitions: lambda named: WorkflowDefinition(id=named, name="w", created_by="u", nodes=START_AND_END),
     ChatSessions: lambda named: Session(id=named, created_at=NOW, updated_at=NOW, touched=0),
     LogSessions: lambda named: LogSession(session_id=named, started_at=NOW, seq=0),
+    Executions: lambda named: Execution(
+        id=named,
+        seq=0,
+        mission_id="m",
+        number=1,
+        group="g",
+        document_id="d",
+        started_by="u",
+        started_at=NOW,
+        updated_at=NOW,
+    ),
+    Barriers: lambda named: Barrier(id=named, seq=0, execution_id="x", kind=BarrierKind.DELAY, name="b", remaining=0),
+    A2ATasks: lambda named: a2a.KeptTask(stored=an_a2a_task(named), seq=0, created_by=0),
 }
 """The least row that a reference can name."""
 
@@ -273,6 +310,7 @@ def machine(make: Maker) -> type[RuleBasedStateMachine]:
 
 
 def test_it_does_what_a_dict_does(maker: Maker) -> None:
+    """W17."""
     run_state_machine_as_test(machine(maker), settings=settings(max_examples=60, stateful_step_count=30, deadline=None))
 
 

@@ -102,6 +102,7 @@ def test_f09_what_a_dead_daemon_left_is_no_obstacle(host: Host, lock: bytes) -> 
 
 
 def test_a_socket_on_which_somebody_answers_is_left_to_them(host: Host) -> None:
+    """W40."""
     with socket.socket(socket.AF_UNIX) as foreign:
         foreign.bind(host.socket)
         foreign.listen()

@@ -215,6 +215,7 @@ def test_a_cancel_survives_the_loss_of_its_run_and_of_the_daemon(host: Host) -> 
 
 @pytest.mark.parametrize("lost", [False, True])
 def test_a_cancel_that_the_daemon_only_noted_is_carried_out_by_the_next(host: Host, lost: bool) -> None:
+    """W37."""
     daemon = host.start(POLPOD_CRASH_AT="kill.noted")
     task_id = host.submit("sleep", "1000", kill_grace=1)
     run = host.running(task_id)

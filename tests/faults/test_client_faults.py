@@ -354,6 +354,7 @@ CANARY, DAEMON_S = "canary-6b1f3d", "canary-of-the-daemon-90ae"
     seen_failing="values in `show`; jobs that begin with the daemon's environment; a run directory that keeps its spec",
 )
 def test_f84_a_canary_stays_where_it_belongs(host: Host) -> None:
+    """W41."""
     host.start(DAEMON_SECRET=DAEMON_S)
     go, seen = host.root / "go", host.root / "seen"
     (host.root / "secret").write_text(f"{CANARY}-by-reference\n")

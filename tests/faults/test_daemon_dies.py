@@ -73,6 +73,7 @@ def failed_once(host: Host, task_id: str, run: dict[str, Any]) -> None:
     seen_failing="recovery that ends live runs instead of adopting them",
 )
 def test_f01_jobs_outlive_the_daemon_and_are_adopted(host: Host) -> None:
+    """§13.154, W1."""
     host.configure(maxConcurrency=10)
     host.start()
     go, begun = host.root / "go", host.root / "begun"
@@ -112,6 +113,7 @@ def test_f01_jobs_outlive_the_daemon_and_are_adopted(host: Host) -> None:
     seen_failing="a row that nobody claimed, called lost instead of never started",
 )
 def test_f02_a_start_that_was_only_noted_never_was(host: Host, point: str) -> None:
+    """W8."""
     host.start(POLPOD_CRASH_AT=point)
     trace = host.root / "trace"
     task_id = host.submit(shell=f"echo ran >> {trace}; exit 4", hold=True)
@@ -139,6 +141,7 @@ def test_f02_a_start_that_was_only_noted_never_was(host: Host, point: str) -> No
     seen_failing="a runner that takes the end of its go pipe for the go; a job that takes the end of its pipe for its release",
 )
 def test_f03_what_was_forked_and_not_recorded_executes_nothing(host: Host, forked: str) -> None:
+    """§13.157, W8."""
     trace = host.root / "trace"
     if forked == "runner":
         host.start(POLPOD_CRASH_AT="launch.forked")
@@ -174,6 +177,7 @@ def test_f03_what_was_forked_and_not_recorded_executes_nothing(host: Host, forke
     seen_failing="a run directory removed as its result is read",
 )
 def test_f04_a_result_waits_for_whoever_comes(host: Host, point: str) -> None:
+    """§13.136, W2, W6."""
     task_id, run = ends_into_exit_json(host)
     host.start(wait=False, POLPOD_CRASH_AT=point)
     dies(host)
@@ -191,6 +195,7 @@ def test_f04_a_result_waits_for_whoever_comes(host: Host, point: str) -> None:
     seen_failing="results applied without asking whether this run was applied before",
 )
 def test_f05_a_result_that_is_found_twice_counts_once(host: Host, point: str) -> None:
+    """W2, W11."""
     task_id, run = ends_into_exit_json(host)
     host.start(wait=False, POLPOD_CRASH_AT=point)
     dies(host)
@@ -244,6 +249,7 @@ def test_f12_a_failed_query_is_no_death(host: Host, query: str) -> None:
     seen_failing="transactions carried out on the event loop",
 )
 def test_f13_a_hanging_disk_does_not_hold_up_the_loop(host: Host, tmp_path: Path) -> None:
+    """W20."""
     image = tmp_path / "disk"
     make_image(image, 32 * 2**20)
     with mounted_image(image, host.paths.path):

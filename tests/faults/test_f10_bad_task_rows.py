@@ -134,6 +134,7 @@ def test_a_quarantined_task_is_named_so_wherever_it_is_asked_for(host: Host) -> 
 
 
 def test_what_depends_on_a_quarantined_task_is_blocked_by_it(host: Host) -> None:
+    """§13.168."""
     host.start()
     bad = host.submit("true", hold=True)
     waiting = host.submit("true", depends_on=[bad])

@@ -78,6 +78,7 @@ def _end_and_reap(run: dict[str, Any]) -> list[int]:
 def test_f33_who_has_a_run_s_pid_now_is_left_alone(
     request: pytest.FixtureRequest, host: Host, containment: str
 ) -> None:
+    """W3."""
     if not in_pid_namespace(request):
         return
     host.configure(maxConcurrency=4, killGrace=100, containment=containment)
@@ -163,6 +164,7 @@ def test_f40_a_row_cannot_turn_the_daemon_against_others(request: pytest.Fixture
 )
 @pytest.mark.parametrize("containment", LEVELS)
 def test_f36_a_fork_storm_is_over_when_it_is_called_killed(host: Host, containment: str) -> None:
+    """W23."""
     host.configure(containment=containment)
     host.start()
     hops, storm = host.root / "hops", host.root / "storm.sh"
@@ -193,6 +195,7 @@ def test_f36_a_fork_storm_is_over_when_it_is_called_killed(host: Host, containme
 )
 @pytest.mark.parametrize("containment", LEVELS)
 def test_f37_a_shell_and_its_commands_end_together(host: Host, containment: str) -> None:
+    """W23."""
     host.configure(maxConcurrency=6, containment=containment)
     host.start()
     after, handles = host.root / "after", host.root / "handles"
@@ -225,6 +228,7 @@ def test_f37_a_shell_and_its_commands_end_together(host: Host, containment: str)
     seen_failing="a runner that goes on waiting after the grace; the sentence without its times",
 )
 def test_f38_a_job_that_ignores_sigterm_is_killed_after_its_grace(host: Host) -> None:
+    """W24."""
     host.start()
     task_id = host.submit(shell=STUBBORN, env=marked(host), kill_grace=1.5)
     run = host.running(task_id)
@@ -337,6 +341,7 @@ def test_a_limit_counts_from_the_start_and_not_before_it(host: Host) -> None:
 )
 @pytest.mark.parametrize("containment", LEVELS)
 def test_f42_timed_out_is_said_when_nothing_is_left(host: Host, containment: str) -> None:
+    """W24."""
     host.configure(containment=containment)
     host.start()
     up = host.root / "up"
@@ -438,6 +443,7 @@ def test_f45_a_job_without_memory_left_dies_alone(host: Host) -> None:
     "finishes a run",
 )
 def test_f47_a_stale_run_is_over_before_the_next_one_starts(host: Host) -> None:
+    """W24."""
     host.start()
     alone, go, end = host.root / "alone", host.root / "go", host.root / "end"
     # Whoever holds the lock is alone; a second one at the same time would say so, and exit with 9.

@@ -68,7 +68,7 @@ def journal(host: Host) -> list[dict[str, Any]]:
 
 
 def test_a_mission_goes_on_through_kills_of_the_daemon(host: Host) -> None:
-    """W12, W32: gates, checkpoints and delays are rows; every step is one transaction."""
+    """W12, W32: gates, checkpoints and delays are rows; every step is one transaction.  §13.181."""
     rng = random.Random(6)
     layers, width = 4, 4
     layer = [[f"t{n}-{m}" for m in range(width)] for n in range(layers)]
@@ -128,6 +128,7 @@ def test_death_at_any_instruction_of_a_mission(point: str, host: Host) -> None:
 
 
 def test_an_aborted_mission_ends_its_jobs_through_a_kill(host: Host) -> None:
+    """W37."""
     host.start()
     shell = f"echo started >> {host.root}/trace; exec sleep 1000"
     create(
@@ -168,7 +169,7 @@ def test_a_paused_mission_starts_nothing_over_a_restart_and_says_why(host: Host)
 
 
 def test_what_cannot_be_carried_out_leaves_nothing_behind(host: Host) -> None:
-    """W24 (P24): half a mission stayed behind; W30 (P23)."""
+    """W12 (P24): half a mission stayed behind; W30 (P23).  §13.162."""
     host.start()
     good = {"title": "a", "command": ["true"]}
     for text, path in (
@@ -186,6 +187,8 @@ def test_what_cannot_be_carried_out_leaves_nothing_behind(host: Host) -> None:
             create(host, text)
         assert (refused.value.code, refused.value.data["path"]) == (-32602, path)
     assert host.call("mission.list")["missions"] == []
+    with pytest.raises(Refused, match="there is no mission m"):
+        host.call("mission.execute", id="m")
     create(host, {"tasks": [good, good | {"title": "b", "cwd": "/nowhere"}]})
     with pytest.raises(Refused, match="No such file"):
         host.call("mission.execute", id="m")

@@ -100,6 +100,7 @@ def _takes_over(host: Host) -> bool:
     seen_failing="a daemon that goes on without the locks",
 )
 def test_f08_a_second_daemon_on_a_state_directory_ends_at_once(host: Host, spelling: str) -> None:
+    """W8."""
     first = host.start()
     go = host.root / "go"
     task_id = host.submit(shell=waits_for(go))
@@ -177,6 +178,7 @@ def test_f11_a_stopped_runner_holds_up_nobody(host: Host) -> None:
     seen_failing="a claimed run without a living runner that is left as it is",
 )
 def test_f21_a_runner_that_died_while_nobody_watched_is_lost_and_its_job_is_gone(host: Host) -> None:
+    """§13.153, W2."""
     host.start()
     pids = host.root / "pids"
     task_id = host.submit(shell=f"echo $$ >> {pids}; [ $(wc -l < {pids}) -ge 2 ] || exec sleep 1000")
@@ -263,6 +265,7 @@ def test_what_anybody_puts_beside_run_directories_and_logs_keeps_no_daemon_from_
     seen_failing="recovery that does not resume kills; a climb for a stopped runner that counts from the restart",
 )
 def test_f06_a_kill_is_climbed_on_after_a_restart_in_its_grace(host: Host, runner: str) -> None:
+    """W24."""
     host.start()
     task_id = host.submit(shell=STUBBORN, kill_grace=0.5)
     run = started(host, task_id)
@@ -329,6 +332,7 @@ def test_a_runner_that_lives_is_no_part_of_its_job(host: Host, containment: str)
     seen_failing="the question whether the process holds the run's lock, alone and with the comparison of marks",
 )
 def test_f32_strangers_are_never_signalled(host: Host) -> None:
+    """§13.155, §13.156, W1."""
     host.start()
     ids = [host.submit("true", hold=True) for _ in range(7)]
     host.kill()

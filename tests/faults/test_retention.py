@@ -143,6 +143,7 @@ def test_a_spec_goes_with_the_last_task_that_has_it(host: Host) -> None:
     seen_failing="keeping the runs of a task that is not finished (rules/retention.py)",
 )
 def test_f60_of_too_many_runs_the_oldest_go_and_never_those_of_work_that_is_not_finished(host: Host) -> None:
+    """W22."""
     host.configure(retention={"runs": 4})
     host.start()
     waiting = host.submit("false", max_retries=1, retry_delay=1000)
@@ -214,6 +215,7 @@ def test_costs_go_with_their_task_and_an_organisations_own_is_no_business_of_the
 
 
 def test_a_task_whose_run_is_not_collected_yet_stays(host: Host) -> None:
+    """W6."""
     host.start()
     task_id = host.submit("true")
     host.finished(task_id)

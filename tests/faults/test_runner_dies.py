@@ -33,6 +33,7 @@ LEVELS = (pytest.param("auto", marks=pytest.mark.root), "session")
     seen_failing="a daemon that looks at runs only when they report",
 )
 def test_f20_a_runner_and_its_job_killed_together_are_lost_at_once(host: Host) -> None:
+    """W4."""
     host.start()
     trace = host.root / "trace"
     once = f"echo >> {trace}; [ $(wc -l < {trace}) -gt 1 ] || exec sleep 1000"
@@ -187,6 +188,7 @@ def test_f25_a_damaged_record_is_kept_and_not_believed(host: Host, damage: str) 
     seen_failing="a lost run that is recorded with exit code 0",
 )
 def test_f26_what_is_not_known_is_not_called_success(host: Host) -> None:
+    """W2."""
     host.start()
     pid = host.root / "pid"
     escaped = f"setsid sh -c 'setsid sh -c \"echo \\$\\$ > {pid}; exec sleep 1000\" &' & while :; do sleep 0.02; done"

@@ -37,6 +37,7 @@ def seconds(start: str, end: str) -> float:
 
 
 def test_a_run_that_takes_too_long_is_killed_and_that_is_a_failure(host: Host) -> None:
+    """§13.144."""
     task_id = host.submit("sleep", "1000", max_duration=0.3)
     task = host.finished(task_id)
     assert (task["status"], task["result"]["reason"]) == ("failed", "timeout")
@@ -69,6 +70,7 @@ def test_a_timeout_holds_through_a_restart(host: Host) -> None:
 
 
 def test_silence_is_warned_of_and_then_ended(host: Host) -> None:
+    """§13.148, §13.149."""
     task_id = host.submit("sleep", "1000", stale_threshold=0.3)
     task = host.finished(task_id)
     assert (task["status"], task["result"]["reason"]) == ("failed", "stale")
@@ -80,6 +82,7 @@ def test_silence_is_warned_of_and_then_ended(host: Host) -> None:
 
 
 def test_what_writes_or_computes_is_not_silent(host: Host) -> None:
+    """W5."""
     writes = "n=0; while [ $n -lt 20 ]; do echo; sleep 0.1; n=$((n+1)); done"
     computes = "end=$(($(date +%s)+3)); while [ $(date +%s) -lt $end ]; do :; done"
     ids = [host.submit(shell=text, stale_threshold=1) for text in (writes, computes)]
@@ -90,6 +93,7 @@ def test_what_writes_or_computes_is_not_silent(host: Host) -> None:
 
 
 def test_a_failure_is_tried_again_after_a_growing_delay(host: Host) -> None:
+    """§13.142, W38."""
     task_id = host.submit("false", max_retries=2, retry_delay=0.5)
     waiting = until(lambda: _delayed(host, task_id), "it waits for its retry")
     assert waiting["state"] == "delayed"
@@ -103,6 +107,7 @@ def test_a_failure_is_tried_again_after_a_growing_delay(host: Host) -> None:
 
 
 def test_a_delay_is_waited_for_through_a_restart(host: Host) -> None:
+    """W38."""
     task_id = host.submit("false", max_retries=1, retry_delay=1)
     until(lambda: _delayed(host, task_id), "it waits for its retry")
     host.kill()
@@ -121,6 +126,7 @@ def test_a_command_is_not_repeated_behind_the_user_s_back(host: Host) -> None:
 
 
 def test_a_manual_retry_is_counted_apart(host: Host) -> None:
+    """W38."""
     go = host.root / "go"
     task_id = host.submit(shell=f"[ -e {go} ]")
     assert host.finished(task_id)["status"] == "failed"
@@ -143,6 +149,7 @@ def test_a_task_does_not_start_before_its_time(host: Host) -> None:
 
 
 def test_a_fan_out_and_in_runs_in_order(host: Host) -> None:
+    """§13.140, §13.141."""
     trace, go = host.root / "trace", host.root / "go"
     first = host.submit(shell=waits_for(go, f"echo first >> {trace}"))
     middle = [host.submit(shell=f"echo middle >> {trace}", depends_on=[first]) for _ in range(8)]
@@ -252,6 +259,7 @@ def test_a_paused_queue_starts_nothing_until_it_is_resumed(host: Host) -> None:
 
 
 def test_the_status_says_how_much_is_ready_in_each_queue(host: Host) -> None:
+    """§13.135."""
     host.call("queue.set", name="q", paused=True)
     first, *_ = [host.submit("true", queue="q") for _ in range(3)]
     host.submit("true", queue="q", hold=True)

@@ -49,6 +49,7 @@ def report(row: dict[str, Any], **said: Any) -> dict[str, Any]:
     seen_failing="the unique index on live runs; a cancel that calls a task over while its run lives",
 )
 def test_f69_cancels_and_retries_that_race_make_no_second_copy(host: Host) -> None:
+    """W9."""
     host.configure(maxConcurrency=4, killGrace=100)
     host.start()
     copies, over = host.root / "copies", threading.Event()
@@ -368,6 +369,7 @@ WIDE = 10_000
     seen_failing="dependents that are met by any end of a dependency; the search for cycles",
 )
 def test_f76_each_dependent_is_decided_once(host: Host) -> None:
+    """W12."""
     host.configure(maxConcurrency=8)
     host.start()
     trace, good = host.root / "trace", host.root / "good"

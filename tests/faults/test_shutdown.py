@@ -26,6 +26,7 @@ def spoke(run: dict[str, object]) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda n: n.name)
 def test_running_jobs_are_ended_and_run_again_after_the_next_start(host: Host, number: signal.Signals) -> None:
+    """§13.159, W25."""
     host.configure(maxConcurrency=3)
     daemon = host.start()
     go = host.root / "go"
@@ -49,6 +50,7 @@ def test_running_jobs_are_ended_and_run_again_after_the_next_start(host: Host, n
 
 
 def test_work_with_side_effects_that_was_interrupted_is_for_a_person(host: Host) -> None:
+    """W7."""
     host.start()
     task_id = host.submit("sleep", "1000", side_effects=True)
     host.running(task_id)
@@ -67,6 +69,7 @@ def test_work_with_side_effects_that_was_interrupted_is_for_a_person(host: Host)
     seen_failing="graces that are not cut to the timeout of the stop; a second signal that is not heard",
 )
 def test_f18_a_job_that_ignores_sigterm_does_not_hold_up_a_stop(host: Host) -> None:
+    """W25."""
     host.configure(shutdownTimeout=2000, killGrace=60_000)
     daemon = host.start()
     go = host.root / "go"
@@ -116,6 +119,7 @@ def test_a_cancel_that_goes_on_is_not_overwritten_by_the_shutdown(host: Host) ->
 
 
 def test_keep_leaves_the_runs_alone(host: Host) -> None:
+    """W27."""
     host.configure(onShutdown="keep")
     host.start()
     go = host.root / "go"
@@ -139,6 +143,7 @@ def test_keep_leaves_the_runs_alone(host: Host) -> None:
     seen_failing="a scheduler and a launcher that do not ask whether the daemon is stopping; submits that are taken then",
 )
 def test_f17_nothing_is_taken_in_or_started_once_a_stop_was_asked_for(host: Host) -> None:
+    """W25."""
     host.configure(maxConcurrency=3)
     daemon = host.start()
     go = host.root / "go"
@@ -209,6 +214,7 @@ def test_a_signal_before_the_databases_are_open_is_obeyed_in_order(host: Host) -
     seen_failing="signals that are received only once the databases are open",
 )
 def test_f14_signals_at_any_moment_of_a_start_leave_everything_in_order(host: Host, directory: str) -> None:
+    """W25."""
     rng = random.Random(14)
     moment = threading.Event()
 

@@ -346,6 +346,7 @@ def cost_of_a_day(host: Host) -> float:
     seen_failing="the index of what is ready (`tasks_ready_queue_priority_seq`)",
 )
 def test_f58_a_hundred_thousand_tasks_wait_and_nothing_is_slower(host: Host) -> None:
+    """W19."""
     host.configure(queues={"crowd": {"slots": 1}})
     host.start()
     host.call("queue.set", name="aside", paused=True)
@@ -493,6 +494,7 @@ def test_f61_what_a_cleaner_removes_comes_back(host: Host) -> None:
     seen_failing="the hole that is punched (runner/loglimit.py)",
 )
 def test_f62_a_log_keeps_its_head_and_its_tail_within_its_limit(host: Host) -> None:
+    """W22."""
     host.configure(logLimit=4 * MIB)
     host.start()
     script = "for n in range(60): os.write(1, b''.join(b'%015d\\n' % (n * 65536 + i) for i in range(65536)))"

@@ -21,6 +21,7 @@ from kit.waiting import until
     seen_failing="runners that keep their result until a daemon takes it",
 )
 def test_f22_jobs_that_end_while_nobody_watches_keep_their_exit_codes(host: Host) -> None:
+    """§13.136, W2."""
     host.configure(maxConcurrency=20)
     host.start()
     go = host.root / "go"
@@ -54,6 +55,7 @@ def test_f22_jobs_that_end_while_nobody_watches_keep_their_exit_codes(host: Host
     seen_failing="a dead runner's run called lost without ending its job",
 )
 def test_f19_a_killed_runner_takes_its_job_along_and_the_fourth_loss_is_for_a_person(host: Host) -> None:
+    """W4, W7."""
     host.start()
     pids = host.root / "pids"
     task_id = host.submit(shell=f"setsid sh -c 'echo $$ >> {pids}; exec sleep 1000' & sleep 1000")
@@ -79,6 +81,7 @@ def test_f19_a_killed_runner_takes_its_job_along_and_the_fourth_loss_is_for_a_pe
 )
 @pytest.mark.parametrize("containment", [pytest.param("auto", marks=pytest.mark.root), "session"])
 def test_f35_cancel_ends_the_whole_tree_before_it_is_called_killed(host: Host, containment: str) -> None:
+    """§13.131, W23, W24."""
     host.configure(killGrace=500, containment=containment)
     host.start()
     pids = host.root / "pids"

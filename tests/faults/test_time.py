@@ -44,6 +44,7 @@ def once(mark: Path, then: str) -> str:
 )
 @pytest.mark.root
 def test_f34_a_run_is_itself_whatever_the_clock_says(host: Host, clock: Clock) -> None:
+    """W29."""
     host.configure(maxConcurrency=4)
     host.start()
     go = host.root / "go"
@@ -124,6 +125,7 @@ def test_f64_a_clock_that_goes_back_holds_up_nothing(host: Host, clock: Clock) -
     seen_failing="retention that believes the clock; delays left as they were",
 )
 def test_f65_ten_years_at_a_stroke_end_nothing(host: Host, clock: Clock) -> None:
+    """W29."""
     host.configure(maxConcurrency=4)
     host.start(under=clock.under)
     old = host.submit("echo", "kept")
@@ -166,6 +168,7 @@ def test_f65_ten_years_at_a_stroke_end_nothing(host: Host, clock: Clock) -> None
     seen_failing="silence counted over the time in which nobody looked",
 )
 def test_f67_who_stood_still_with_everybody_is_not_called_silent(host: Host) -> None:
+    """W29."""
     host.configure(containment="session")  # a cgroup counts the CPU time that it takes to be stopped
     daemon = host.start()
     word = host.root / "word"

@@ -50,6 +50,7 @@ class Clients:
 
 
 def test_twenty_kills_lose_nothing_and_do_nothing_twice(host: Host) -> None:
+    """W13."""
     rng = random.Random(SEED)
     print(f"seed {SEED}")  # pytest shows it with a failure
     host.configure(maxConcurrency=8)

@@ -15,6 +15,7 @@ from contextlib import closing
 from typing import Any
 
 from kit.host import Host
+from polpod.model.events import COMMON, KINDS, fits
 from polpod.paths import StateDirectory
 from polpod.runner import contract
 from polpod.runner.containment import choose_base
@@ -81,6 +82,7 @@ class Ledger:
         _retries_are_failures(tasks, runs, events)
         _recoveries_are_losses(tasks, events)
         _unmet_is_counted(tasks, edges)
+        _as_the_table_says(events)
         _nothing_left(self._paths, runs)
 
 
@@ -97,6 +99,14 @@ def _slots_are_live_runs(tasks: Docs, runs: Rows) -> None:
 
 def _without_gaps(seqs: list[int]) -> None:
     assert seqs == list(range(1, len(seqs) + 1))
+
+
+def _as_the_table_says(events: Iterable[dict[str, Any]]) -> None:
+    for event in events:
+        kinds = [kind for kind in KINDS if fits(kind.name, event["kind"])]
+        assert kinds, f"{event} is of no known kind"
+        strange = event["body"].keys() - COMMON
+        assert any(kind.fields is None or strange <= kind.fields for kind in kinds), f"{event} has unknown fields"
 
 
 def _chained(tasks: Docs, events: Iterable[dict[str, Any]]) -> None:

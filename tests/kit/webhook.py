@@ -13,6 +13,9 @@ from typing import Any
 CERTIFICATE = str(Path(__file__).parents[1] / "data" / "localhost.pem")
 """With its key; good for nothing but these tests."""
 
+EVENT = ("seq", "at", "kind", "subject", "body")
+"""The fields of an event."""
+
 
 class Webhook:
     """`answer` is the status of each answer; None: it says nothing until it is closed.  `tls`: with CERTIFICATE."""
@@ -20,7 +23,9 @@ class Webhook:
     def __init__(self, answer: int | None = 200, *, tls: bool = False) -> None:
         self.answer = answer
         self.told: list[dict[str, Any]] = []
-        """Each request, delivered or not."""
+        """The event of each request, delivered or not."""
+        self.requests: list[tuple[dict[str, str], bytes]] = []
+        """Its headers and its body."""
         self._closed = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         if tls:
@@ -35,6 +40,10 @@ class Webhook:
     def seqs(self) -> list[int]:
         return [event["seq"] for event in self.told]
 
+    def said(self, name: str) -> list[Any]:
+        """That field of each request's body."""
+        return [json.loads(body)[name] for _, body in self.requests]
+
     def close(self) -> None:
         self._closed.set()
         self._server.shutdown()
@@ -48,7 +57,8 @@ class Webhook:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 assert (self.path, self.headers["Content-Type"]) == ("/hook?key=1", "application/json")
-                webhook.told.append(json.loads(body))
+                webhook.requests.append((dict(self.headers), body))
+                webhook.told.append({name: json.loads(body)[name] for name in EVENT})
                 if webhook.answer is None:
                     webhook._closed.wait(60)
                     return

@@ -318,6 +318,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, dict[str,
 
 
 def test_every_power_cut_is_recovered_from(recorded: tuple[World, dict[str, str]], tmp_path: Path) -> None:
+    """W12."""
     world, titles = recorded
     cuts = list(possible_cuts(world.states))
     assert len(cuts) > len(world.states)  # files do fall back behind each other

@@ -153,6 +153,7 @@ def test_an_invalid_value_is_a_usage_error(polpod: Scripted) -> None:
 
 
 def test_no_daemon_is_told_with_the_sockets_that_were_tried(tmp_path: Path) -> None:
+    """W40."""
     done = polpoctl("list", XDG_STATE_HOME=f"{tmp_path}/state", XDG_RUNTIME_DIR=f"{tmp_path}/run", cwd=str(tmp_path))
     assert (done.returncode, done.stdout) == (4, b"")
     for path in (

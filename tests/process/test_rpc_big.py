@@ -163,6 +163,7 @@ def test_more_kinds_of_events_than_a_query_can_hold_are_refused(client: Client) 
 
 
 def test_events_page_from_the_first_to_the_last_without_a_gap(client: Client) -> None:
+    """W13."""
     seen: list[int] = []
     cursor = 0
     while page := client.call("event.list", after=cursor, limit=1000)["events"]:

@@ -253,6 +253,7 @@ def test_ids_that_do_not_exist_are_not_found(client: Client, method: str, params
 
 
 def test_a_command_about_ids_that_do_not_exist_says_so_of_each_and_does_the_rest(client: Client) -> None:
+    """§13.131."""
     # Delayed as well, so that its release does not start it: what runs cannot be removed.
     real = client.call("task.submit", **HELD, not_before="2999-01-01T00:00:00Z")["id"]
     for verb in ("hold", "release", "retry", "cancel", "remove"):

@@ -67,6 +67,7 @@ def test_another_user_sees_what_everybody_spent_and_says(shared: Host) -> None:
 
 
 def test_another_user_manages_only_what_is_its_own(shared: Host) -> None:
+    """W41."""
     shared.call("queue.set", name="paused", paused=True)  # so that nothing starts between two verbs
     waiting = SECRET | {"queue": "paused"}
     theirs = shared.submit(**waiting)

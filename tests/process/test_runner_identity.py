@@ -41,6 +41,7 @@ def inode(pid: int) -> int | None:
 
 
 def test_a_true_identity_is_proven(sleeper: subprocess.Popen[bytes]) -> None:
+    """W3."""
     pid = sleeper.pid
     marks = {"boot": identity.boot_id(), "pid_ns": identity.pid_namespace(), "pidfd_inode": inode(pid)}
     pidfd = identity.proven(pid, ticks(pid), **marks)  # type: ignore[arg-type]
@@ -70,6 +71,7 @@ def test_a_unique_inode_decides_in_place_of_ticks(sleeper: subprocess.Popen[byte
 
 @pytest.mark.parametrize("pid", [-1, 0, 1])
 def test_some_pids_are_never_proven(pid: int) -> None:
+    """W3."""
     assert identity.proven(pid, ticks(1)) is None
 
 
@@ -128,6 +130,7 @@ def test_a_process_s_name_does_not_confuse_its_reading(tmp_path: Path, name: str
 
 
 def test_a_zombie_is_dead(sleeper: subprocess.Popen[bytes]) -> None:
+    """W3."""
     sleeper.kill()
     zombie = until(
         lambda: [p for p in identity.read_all() if p.pid == sleeper.pid and p.state == "Z"], "it is a zombie"

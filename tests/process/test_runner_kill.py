@@ -183,6 +183,7 @@ def test_a_kill_before_the_release_executes_nothing(state: State, tmp_path: Path
 
 
 def test_a_term_before_the_go_executes_nothing(state: State, tmp_path: Path) -> None:
+    """W28."""
     run = state.add("touch", str(tmp_path / "executed")).start(go=False)
     until(lambda: not os.path.exists(run.directory.spec), "the runner has blocked its signals")
     run.terminate()

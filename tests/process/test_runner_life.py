@@ -201,6 +201,7 @@ def test_a_log_that_is_no_file_is_refused_and_waits_for_nobody(state: State, tmp
 
 
 def test_the_log_is_appended_to_and_private(state: State) -> None:
+    """W28."""
     run = state.shell("echo new; echo error >&2")
     Path(run.spec["log_path"]).parent.mkdir(exist_ok=True)
     Path(run.spec["log_path"]).write_text("old\n")
@@ -337,6 +338,7 @@ def test_the_lock_names_the_runner_and_the_directory_can_be_removed(state: State
 
 
 def test_spec_is_gone_once_read_and_was_private(state: State) -> None:
+    """W28."""
     run = state.shell("exit 0")
     assert os.stat(run.directory.path).st_mode & 0o777 == 0o700
     assert os.stat(run.directory.spec).st_mode & 0o777 == 0o600

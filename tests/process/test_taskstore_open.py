@@ -129,6 +129,7 @@ def test_a_half_that_is_lost_is_not_made_anew(tmp_path: Path) -> None:
 
 
 def test_a_daemon_keeps_libraries_out(host: Host) -> None:
+    """W40."""
     daemon = host.start()
     for opened in (lambda: open_task_store(host.root), lambda: anyio.run(open_async_task_store, host.root)):
         with pytest.raises(StartError, match=rf"polpod \(pid {daemon.pid}\).*socket") as refused:

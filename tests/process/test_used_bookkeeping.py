@@ -40,6 +40,7 @@ def entries(host: Host, method: str) -> list[dict[str, Any]]:
 
 
 def test_metrics_say_what_the_rows_of_the_runs_say(host: Host) -> None:
+    """§13.189."""
     host.start()
     ids = [
         host.submit(shell=shell) for shell in ("exit 0", "exit 3", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done")

@@ -376,6 +376,7 @@ def test_messages_are_read_in_the_order_in_which_they_were_sent(started: Host) -
 
 
 def test_statistics_are_made_from_the_metrics(started: Host) -> None:
+    """§13.189."""
     for shell, queue in (("true", "a"), ("true", "a"), ("exit 1", "a"), ("true", "b")):
         started.finished(started.submit(shell=shell, queue=queue, labels={"os": "x"}, project="p"))
     stats = said(started, "stats")

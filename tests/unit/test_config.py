@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from polpod.config import DEFAULT_TEXT, Config, Retention, Settings, load, parse, without_password
+from polpod.config import DEFAULT_TEXT, Config, Retention, Settings, load, parse, shown, without_password
 from polpod.errors import StartError
 from polpod.model.agents import Agent, Queue
+from polpod.model.notifying import Notifications
 
 
 def parsed(document: object) -> tuple[Config, list[str]]:
@@ -75,6 +76,7 @@ def test_every_key_is_camel_case_on_disk() -> None:
 
 
 def test_unknown_keys_are_reported_with_their_paths_and_otherwise_ignored() -> None:
+    """W42."""
     config, unknown = parsed(
         {
             "colour": 1,
@@ -85,6 +87,8 @@ def test_unknown_keys_are_reported_with_their_paths_and_otherwise_ignored() -> N
     assert unknown == ["$.colour", "$.settings.web", "$.settings.queues.builds.slotz", "$.agents[1].skills"]
     assert config.queues()["builds"].slots == 1
 
+
+MAIL: dict[str, Any] = {"type": "email", "host": "mail.example", "from": "polpod@h.example", "to": ["me@h.example"]}
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"settings": {"retention": {"days": 0}}}, "$.settings.retention.days"),
@@ -97,6 +101,37 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"settings": {"notifications": [{"name": "a", "url": "http://h:99999/"}]}}, "$.settings.notifications[0]"),
     ({"settings": {"notifications": [{"name": "a", "url": "http://u@h/"}]}}, "$.settings.notifications[0].url"),
     ({"settings": {"notifications": [{"name": "a", "url": "http://h/"}] * 2}}, "$.settings.notifications"),
+    *(
+        (
+            {"settings": {"notifications": {"channels": channels, "rules": rules}}},
+            "key` in `$.settings.notifications.channels" if path == "KEY" else f"$.settings.notifications{path}",
+        )
+        for channels, rules, path in (
+            ({"a": {"type": "slack"}}, [], ".channels[...].type"),
+            ({"a": {"url": "http://h/"}}, [], ".channels[...]"),
+            ({"a/b": {"type": "webhook", "url": "http://h/"}}, [], "KEY"),
+            ({"a": {"type": "webhook", "url": "ftp://h/"}}, [], ".channels[...].url"),
+            ({"a": {"type": "webhook", "url": "http://h/", "secret": "x", "secretFile": "y"}}, [], ".channels[...]"),
+            ({"a": {"type": "webhook", "url": "http://h/", "secret": ""}}, [], ".channels[...].secret"),
+            ({"a": {"type": "command", "command": []}}, [], ".channels[...].command"),
+            ({"a": MAIL | {"to": []}}, [], ".channels[...].to"),
+            ({"a": MAIL | {"to": ["me@h\n"]}}, [], ".channels[...].to[0]"),
+            ({"a": MAIL | {"from": "me"}}, [], ".channels[...].from"),
+            ({"a": MAIL | {"port": 0}}, [], ".channels[...].port"),
+            ({"a": MAIL | {"user": "me"}}, [], ".channels[...]"),
+            ({"a": MAIL | {"password": "x"}}, [], ".channels[...]"),
+            ({"a": MAIL | {"user": "me", "password": "x", "tls": "none"}}, [], ".channels[...]"),
+            ({"a": MAIL | {"timeout": 0}}, [], ".channels[...].timeout"),
+            ({"a": MAIL | {"giveUpAfter": -1}}, [], ".channels[...].giveUpAfter"),
+            ({"a": MAIL}, [{"id": "r", "channels": ["b"]}], ""),
+            ({"a": MAIL}, [{"id": "r", "channels": ["a"]}] * 2, ""),
+            ({"a": MAIL}, [{"id": "r", "channels": ["a"], "events": []}], ".rules[0].events"),
+            ({"a": MAIL}, [{"id": "r", "channels": ["a"], "condition": {"and": [{}]}}], ".rules[0].condition.and[0]"),
+        )
+    ),
+    ({"settings": {"notifications": [{"name": "a", "command": ["c"], "secret": "x"}]}}, "$.settings.notifications[0]"),
+    ({"settings": {"notifications": [{"name": "a", "email": {}}]}}, "$.settings.notifications[0].email"),
+    ({"settings": {"notifications": "*"}}, "$.settings.notifications"),
     ({"settings": {"maxConcurrency": 0}}, "$.settings.maxConcurrency"),
     ({"settings": {"maxConcurrency": "4"}}, "$.settings.maxConcurrency"),
     ({"settings": {"storage": "paper"}}, "$.settings.storage"),
@@ -121,10 +156,81 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("document", "path"), WRONG, ids=[path for _, path in WRONG])
 def test_a_wrong_value_is_refused_with_its_file_and_its_path(document: dict[str, Any], path: str) -> None:
+    """W42."""
     error = refused(document)
     assert error.exit_code == 2
     assert str(error).startswith("polpo.json: ")
     assert str(error).endswith(f" - at `{path}`")
+
+
+def test_both_forms_of_notifications_are_one_inside() -> None:
+    email = {name: value for name, value in MAIL.items() if name != "type"}
+    often = {
+        "severity": "critical",
+        "template": "{{kind}}",
+        "condition": {"field": "to", "op": "==", "value": "failed"},
+    }
+    listed, unknown = parsed(
+        {
+            "settings": {
+                "notifications": [
+                    {"name": "hook", "url": "http://h/", "kinds": ["task:*"], "secret": "s", "cooldown": 5, **often},
+                    {"name": "mail", "email": email, "timeout": 3, "giveUpAfter": 4},
+                    {"name": "run", "command": ["c"]},
+                ]
+            }
+        }
+    )
+    apart, unknown_too = parsed(
+        {
+            "settings": {
+                "notifications": {
+                    "channels": {
+                        "hook": {"type": "webhook", "url": "http://h/", "secret": "s"},
+                        "mail": MAIL | {"timeout": 3, "giveUpAfter": 4},
+                        "run": {"type": "command", "command": ["c"]},
+                    },
+                    "rules": [
+                        {
+                            "id": "hook", "name": "hook", "events": ["task:*"], "channels": ["hook"], "cooldownMs": 5,
+                            **often,
+                        },
+                        {"id": "mail", "name": "mail", "channels": ["mail"]},
+                        {"id": "run", "name": "run", "channels": ["run"]},
+                    ],
+                }
+            }
+        }
+    )  # fmt: skip
+    assert listed.settings.told == apart.settings.told
+    assert unknown == unknown_too == []
+    assert Settings().told == Notifications()
+
+
+def test_a_pattern_that_means_no_kind_of_event_is_reported_with_its_path() -> None:
+    """W43."""
+    channels = {"a": MAIL | {"colour": 1}}
+    rules = [{"id": "r", "channels": ["a"], "events": ["*", "tsak:*"], "actions": []}]
+    assert parsed({"settings": {"notifications": {"channels": channels, "rules": rules}}})[1] == [
+        "$.settings.notifications.channels.a.colour",
+        "$.settings.notifications.rules[0].actions",
+        "$.settings.notifications.rules[0].events[1] ('tsak:*')",
+    ]
+    listed = [{"name": "a", "email": MAIL | {"x": 1}, "kinds": ["no:such"]}]
+    assert parsed({"settings": {"notifications": listed}})[1] == [
+        "$.settings.notifications[0].email.x",
+        "$.settings.notifications[0].kinds[0] ('no:such')",
+    ]
+
+
+def test_no_secret_is_shown() -> None:
+    secret = {"user": "me", "password": "hidden"}
+    both = [{"name": "a", "url": "http://h/", "secret": "hidden"}, {"name": "b", "email": MAIL | secret}]
+    apart = {"channels": {"b": MAIL | secret | {"password": None, "passwordFile": "/a/file"}}}
+    for said in (both, apart):
+        document = json.dumps(shown(parsed({"settings": {"notifications": said}})[0]))
+        assert "hidden" not in document
+        assert '"***"' in document or "/a/file" in document
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"\xff", b"[]", b"3", b'{"settings": null}'])

@@ -139,6 +139,7 @@ class Failing:
 def test_a_commit_that_did_not_reach_the_disk_has_not_happened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, code: int, error: type[Exception]
 ) -> None:
+    """W18."""
     with opened(tmp_path) as store:
         store.write(put("a"))
         before = (tmp_path / "redo.log").read_bytes()

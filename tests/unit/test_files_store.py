@@ -297,6 +297,7 @@ DAMAGES = {
 def test_a_damaged_task_is_set_aside_and_holds_up_what_waits_for_it(
     tmp_path: Path, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
+    """W18."""
     filled(tmp_path)
     damage(tmp_path / "tasks/8.json")
     was = (tmp_path / "tasks/8.json").read_bytes() if (tmp_path / "tasks/8.json").is_file() else None

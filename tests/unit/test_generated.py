@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from runpy import run_path
 from types import ModuleType
 from typing import Any
 
@@ -73,6 +74,19 @@ def test_the_reference_links_to_types_that_it_has() -> None:
 def test_every_entry_of_the_fault_suite_has_its_test_or_its_reason() -> None:
     tested, elsewhere = GENERATE.faults().keys(), ELSEWHERE.keys()
     assert sorted([*tested, *elsewhere]) == list(range(1, LAST + 1))
+
+
+def test_a_behaviour_that_nothing_holds_is_an_error_and_so_is_a_mark_of_nothing() -> None:
+    polpo = run_path(str(DOCS / "polpo.py"))
+    held, refuse = polpo["_held"], polpo["_refuse_unknown"]
+    tests = {"W1": ["a"], "§13.9": list("abcdef")}
+    assert held("W1", tests, {"W1": "because"}, {}) == "overruled: because; `a`"
+    assert held("§13.9", tests, {}, {}) == "`a`, `b`, `c`, `d`, and 2 more"
+    with pytest.raises(ValueError, match="neither a test nor a reason holds W2"):
+        held("W2", tests, {}, {})
+    with pytest.raises(ValueError, match="there is a test for W1, which there is not"):
+        refuse({"§13.9"}, "a test", tests)
+    assert list(polpo["_named"]("§13.3 to §13.5, W7: and W8.")) == ["§13.3", "§13.4", "§13.5", "W7", "W8"]
 
 
 # rpc.discover: the essentials of OpenRPC 1.3's meta-schema, and that its schemas are schemas.

@@ -17,9 +17,10 @@ from packaging.requirements import Requirement
 import polpod
 from polpoctl import exits
 from polpoctl.catalog import COMMANDS
-from polpod.config import Artifacts, Config, Notification, QueueSettings, Retention, Settings
+from polpod.config import Artifacts, Config, QueueSettings, Retention, Settings
 from polpod.model.agents import Agent
 from polpod.model.gates import ApprovalGate
+from polpod.model.notifying import Email, Notification, Rule
 from polpod.rules.waiting import State
 from polpod.services.rpc.table import METHODS
 from polpod.wire import errors
@@ -71,7 +72,7 @@ def test_the_lock_holds_every_dependency_in_its_range() -> None:
     assert [w for w in map(Requirement, wanted) if not w.specifier.contains(locked.get(w.name.lower(), "0"))] == []
 
 
-DOCUMENTED = (Settings, QueueSettings, Retention, Artifacts, Notification, Agent, ApprovalGate)
+DOCUMENTED = (Settings, QueueSettings, Retention, Artifacts, Notification, Email, Rule, Agent, ApprovalGate)
 
 
 @pytest.mark.parametrize("kind", DOCUMENTED)

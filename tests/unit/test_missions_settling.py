@@ -203,7 +203,7 @@ def test_a_diamond_is_carried_out_in_order(play: Play) -> None:
 
 
 def test_what_waits_for_what_failed_fails_when_nothing_else_goes_on(play: Play) -> None:
-    """§13.134, §13.169: a deadlock is judged of one mission alone (W31)."""
+    """§13.134, §13.169: a deadlock is judged of one mission alone (W31).  §13.170."""
     other = play.begin(graph("x: w", "w"), name="other")
     execution = play.begin(graph("a", "b: a", "c: b", "z"))
     play.finish(play.tasks(execution)["a"], S.FAILED)
@@ -235,7 +235,7 @@ def play_task(tx: Tx, execution: Execution, title: str) -> Task:
 
 
 def test_a_checkpoint_pauses_the_mission_until_a_person_resumes_it(play: Play) -> None:
-    """§13.173 to §13.180, W32: it is rows."""
+    """§13.173 to §13.180, W32: it is rows.  §13.165."""
     execution = play.begin(graph("a", "b: a", "c", checkpoints=[barrier("look", "a", "b")]))
     play.finish(play.tasks(execution)["a"], S.DONE)
     play.settle()
@@ -262,7 +262,7 @@ def test_what_is_not_reached_cannot_be_let_through(play: Play) -> None:
 
 
 def test_a_gate_that_does_not_open_is_no_deadlock_and_opens_when_what_failed_is_done(play: Play) -> None:
-    """§13.184, §13.186, W31 (P14b)."""
+    """§13.184, §13.186, W31 (P14b).  §13.187."""
     gate = barrier("all", "a b", "c", requireAllPassed=True)
     execution = play.begin(graph("a", "b", "c", qualityGates=[gate]))
     play.run(failing("b"), resume=False)
@@ -288,7 +288,7 @@ def test_a_delay_opens_when_it_is_over(play: Play) -> None:
 
 
 def test_every_execution_is_its_own(play: Play) -> None:
-    """W35, W24: run #2 does not touch the tasks of run #1."""
+    """W35 (P40): run #2 does not touch the tasks of run #1.  §13.162, §13.165."""
     first = play.begin(graph("a", "b: a"))
     with pytest.raises(Conflict, match=r"execution 1.1 is active"):
         play.again()
@@ -377,7 +377,7 @@ random_documents = st.builds(
 @settings(max_examples=60, deadline=None)
 @given(random_documents, st.data())
 def test_any_graph_comes_to_its_end_with_each_task_decided_once(document: dict[str, Any], data: st.DataObject) -> None:
-    """F76 of missions: whatever is done to it meanwhile, and however often a task is tried."""
+    """F76 of missions: whatever is done to it meanwhile, and however often a task is tried.  §13.165, §13.171."""
     made = checked_or_none(document)
     if made is None:
         return

@@ -102,6 +102,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.mark.parametrize("status", [s for s in S if S.CANCELLED in EDGES[s] and s not in OCCUPYING])
 def test_what_does_not_run_is_cancelled_at_once(store: Store, status: S) -> None:
+    """§13.126, §13.131."""
     store.put(status=status)
     assert store.do(cancel) == Done("7", "cancelled")
     task = store.get()
@@ -129,6 +130,7 @@ def test_cancelling_twice_is_no_mistake(store: Store) -> None:
 
 @pytest.mark.parametrize("status", [S.DONE, S.FAILED])
 def test_what_is_over_is_not_cancelled(store: Store, status: S) -> None:
+    """§13.126, §13.131."""
     store.put(status=status)
     assert store.refuses(InvalidTransition, cancel).startswith(f"Invalid transition: {status} → cancelled (allowed: ")
 
@@ -140,6 +142,7 @@ def test_what_is_over_is_not_cancelled(store: Store, status: S) -> None:
     ("status", "retries", "manual"), [(S.FAILED, 3, 2), (S.CANCELLED, 2, 1), (S.AWAITING_APPROVAL, 2, 1)]
 )
 def test_a_retry_makes_it_ready_and_gives_it_a_fresh_start(store: Store, status: S, retries: int, manual: int) -> None:
+    """§13.125."""
     store.put(
         status=status, retries=2, manual_retries=1, recoveries=3, launch_failures=10, not_before=NOW,
         finished_at=NOW if status in FINISHED else None, run_id=5, applied_run=5, result=ENDED,
@@ -158,6 +161,7 @@ def test_a_retry_makes_it_ready_and_gives_it_a_fresh_start(store: Store, status:
 
 @pytest.mark.parametrize("status", [S.PENDING, S.REVIEW, S.DONE])
 def test_what_neither_failed_nor_waits_for_a_person_is_not_retried(store: Store, status: S) -> None:
+    """§13.125."""
     store.put(status=status)
     assert store.refuses(InvalidTransition, retry).startswith(f"Invalid transition: {status} → pending ")
 
@@ -177,6 +181,7 @@ def test_what_a_live_run_makes_impossible_is_a_conflict(store: Store, operation:
 
 @pytest.mark.parametrize("status", sorted(OCCUPYING))
 def test_editing_what_runs_is_a_conflict(store: Store, status: S) -> None:
+    """§13.128."""
     task = store.put(status=status, run_id=5)
     with pytest.raises(Conflict, match="live run"):
         store.edit(priority=1)
@@ -250,6 +255,7 @@ def test_only_what_is_pending_is_held_or_released(store: Store, operation: Opera
 
 
 def test_what_is_named_is_changed_and_the_rest_is_not(store: Store) -> None:
+    """§13.127."""
     before = store.put(title="old", description="d", labels={"a": "b"}, version=4)
     wanted: dict[str, Any] = {
         "title": "new", "priority": -2, "queue": "other", "labels": {}, "hold": True, "max_retries": 0,
@@ -404,6 +410,7 @@ def test_an_edit_of_nothing_there(store: Store) -> None:
 
 
 def test_what_cannot_be_edited_is_no_field(store: Store) -> None:
+    """W14."""
     with pytest.raises(msgspec.ValidationError, match="unknown field `status`"):
         store.edit(status="done")
 
@@ -428,6 +435,7 @@ def test_a_task_that_waits_for_nothing_any_more_is_ready(store: Store) -> None:
 
 
 def test_a_dependency_that_is_not_there_changes_nothing(store: Store) -> None:
+    """§13.133."""
     store.put("3")
     task = store.put(on=("3",))
     with pytest.raises(NotFound, match="there is no task 99"):

@@ -88,6 +88,10 @@ def test_conditions_nest() -> None:
     assert holds(read({"or": [tired, {"and": [failed]}]}), VALUES)
 
 
+def json_deep(depth: int) -> object:
+    return [json_deep(depth - 1)] if depth else 1
+
+
 @pytest.mark.parametrize(
     ("document", "said"),
     [
@@ -104,6 +108,11 @@ def test_conditions_nest() -> None:
         ({"not": [1]}, "`$.not`"),
         ({"and": {"field": "x", "op": "exists"}}, "`$.and`"),
         ("process.exit()", "Expected `object`"),
+        ({"field": "a\0", "op": "exists"}, "NUL and lone surrogates"),
+        ({"not": {"field": "x", "op": "==", "value": ["a\0"]}}, "cannot be stored - at `$.not`"),
+        ({"field": "x", "op": "==", "value": 10**30}, "not an integer of 53 bits"),
+        ({"field": "x", "op": "==", "value": float("nan")}, "not a finite number"),
+        ({"field": "x", "op": "==", "value": json_deep(12)}, "nested deeper"),
     ],
 )
 def test_what_is_no_condition_is_refused_with_its_path(document: object, said: str) -> None:

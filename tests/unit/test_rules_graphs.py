@@ -52,13 +52,13 @@ def barrier(name: str, after: str, blocks: str, **more: Any) -> dict[str, Any]:
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_named_with_its_path(made: MissionDocument, path: str, message: str) -> None:
-    """W30: unknown, forward and cyclic dependencies were dropped in silence."""
+    """W30: unknown, forward and cyclic dependencies were dropped in silence.  §13.129, §13.133."""
     found = faults(made)
     assert (found[0].path, found[0].message) == (path, message)
 
 
 def test_dependencies_may_look_forward() -> None:
-    """W30."""
+    """W30, §13.129, §13.161."""
     assert faults(document(("b", "a"), ("a", ""))) == []
 
 
@@ -84,6 +84,7 @@ graphs_of = st.integers(1, 12).flatmap(
 
 @given(graphs_of)
 def test_a_graph_has_layers_or_a_cycle(waits: dict[int, tuple[int, ...]]) -> None:
+    """§13.170."""
     cycle = find_cycle(waits)
     found = layers(waits)
     if cycle is not None:

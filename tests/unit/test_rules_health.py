@@ -24,6 +24,7 @@ def vitals(max_duration: float | None = None, stale: float | None = None, warned
 
 @pytest.mark.parametrize("off", [None, 0.0])
 def test_a_limit_that_is_not_set_or_zero_is_off(off: float | None) -> None:
+    """§13.147."""
     v = vitals(off, off)
     assert deadline(v) is None
     assert check(v, 1e12) is None
@@ -31,6 +32,7 @@ def test_a_limit_that_is_not_set_or_zero_is_off(off: float | None) -> None:
 
 @pytest.mark.parametrize(("now", "action"), [(149, None), (149.9, None), (150, "timeout"), (1e9, "timeout")])
 def test_a_run_ends_at_its_max_duration_counted_from_its_start(now: float, action: str | None) -> None:
+    """§13.145."""
     assert check(vitals(50), now) == action
     assert deadline(vitals(50)) == 150
 
@@ -42,6 +44,7 @@ def test_silence_is_first_a_warning_and_at_twice_the_threshold_the_end(now: floa
 
 @pytest.mark.parametrize(("now", "action"), [(210, None), (219, None), (220, "stale")])
 def test_a_warning_is_given_once(now: float, action: str | None) -> None:
+    """§13.150."""
     assert check(vitals(stale=10, warned=True), now) == action
 
 

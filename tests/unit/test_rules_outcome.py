@@ -73,6 +73,7 @@ def test_the_table_has_whatever_a_kill_makes_of_a_run() -> None:
 
 
 def test_completed_is_reviewed_and_done() -> None:
+    """§13.136."""
     change = decided(in_progress(), a_run(R.COMPLETED, Q.EXITED, exit_code=0, duration=1.5))
     assert path(change) == ["in_progress", "review", "done"]
     assert (change.task.status, change.task.finished_at) == (S.DONE, LATER)
@@ -84,6 +85,7 @@ def test_completed_is_reviewed_and_done() -> None:
 
 
 def test_completed_stays_in_review_while_there_are_checks() -> None:
+    """W6, W26."""
     change = decided(in_progress(expectations=({"type": "test"},)), a_run(R.COMPLETED, Q.EXITED, exit_code=0))
     assert path(change) == ["in_progress", "review"]
     assert (change.task.finished_at, change.task.applied_run) == (None, 5)
@@ -101,6 +103,7 @@ def test_a_failure_without_retries_is_the_end(status: R, reason: Q) -> None:
 
 @pytest.mark.parametrize(("status", "reason"), FAILURES)
 def test_a_failure_with_retries_left_waits_for_the_next(status: R, reason: Q) -> None:
+    """§13.137."""
     task = in_progress(max_retries=2, retries=1, backoff=Backoff(delay=10, jitter=0.5))
     change = decided(task, a_run(status, reason), roll=0.75)
     assert path(change) == ["in_progress", "failed", "pending"]
@@ -170,6 +173,7 @@ def test_a_shutdown_requeues_and_a_person_decides_where_there_are_side_effects(s
     ],
 )
 def test_lost_work_is_recovered_up_to_max_recoveries(values: dict[str, Any], to: str) -> None:
+    """W7."""
     change = decided(in_progress(retries=1, **values), a_run(R.LOST, Q.LOST))
     assert path(change) == ["in_progress", to]
     assert (change.task.recoveries, change.task.retries) == (values["recoveries"] + 1, 1)
@@ -190,6 +194,7 @@ def test_lost_three_times_is_recovered_three_times() -> None:
 
 
 def test_what_never_started_waits_longer_each_time_and_is_parked_after_ten() -> None:
+    """W38."""
     task, waits = a_task(), []
     for number in range(1, LAUNCH_FAILURES_UNTIL_PARKED + 1):
         run = a_run(R.LOST, Q.NEVER_STARTED, id=number, attempt=number)
@@ -319,6 +324,7 @@ def test_no_row_in_another_boot_is_as_lost(side_effects: bool) -> None:
 
 
 def test_no_row_in_the_same_boot_is_as_never_started() -> None:
+    """§13.157."""
     change = no_row(in_progress(side_effects=True), BOOT, LATER)
     assert path(change) == ["in_progress", "pending"]
     assert (change.task.launch_failures, change.task.recoveries, change.task.applied_run) == (1, 0, 5)
@@ -369,6 +375,7 @@ rolls = st.floats(0, 1, exclude_max=True)
 
 @given(tasks, runs, rolls, rolls)
 def test_applied_twice_is_applied_once(task: Task, run: Run, roll: float, again: float) -> None:
+    """W11."""
     change = outcome(task, run, LATER, roll)
     if change is not None:
         assert change.task.applied_run == run.id
@@ -377,6 +384,7 @@ def test_applied_twice_is_applied_once(task: Task, run: Run, roll: float, again:
 
 @given(tasks, runs, rolls)
 def test_events_lead_from_the_old_status_to_the_new(task: Task, run: Run, roll: float) -> None:
+    """W13."""
     change = outcome(task, run, LATER, roll)
     if change is not None:
         walked = path(change)
@@ -387,6 +395,7 @@ def test_events_lead_from_the_old_status_to_the_new(task: Task, run: Run, roll: 
 
 @given(tasks, runs, rolls)
 def test_a_failure_spends_exactly_one_retry_and_nothing_else_any(task: Task, run: Run, roll: float) -> None:
+    """§13.158."""
     change = outcome(task, run, LATER, roll)
     if change is None:
         return
@@ -423,6 +432,7 @@ def test_a_task_fails_for_good_after_as_many_retries_as_it_may_have(ends: list[t
 
 @given(st.lists(st.sampled_from(UNDECIDED), max_size=12))
 def test_interruptions_never_fail_a_task(ends: list[tuple[R, Q]]) -> None:
+    """§13.158."""
     task = a_task(max_retries=0)
     for number, end in enumerate(ends, 1):
         run = a_run(*end, id=number, attempt=number)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from kit.samples import LATER, NOW, a_run, a_task
 
-from polpod.model.events import Event
 from polpod.model.runs import Reason, RunStatus
 from polpod.model.tasks import FINISHED, TaskStatus
-from polpod.rules.retention import Fate, fate_of, last_event_to_go, task_may_go
+from polpod.rules.retention import Fate, fate_of, last_to_go, task_may_go
 
 FAILED = (RunStatus.FAILED, Reason.EXITED)
 
@@ -45,11 +44,9 @@ def test_runs_of_a_task_that_is_not_finished_stay(status: TaskStatus) -> None:
     assert fate_of(run, a_task(status=status, run_id=5)) is fate_of(run, a_task(status=status, run_id=6)) is Fate.KEEP
 
 
-def events(*ages: int) -> list[Event]:
+def events(*ages: int) -> list[tuple[int, datetime]]:
     """Events from seq 11 on, these many days old."""
-    return [
-        Event(seq=seq, at=NOW - timedelta(days=age), kind="k", subject="s") for seq, age in enumerate(ages, start=11)
-    ]
+    return [(seq, NOW - timedelta(days=age)) for seq, age in enumerate(ages, start=11)]
 
 
 @pytest.mark.parametrize(
@@ -67,10 +64,10 @@ def events(*ages: int) -> list[Event]:
 def test_the_journal_loses_its_beginning_and_never_its_end(
     ages: tuple[int, ...], newest: int, most: int, last: int | None
 ) -> None:
-    assert last_event_to_go(events(*ages), newest, NOW - timedelta(days=30), most) == last
+    assert last_to_go(events(*ages), newest, NOW - timedelta(days=30), most) == last
 
 
 def test_age_is_counted_to_the_instant() -> None:
     (event,) = events(0)
-    assert last_event_to_go([event], 12, NOW, 100) == 11
-    assert last_event_to_go([event], 12, NOW - (LATER - NOW), 100) is None
+    assert last_to_go([event], 12, NOW, 100) == 11
+    assert last_to_go([event], 12, NOW - (LATER - NOW), 100) is None

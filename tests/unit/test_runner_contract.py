@@ -52,6 +52,7 @@ def test_a_life(db: sqlite3.Connection) -> None:
 
 @pytest.mark.parametrize("first", ["claim", "never_started"])
 def test_whoever_decides_first_wins(db: sqlite3.Connection, first: str) -> None:
+    """W9."""
     decide = [(contract.CLAIM, MARKS), (contract.NEVER_STARTED, ENDED)]
     if first == "never_started":
         decide.reverse()
@@ -80,6 +81,7 @@ def test_a_second_end_changes_nothing(db: sqlite3.Connection) -> None:
 
 @pytest.mark.parametrize("column", [*contract.OUTCOME[:-3], "pid", "start_ticks", "nonce", "boot_id"])
 def test_an_outcome_is_final(db: sqlite3.Connection, column: str) -> None:
+    """W10."""
     db.execute(contract.CLAIM, MARKS)
     db.execute(contract.FINISH, OUTCOME)
     with pytest.raises(sqlite3.IntegrityError, match="final"):

@@ -331,7 +331,10 @@ def steps(store: GroupCommit[Tx], db: Connection, body: Callable[[Tx], object]) 
 
 
 def test_queries_stay_flat(store: GroupCommit[Tx], db: Watched) -> None:
-    """Twenty of each kind of task, and then a hundred thousand that are done, held, blocked and delayed besides."""
+    """Twenty of each kind of task, and then a hundred thousand that are done, held, blocked and delayed besides.
+
+    W19.
+    """
 
     def some(first: int) -> list[Task]:
         kinds: list[dict[str, Any]] = [

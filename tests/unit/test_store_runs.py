@@ -92,6 +92,7 @@ def test_a_new_run_has_files_named_by_its_id(store: GroupCommit[RunTx]) -> None:
 
 
 def test_a_task_has_one_live_run(store: GroupCommit[RunTx]) -> None:
+    """W8."""
     first = insert(store)
     with pytest.raises(AlreadyExists):
         insert(store)

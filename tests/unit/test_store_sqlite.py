@@ -40,6 +40,7 @@ def settings_of(db: Connection) -> dict[str, Any]:
 
 
 def test_every_connection_has_the_settings(tmp_path: Path) -> None:
+    """W21."""
     path = str(tmp_path / "a state?.db")
     writer = open_writer(path, TASKS.schema)
     reader = open_reader(path)
@@ -111,6 +112,7 @@ def test_what_is_not_ours_is_refused_and_left_as_it_is(tmp_path: Path, damage: C
 
 
 def test_a_newer_schema_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    """W21."""
     path = tmp_path / "state.db"
     make(path, TWO)
     before = files(tmp_path)
@@ -191,6 +193,7 @@ def shape(db: sqlite3.Connection) -> dict[str, object]:
 
 
 def test_the_migrations_lead_to_the_declared_tables(tmp_path: Path) -> None:
+    """W21."""
     declared = sqlite3.connect(":memory:")
     for table in TABLES:
         for statement in sql.create(table):
@@ -275,6 +278,7 @@ def write_pages(engine: GroupCommit[Any], number: int) -> None:
 
 
 def test_a_wal_is_checkpointed_again_and_again_and_does_not_grow(counting: Counting) -> None:
+    """W22."""
     engine = GroupCommit(SqliteWriter(counting), TASKS)
     write_pages(engine, 5 * wal.PAGES)
     assert 4 <= len(counting.checkpoints) <= 6, counting.checkpoints

@@ -243,6 +243,7 @@ def test_an_agent_s_work_has_polpo_s(tasks: Stores) -> None:
 
 @pytest.mark.parametrize("work", [{}, {"agent": "fixer"}])
 def test_the_configuration_s_limits_go_before_those(tasks: Stores, work: dict[str, Any]) -> None:
+    """§13.123, §13.146."""
     config = msgspec.structs.replace(CONFIG, settings=Settings(max_retries=2, task_timeout=90_000, stale_threshold=0))
     task = stored(tasks, config, **work)
     assert (task.max_retries, task.max_duration, task.stale_threshold) == (2, 90, 0)

@@ -175,5 +175,6 @@ def test_what_is_no_response_is_refused(value: Any) -> None:
 
 
 def test_the_words_of_the_wire_are_those_of_the_errors() -> None:
+    """W41."""
     kinds = {kind.kind for kind in (application.RequestError, *application.RequestError.__subclasses__())}
     assert kinds == set(errors.WORDS)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from msgspec import structs
 
 from polpod.contracts.taskstore import said
 from polpod.contracts.taskstore.tasks import BY
-from polpod.errors import Conflict, NotFound
+from polpod.errors import NotFound
 from polpod.model.entity import types_of
 from polpod.model.polpo.missions import Mission
-from polpod.store import changes
-from polpod.store.polpo import Missions, next_number
+from polpod.store import changes, polpo
+from polpod.store.polpo import Missions, named, next_number, require_free
 from polpod.store.records import Tx
 
 _MADE = ("id", "seq", "version", "created_at", "updated_at")
@@ -21,7 +20,6 @@ _MADE = ("id", "seq", "version", "created_at", "updated_at")
 
 _KINDS = {name: kind for name, kind in types_of(Mission).items() if name not in _MADE}
 _DEFAULTS = said.defaults_of(Mission)
-_NAMED = re.compile(r"mission-([0-9]{1,15})")
 
 
 def save_mission(tx: Tx, /, mission: Mapping[str, object] | None = None, **fields: object) -> Mission:
@@ -32,10 +30,10 @@ def save_mission(tx: Tx, /, mission: Mapping[str, object] | None = None, **field
     values = said.fields(mission, fields)
     said.known(values, _KINDS)
     if values.get("name") is None:
-        values["name"] = next_mission_name(tx)
+        values["name"] = polpo.next_mission_name(tx)
     seq, at = next_number(tx, Missions, Missions.seq), said.now()
     saved = said.entity(Mission, values | {"id": str(seq), "seq": seq, "created_at": at, "updated_at": at})
-    _refuse_taken(tx, saved)
+    require_free(tx, saved)
     tx[Missions].add(saved)
     _note(tx, saved, "mission:saved", name=saved.name, status=saved.status)
     return saved
@@ -48,8 +46,7 @@ def get_mission(tx: Tx, mission_id: str) -> Mission | None:
 
 def get_mission_by_name(tx: Tx, name: str) -> Mission | None:
     """The mission; None: there is none of that name."""
-    found = tx[Missions].find(Missions.mission.eq(name))
-    return found[0] if found else None
+    return named(tx, name)
 
 
 def get_all_missions(tx: Tx) -> list[Mission]:
@@ -69,7 +66,7 @@ def update_mission(
         raise NotFound(f"Mission not found: {mission_id}")
     values = said.update(said.fields(updates, fields), _KINDS, _DEFAULTS)
     updated = structs.replace(mission, **values, version=mission.version + 1, updated_at=said.now())
-    _refuse_taken(tx, updated)
+    require_free(tx, updated)
     tx[Missions].save(updated)
     moved = {"from": mission.status, "to": updated.status} if updated.status is not mission.status else {}
     _note(tx, updated, "mission:updated", fields=sorted(values), **moved)
@@ -88,14 +85,7 @@ def delete_mission(tx: Tx, mission_id: str) -> bool:
 
 def next_mission_name(tx: Tx) -> str:
     """`mission-N`, one past the highest of these names that a mission has."""
-    taken = [int(match[1]) for mission in tx[Missions].find() if (match := _NAMED.fullmatch(mission.name))]
-    return f"mission-{max(taken, default=0) + 1}"
-
-
-def _refuse_taken(tx: Tx, mission: Mission) -> None:
-    other = get_mission_by_name(tx, mission.name)
-    if other is not None and other.id != mission.id:
-        raise Conflict(f"mission {other.id} has the name {mission.name!r} already")
+    return polpo.next_mission_name(tx)
 
 
 def _note(tx: Tx, mission: Mission, kind: str, **body: object) -> None:

@@ -45,6 +45,8 @@ class Mission(Entity, frozen=True, kw_only=True):
     execution_count: Count = 0
     created_by: Count = 0
     """The uid of who made it."""
+    workflow_id: str | None = None
+    """The workflow definition that its document is made of."""
     version: int = 1
     created_at: Instant
     updated_at: Instant

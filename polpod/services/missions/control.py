@@ -13,6 +13,7 @@ from polpod.model.polpo.missions import Mission
 from polpod.model.tasks import TaskStatus, changed
 from polpod.rules.tasks import event
 from polpod.services import operations
+from polpod.services.missions import workflows
 from polpod.services.missions.settling import cancel_rest, move, open_barrier
 from polpod.store import approvals, changes
 from polpod.store.missions import Barriers, Executions
@@ -119,6 +120,7 @@ def delete(tx: Tx, mission: Mission, at: datetime, by: str) -> int:
         for told in approvals.forget(tx, f"execution/{execution.id}", at, by):
             tx.append(Events, told)
         tx[Executions].delete(execution.id)
+        workflows.forget(tx, execution)
     tx[Missions].delete(mission.id)
     changes.note(tx, at, "mission:deleted", f"mission/{mission.id}", name=mission.name, deleted_tasks=number, by=by)
     return number

@@ -13,6 +13,7 @@ from polpod.config import Config
 from polpod.errors import Conflict, NotFound
 from polpod.model.documents import DocumentBarrier, DocumentDelay, DocumentGate, MissionDocument
 from polpod.model.executions import Barrier, BarrierKind, BarrierTask, Document, Execution
+from polpod.model.notifying import Scope
 from polpod.model.polpo.missions import Mission, MissionStatus
 from polpod.model.tasks import Dependency
 from polpod.rules import durations
@@ -102,7 +103,7 @@ def _add(
         tx, one.submission, one.spec, config, uid, at,
         id=ids[said.title], mission_id=execution.mission_id, execution_id=execution.id, group=execution.group,
         depends_on=depends_on, unmet=len(depends_on) + len(barriers),
-        expected_outcomes=said.expected_outcomes, retry_policy=msgspec.to_builtins(said.retry_policy), notifications=said.notifications,
+        expected_outcomes=said.expected_outcomes, retry_policy=msgspec.to_builtins(said.retry_policy), notifications=as_stored(said.notifications),
     )  # fmt: skip
     for on_id in depends_on:
         tx[Dependencies].add(Dependency(task_id=task.id, on_id=on_id))
@@ -140,6 +141,11 @@ def _barrier(execution: Execution, said: DocumentBarrier, seq: int, remaining: i
         require_all_passed=isinstance(said, DocumentGate) and said.require_all_passed,
         duration=durations.seconds(said.duration) if isinstance(said, DocumentDelay) else None,
     )
+
+
+def as_stored(scope: Scope | None) -> dict[str, object] | None:
+    """What a document says of notifications, as missions and tasks keep it."""
+    return None if scope is None else msgspec.to_builtins(scope)
 
 
 def note(tx: Tx, at: datetime, execution: Execution, kind: str, **body: object) -> None:

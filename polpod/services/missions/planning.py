@@ -14,7 +14,7 @@ from polpod.model.agents import Agent
 from polpod.model.documents import DocumentTask, MissionDocument, read
 from polpod.model.submissions import Submission
 from polpod.model.tasks import Spec
-from polpod.rules import durations, graphs
+from polpod.rules import durations, graphs, notifying
 from polpod.services.rpc.refusal import invalid
 from polpod.services.submission import specify
 
@@ -56,6 +56,8 @@ def plan(document: MissionDocument, agents: Mapping[str, Agent], config: Config,
 
     Raises InvalidRequest, with the path of what is wrong.
     """
+    for path, problem in notifying.faults(document, config.settings.told.channels):
+        raise InvalidRequest(problem, path)
     planned = []
     first = next(iter([*document.team, *agents.values()]), None)
     for n, said in enumerate(document.tasks):
@@ -82,6 +84,7 @@ def _submission(said: DocumentTask, first: Agent | None) -> Submission:
         shell=said.shell,
         cwd=said.cwd,
         env=said.env,
+        project=said.project,
         queue=said.queue,
         labels=said.labels,
         priority=said.priority,

@@ -36,6 +36,7 @@ from polpod.rules.missions import Verdict
 from polpod.rules.tasks import walk
 from polpod.services.insist import insist, insist_read
 from polpod.services.instance import Instance, now
+from polpod.services.missions import workflows
 from polpod.services.missions.executing import note
 from polpod.store import approvals, changes
 from polpod.store.missions import Barriers, BarrierTasks, Executions, UnsettledTasks
@@ -84,6 +85,8 @@ def settle(tx: Tx, at: datetime) -> None:
         # What is not settled yet may open what holds back the rest: it is judged when all of it is.
         if not tx[UnsettledTasks].find(UnsettledTasks.execution_id.eq(execution_id), limit=1):
             _judge(tx, execution_id, at)
+        changed_tasks = [one.task_id for one in noted if one.execution_id == execution_id]
+        workflows.follow(tx, tx[Executions].get(execution_id), changed_tasks, at)
 
 
 def _pass(tx: Tx, task_id: str, over: bool, at: datetime) -> None:
@@ -142,7 +145,8 @@ def open_barrier(tx: Tx, barrier: Barrier, at: datetime, by: str | None) -> None
 
 
 def _about(barrier: Barrier) -> dict[str, object]:
-    return {"name": barrier.name, "message": barrier.message, "blocks_tasks": barrier.blocks}
+    told = {"notify_channels": barrier.notify_channels} if barrier.notify_channels else {}
+    return {"name": barrier.name, "message": barrier.message, "blocks_tasks": barrier.blocks, **told}
 
 
 def _execution(tx: Tx, barrier: Barrier) -> Execution:

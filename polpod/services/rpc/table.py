@@ -23,6 +23,7 @@ from polpod.services.rpc.methods import (
     key,
     message,
     mission,
+    notification,
     preset,
     project,
     queue,
@@ -32,6 +33,7 @@ from polpod.services.rpc.methods import (
     task,
     user,
     workflow,
+    workflow_execution,
 )
 
 
@@ -43,9 +45,9 @@ async def discover(call: Call, params: Nothing) -> dict[str, Any]:
 DISCOVER = Method("rpc.discover", Nothing, dict, discover, "This document.", Right.RUN)
 
 _NOUNS = (
-    *(task, follow, run, mission, approval),
-    *(checkpoint, artifact, cost, message, stats, queue, project, workflow, preset, user, key, a2a),
-    *(context, collaboration, audit, store, daemon),
+    *(task, follow, run, mission, approval, workflow, workflow_execution),
+    *(checkpoint, artifact, cost, message, stats, queue, project, preset, user, key, a2a),
+    *(context, collaboration, notification, audit, store, daemon),
 )
 
 METHODS = {m.name: m for m in (*(m for noun in _NOUNS for m in noun.METHODS), DISCOVER)}

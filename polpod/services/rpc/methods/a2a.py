@@ -5,13 +5,19 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
+import trio
 from msgspec import Meta, Struct
 
 from polpod.model.a2a import Changes, KeptTask, Once, SendParams, StoredTask, TaskState
-from polpod.services import a2a, views
+from polpod.model.submissions import Name, Submission
+from polpod.services import a2a, assignments, views
+from polpod.services.assignments import Assigned
 from polpod.services.instance import now
 from polpod.services.rpc.method import Call, Method, Right
+from polpod.services.submission import enterable, specify
 from polpod.store.records import Tx
+
+LONGEST_TITLE = 200
 
 
 class Upsert(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -36,6 +42,11 @@ class Update(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class List(Struct, frozen=True, forbid_unknown_fields=True):
     limit: Annotated[int, Meta(ge=1, le=100)] = 100
     before: int | None = None
+
+
+class Assign(Struct, frozen=True, forbid_unknown_fields=True):
+    id: str
+    agent: Name
 
 
 class Remove(Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,10 +102,28 @@ async def get(call: Call, params: Get) -> Stored:
 
 async def update(call: Call, params: Update) -> Stored:
     by = call.caller
-    stored = await call.desk.instance.tasks.write(
-        lambda tx: a2a.update(tx, by, params.id, params.changes, now(), once=params.once)
-    )
+
+    def body(tx: Tx) -> tuple[StoredTask, list[int]]:
+        stored = a2a.update(tx, by, params.id, params.changes, now(), once=params.once)
+        return stored, assignments.cancel_with(tx, stored, now(), by.name)
+
+    stored, runs = await call.desk.instance.tasks.write(body)
+    if runs:
+        await call.desk.killer.request(runs, "cancelled", by.name)
     return Stored(stored)
+
+
+async def assign(call: Call, params: Assign) -> Assigned:
+    instance, by = call.desk.instance, call.caller
+    instance.refuse_when_full()
+    said = await instance.tasks.read(lambda tx: assignments.wanted(tx, by, params.id))
+    title = said.text.strip().splitlines()[0][:LONGEST_TITLE]
+    submission = Submission(agent=params.agent, title=title, description=said.text)
+    spec = specify(submission, instance.config, instance.paths.root)
+    await trio.to_thread.run_sync(enterable, spec.cwd)
+    return await instance.tasks.write(
+        lambda tx: assignments.assign(tx, by, params.id, said, submission, spec, instance.config, now())
+    )
 
 
 async def list_(call: Call, params: List) -> Page:
@@ -133,5 +162,6 @@ METHODS = (
         writes=True,
     ),
     Method("a2a.list", List, Page, list_, "A2A tasks by page, the newest first.", Right.RUN),
+    Method("a2a.assign", Assign, Assigned, assign, "Let an agent work on what a user said last.", writes=True),
     Method("a2a.remove", Remove, dict, remove, "Forget an A2A task.", Right.RUN, writes=True),
 )  # fmt: skip

@@ -12,7 +12,6 @@ import trio
 from msgspec import Meta, Struct, structs
 
 from polpod import crash
-from polpod.contracts.taskstore import missions as contract
 from polpod.errors import Conflict
 from polpod.model.agents import Agent
 from polpod.model.executions import ENDED, Barrier, Execution, ExecutionStatus
@@ -23,12 +22,14 @@ from polpod.services import views
 from polpod.services.instance import now
 from polpod.services.missions import control
 from polpod.services.missions.control import latest
-from polpod.services.missions.executing import execute, require_mission
+from polpod.services.missions.executing import as_stored, execute, require_mission
 from polpod.services.missions.planning import checked, plan
+from polpod.services.missions.saving import save
 from polpod.services.rpc.method import Call, Method
 from polpod.services.rpc.methods.follow import LONG_POLL
 from polpod.services.rpc.methods.follow import Wait as LongPoll
 from polpod.services.rpc.own import require_own
+from polpod.services.rpc.refusal import entity
 from polpod.services.submission import enterable
 from polpod.store.missions import Barriers, Documents, Executions
 from polpod.store.polpo import Missions
@@ -89,11 +90,12 @@ async def create(call: Call, params: Create) -> dict[str, object]:
     plan(document, agents, instance.config, instance.paths.root)
 
     def body(tx: Tx) -> Mission:
-        return contract.save_mission(
-            tx, name=params.name, data=params.document, prompt=params.prompt, deadline=params.deadline,
-            quality_threshold=params.quality_threshold, notifications=document.notifications,
-            created_by=call.caller.uid,
-        )  # fmt: skip
+        with entity():
+            return save(
+                tx, params.name, params.document, now(), call.caller.name, prompt=params.prompt,
+                deadline=params.deadline, quality_threshold=params.quality_threshold,
+                notifications=as_stored(document.notifications), created_by=call.caller.uid,
+            )  # fmt: skip
 
     mission = await instance.tasks.write(body)
     return {"id": mission.id, "name": mission.name}

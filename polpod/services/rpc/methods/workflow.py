@@ -1,4 +1,4 @@
-"""workflow.*: definitions of workflows: graphs of what shall be done."""
+"""workflow.*: definitions of workflows: graphs of what shall be done; and carrying one out."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
+import trio
 from msgspec import Meta, Struct
 
+from polpod import crash
 from polpod.errors import Conflict, NotFound
 from polpod.model.entity import Version
-from polpod.model.organisation.workflows import WorkflowDefinition
+from polpod.model.organisation.workflows import WorkflowDefinition, WorkflowExecution
 from polpod.services.instance import now
+from polpod.services.missions import workflows
 from polpod.services.rpc.directory import Made, methods
 from polpod.services.rpc.method import Call, Method, Right
+from polpod.services.rpc.own import require_own
 from polpod.services.rpc.refusal import entity
+from polpod.services.submission import enterable
 from polpod.store.changes import note
 from polpod.store.organisation import WorkflowDefinitions
 from polpod.store.records import Tx
@@ -36,6 +41,18 @@ class Save(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     definition: dict[str, Any]
 
 
+class Execute(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    id: Id
+    project: Annotated[str, Meta(max_length=200, pattern=r"\S")] | None = None
+    """Null: that of polpo.json."""
+
+
+class Executed(Struct, frozen=True):
+    execution: WorkflowExecution
+    """Its id is that of its mission's execution, too."""
+    tasks: int
+
+
 def _made(tx: Tx, params: Add, call: Call, at: datetime) -> Made:
     return Made(_definition(params.definition, params.id, created_by=call.caller.name, created_at=at, version=1, at=at))
 
@@ -45,9 +62,7 @@ async def save(call: Call, params: Save) -> dict[str, object]:
     call.desk.instance.refuse_when_full()
 
     def body(tx: Tx) -> WorkflowDefinition:
-        at, old = now(), tx[WorkflowDefinitions].get(params.id)
-        if old is None:
-            raise NotFound(f"there is no workflow {params.id}: `polpoctl workflow list` shows what there is")
+        at, old = now(), _require(tx, params.id)
         if old.version != params.version:
             raise Conflict(f"workflow {old.id} is of version {old.version} by now, not {params.version}: read it again")
         definition = _definition(
@@ -61,6 +76,34 @@ async def save(call: Call, params: Save) -> dict[str, object]:
     return {"workflow": await call.desk.instance.tasks.write(body)}
 
 
+async def execute(call: Call, params: Execute) -> Executed:
+    instance, by = call.desk.instance, call.caller
+    instance.refuse_when_full()
+    config = instance.config
+    definition = await instance.tasks.read(lambda tx: _require(tx, params.id))
+    agents = {agent.name: agent for agent in config.agents}
+    ready = workflows.prepare(definition, params.project or config.project, agents, config, instance.paths.root)
+    for cwd in {one.spec.cwd for one in ready.planned}:
+        await trio.to_thread.run_sync(enterable, cwd)
+
+    def body(tx: Tx) -> Executed:
+        if (mission := workflows.mission_of(tx, definition)) is not None:
+            require_own(by, mission)
+        begun = workflows.execute(tx, ready, config, by.uid, now(), by.name)
+        return Executed(begun, len(ready.planned))
+
+    executed = await instance.tasks.write(body)
+    crash.point("mission.executed")
+    return executed
+
+
+def _require(tx: Tx, id: str) -> WorkflowDefinition:
+    found = tx[WorkflowDefinitions].get(id)
+    if found is None:
+        raise NotFound(f"there is no workflow {id}: `polpoctl workflow list` shows what there is")
+    return found
+
+
 def _definition(given: dict[str, Any], id: str | None, *, at: datetime, **ours: Any) -> WorkflowDefinition:
     fields = given | ({"id": id} if id else {}) | ours | {"updated_at": at}
     with entity("$.definition"):
@@ -70,4 +113,5 @@ def _definition(given: dict[str, Any], id: str | None, *, at: datetime, **ours: 
 METHODS = (
     *methods("workflow", WorkflowDefinitions, Add, _made),
     Method("workflow.save", Save, dict, save, "Store the next version of a workflow.", Right.OWNER, writes=True),
+    Method("workflow.execute", Execute, Executed, execute, "Carry a workflow out, as a mission.", writes=True),
 )

@@ -1,0 +1,27 @@
+"""Stores a mission: what shall be carried out, once or often, under a name of its own."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from polpod.model.polpo.missions import Mission
+from polpod.store import changes
+from polpod.store.polpo import Missions, next_mission_name, next_number, require_free
+from polpod.store.records import Tx
+
+
+def save(tx: Tx, name: str | None, document: str, at: datetime, by: str, **fields: Any) -> Mission:
+    """A new mission with this document, which was checked; without a name it gets the next one.
+
+    Raises ValueError for what no mission may have; Conflict: another one has the name.
+    """
+    seq = next_number(tx, Missions, Missions.seq)
+    mission = Mission(
+        id=str(seq), seq=seq, name=name or next_mission_name(tx), data=document, created_at=at, updated_at=at, **fields
+    )
+    require_free(tx, mission)
+    tx[Missions].add(mission)
+    about = {"name": mission.name, "status": mission.status, "by": by}
+    changes.note(tx, at, "mission:saved", f"mission/{mission.id}", **about)
+    return mission
