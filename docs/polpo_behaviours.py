@@ -190,7 +190,6 @@ OVERRULED = {
 PENDING = {
     "agents": [*(f"§13.{n}" for n in (*range(108, 120), 164))],
     "reviews": [*(f"§13.{n}" for n in (124, 143, 151, 152, 202, 203, 204, 205)), "W39"],
-    "approvals": ["W36"],
     "schedules": [*(f"§13.{n}" for n in range(190, 202)), "W33", "W34"],
     "notifications": [*(f"§13.{n}" for n in (182, 209)), "W43"],
 }

@@ -16,6 +16,8 @@ from kit.host import Host
 from kit.jobs import POLPOCTL, tells_token, waits_for
 from kit.waiting import until
 
+from polpod.model.events import COMMON, KINDS, fits
+
 GATES = [
     {
         "id": "prod", "name": "to production", "handler": "human", "hook": "task:spawn",
@@ -41,7 +43,22 @@ def started() -> Iterator[Host]:
     with Host(maxConcurrency=8, approvalGates=GATES) as host:
         host.start()
         yield host
+        strange = [event for event in events(host) if not told_of(event)]
+        assert strange == []
         assert "Traceback" not in host.log(), host.log()
+
+
+def events(host: Host) -> Iterator[dict[str, Any]]:
+    after = 0
+    while page := host.call("event.list", after=after, limit=1000)["events"]:
+        yield from page
+        after = page[-1]["seq"]
+
+
+def told_of(event: dict[str, Any]) -> bool:
+    """Whether the list of what may happen has it, with all that it says."""
+    said = event["body"].keys() - COMMON
+    return any(fits(kind.name, event["kind"]) and (kind.fields is None or said <= kind.fields) for kind in KINDS)
 
 
 def polpoctl(host: Host, *words: str, code: int = 0) -> str:
