@@ -171,6 +171,7 @@ WEAKNESSES = {
 
 OVERRULED = {
     "§13.122": "there is nothing that could be missing: the store is open before anything is served",
+    "§13.124": "what makes no sense is refused, with its path: nothing that was asked for is left out in silence",
     "§13.126": "a person cancels a task, which is a status of its own; a program overrules the machine with a reason",
     "§13.132": "nothing ticks: each loop waits for what concerns it, and the daemon stays for more work",
     "§13.133": "what does not exist cannot be waited for: it is refused by name, whoever asks for it",
@@ -189,8 +190,6 @@ OVERRULED = {
 
 PENDING = {
     "agents": [*(f"§13.{n}" for n in (*range(108, 120), 164))],
-    "reviews": [*(f"§13.{n}" for n in (124, 143, 151, 152, 202, 203, 204, 205)), "W39"],
-    "schedules": [*(f"§13.{n}" for n in range(190, 202)), "W33", "W34"],
     "notifications": [*(f"§13.{n}" for n in (182, 209)), "W43"],
 }
 """By the part of which their tests are; none is left when all parts are there."""

@@ -28,6 +28,8 @@ COMMANDS = {
     "approval": "list what waits for a person, approve it or reject it",
     "ask": "ask a person, from inside a run",
     "answer": "answer what a run asked",
+    "agent": "list the agents, add, edit or remove some",
+    "schedule": "say when missions are carried out by themselves",
     "a2a": "list, show, assign or forget the tasks that agents send each other (A2A)",
     "mission": "carry out graphs of tasks, look at them, hold and let go",
     "edit": "change tasks that do not run",

@@ -35,8 +35,8 @@ _EXPECT: dict[str, Callable[[str], dict[str, Any]]] = {
 
 _AS_THEY_ARE = (
     "title", "description", "project", "queue", "agent", "priority", "depends_on", "max_retries", "retry_delay",
-    "max_duration", "stale_threshold", "memory_max", "cpus", "tasks_max", "nice", "not_before", "hold", "needs_approval",
-    "approve_done", "budget", "idempotency_key",
+    "max_duration", "stale_threshold", "memory_max", "cpus", "tasks_max", "nice", "not_before", "deadline", "hold",
+    "needs_approval", "approve_done", "budget", "idempotency_key",
 )  # fmt: skip
 """Options that are fields of task.submit by the same name; one that was not given is not said."""
 
@@ -59,11 +59,14 @@ def options(parser: ArgumentParser) -> None:
     add("--cpus", metavar="N", type=amount, help="let it use so many CPUs' time, such as 0.5 or 2")
     add("--tasks", metavar="N", dest="tasks_max", type=positive, help="let it have so many processes and threads")
     add("--nice", metavar="N", type=int, help="how much it gives way to others: from -20, not at all, to 19")
-    add("--cwd", metavar="DIR", help="where it runs (default: here)")
+    add("--cwd", metavar="DIR", help="where it runs (default: here; for an agent, where that works)")
     add("--env", metavar="K=V", type=pair, action="append", default=[], help="an environment variable more")
     add("--clean-env", action="store_true", help=f"pass on only {' '.join(CLEAN)}")
     add("--label", metavar="K=V", type=pair, action="append", default=[], help="a label")
     add("--not-before", metavar="T", type=instant, help="when it may start: an RFC 3339 time, or a duration from now")
+    add(
+        "--deadline", metavar="T", type=instant, help="when it should be done: you are told when that is close, or past"
+    )
     add("--hold", action="store_true", default=None, help="do not start it until it is released")
     add("--needs-approval", action="store_true", default=None, help="do not start it until somebody approves")
     add("--approve-done", action="store_true", default=None, help="it is done when somebody approves what it did")
@@ -88,7 +91,9 @@ def params(args: Namespace) -> dict[str, Any]:
         said["labels"] = dict(args.label)
     if args.expect:
         said["expectations"] = args.expect
-    return said | {"cwd": _cwd(args.cwd), "env": _environment(args.clean_env) | dict(args.env), "umask": _umask()}
+    if args.cwd is not None or args.agent is None or args.command:
+        said["cwd"] = _cwd(args.cwd)
+    return said | {"env": _environment(args.clean_env) | dict(args.env), "umask": _umask()}
 
 
 def _cwd(given: str | None) -> str:

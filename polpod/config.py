@@ -49,6 +49,15 @@ class Retention(Struct, frozen=True, rename="camel"):
     events: Annotated[int, Meta(ge=1)] = 1_000_000
 
 
+class Sla(Struct, frozen=True, rename="camel"):
+    """What happens about deadlines."""
+
+    warning_threshold: Annotated[float, Meta(gt=0, le=1)] = 0.8
+    """The part of the time until a deadline after which it is close."""
+    violation_action: Literal["notify", "fail"] = "notify"
+    """`fail`: a task that is not done at its deadline is ended, and failed."""
+
+
 class Artifacts(Struct, frozen=True, rename="camel"):
     """How much jobs may leave behind, in bytes."""
 
@@ -88,6 +97,10 @@ class Settings(Struct, frozen=True, rename="camel"):
     reserve: Annotated[int, Meta(ge=0)] = 64 * 2**20
     """Bytes of free space below which nothing starts and nothing is accepted."""
     leftovers: Literal["kill", "keep"] = "kill"
+    enable_volatile_teams: bool = True
+    """Whether the agents of a mission's document come with its executions; otherwise its tasks cannot name them."""
+    volatile_cleanup: Literal["on_complete", "manual"] = "on_complete"
+    """When they leave: as their execution ends, or when somebody removes them."""
     retention: Retention = field(default_factory=Retention)
     artifacts: Artifacts = field(default_factory=Artifacts)
     notifications: tuple[Notification, ...] | Notifications = ()
@@ -95,6 +108,9 @@ class Settings(Struct, frozen=True, rename="camel"):
     approval_gates: tuple[ApprovalGate, ...] = ()
     max_question_rounds: Annotated[int, Meta(ge=0, le=1000)] = 2
     """Questions that runs of one task may ask."""
+    enable_scheduler: bool = True
+    """False: no mission is carried out by its schedule."""
+    sla: Sla = field(default_factory=Sla)
     max_fix_attempts: Annotated[int, Meta(ge=0)] = 2
     """How often, between two retries, an agent is told what its checks found, to put that right."""
     max_assessment_retries: Annotated[int, Meta(ge=0)] = 1
@@ -130,8 +146,9 @@ WITHOUT_EFFECT = frozenset(
     + [
         f"$.settings.{key}"
         for key in (
-            "maxResolutionAttempts", "autoCorrectExpectations", "enableVolatileTeams", "volatileCleanup", "enableScheduler",
-            "defaultQualityThreshold", "sla", "orchestratorModel", "imageModel",
+            "maxResolutionAttempts", "autoCorrectExpectations", "defaultQualityThreshold",
+            "sla.checkIntervalMs", "sla.warningChannels", "sla.violationChannels", "orchestratorModel",
+            "imageModel",
             "reasoning", "modelAllowlist", "orchestratorSkills", "emailAllowedDomains",
         )
     ]

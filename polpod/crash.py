@@ -45,6 +45,9 @@ POINTS = (
     # daemon, missions
     "mission.executed",
     "mission.settled",
+    "schedule.planned",
+    "schedule.fired",
+    "deadline.failed",
     "a2a.reported",
     "recover.planned",
     "recover.executed",

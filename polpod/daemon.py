@@ -19,7 +19,7 @@ from polpod.lock import Held, lock, require_own
 from polpod.paths import StateDirectory
 from polpod.runner import identity
 from polpod.runner.containment import choose_base
-from polpod.services import approvals, assignments, notifier, recovery, reload, retention, shutdown
+from polpod.services import approvals, assignments, deadlines, notifier, recovery, reload, retention, shutdown
 from polpod.services.artifacts import Uploads
 from polpod.services.audit import Audit
 from polpod.services.ballast import LOOK_EVERY, ROOM, Ballast
@@ -31,7 +31,7 @@ from polpod.services.instance import Instance
 from polpod.services.journal import Journal
 from polpod.services.killer import Killer
 from polpod.services.launcher import Forks, Launcher
-from polpod.services.missions import settling
+from polpod.services.missions import firing, settling
 from polpod.services.reload import Handover, Reload
 from polpod.services.rpc import server
 from polpod.services.scheduler import schedule
@@ -244,6 +244,8 @@ def assemble(instance: Instance, forks: Forks, reloading: Reload, nursery: trio.
     nursery.start_soon(schedule, instance, launcher)
     nursery.start_soon(settling.serve, instance)
     nursery.start_soon(approvals.serve, instance)
+    nursery.start_soon(firing.serve, instance)
+    nursery.start_soon(deadlines.serve, instance, killer)
     nursery.start_soon(assignments.serve, instance)
     nursery.start_soon(retention.serve, instance)
     nursery.start_soon(notifier.serve, instance)

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 NONE = "none"
 
 _FIELDS = (
-    "title", "description", "priority", "queue", "depends_on", "max_retries", "max_duration", "stale_threshold",
-    "memory_max", "cpus", "tasks_max", "nice", "not_before", "budget", "expectations",
+    "title", "description", "agent", "priority", "queue", "depends_on", "max_retries", "max_duration", "stale_threshold",
+    "memory_max", "cpus", "tasks_max", "nice", "not_before", "deadline", "budget", "expectations",
 )  # fmt: skip
 """Options that are parameters of task.update by the same name."""
 
@@ -40,6 +40,7 @@ def options(parser: ArgumentParser) -> None:
     add("ids", metavar="ID", nargs="+", help="ids, and ranges such as 5-9")
     add("--title", metavar="TEXT", type=or_none(str), help="what it is called ('': the command)")
     add("--description", metavar="TEXT", help="what an agent is to do")
+    add("--agent", metavar="NAME", type=or_none(str, NONE), help="who carries it out from now on")
     add("--queue", metavar="NAME", help="the queue that it waits in")
     add("--priority", metavar="N", type=int, help="higher ones start first")
     add("--after", metavar="ID", dest="depends_on", action="append", help="start when this is done; may be repeated")
@@ -53,6 +54,7 @@ def options(parser: ArgumentParser) -> None:
     add("--budget", metavar="BUDGET", type=or_none(budget, NONE), help=f"stop and ask when it spends more: {HELP}")
     when = or_none(instant, NONE)
     add("--not-before", metavar="T", type=when, help="when it may start: an RFC 3339 time, or a duration from now")
+    add("--deadline", metavar="T", type=when, help="when it should be done")
     add(
         "--expect",
         metavar="CHECK",

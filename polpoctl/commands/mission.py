@@ -81,7 +81,7 @@ def _list(args: Namespace, connection: Connection, screen: Screen) -> int:
         screen.value(found)
         return exits.OK
     now = time.time()
-    heads = ("ID", "NAME", "STATUS", "RUNS", "TASKS", "UPDATED")
+    heads = ("ID", "NAME", "STATUS", "RUNS", "TASKS", "NEXT", "UPDATED")
     screen.table(heads, [_row(mission, now, screen.terminal) for mission in found], state=2, flexible=1)
     return exits.OK
 
@@ -98,8 +98,11 @@ def _all(connection: Connection) -> Iterator[dict[str, Any]]:
 
 def _row(mission: dict[str, Any], now: float, terminal: bool) -> tuple[str, ...]:
     counts = " ".join(f"{number} {stage}" for stage, number in mission["tasks"].items())
-    updated = ago(mission["updated_at"], now) if terminal else mission["updated_at"]
-    return mission["id"], mission["name"], mission["status"], str(mission["execution_count"]), counts, updated
+    following, updated = mission["next_at"] or "", mission["updated_at"]
+    if terminal:
+        following, updated = ago(mission["next_at"], now), ago(updated, now)
+    number = str(mission["execution_count"])
+    return mission["id"], mission["name"], mission["status"], number, counts, following, updated
 
 
 def _create(args: Namespace, connection: Connection, screen: Screen) -> int:

@@ -40,6 +40,7 @@ def run(args: Namespace) -> int:
         ("title", task["title"]),
         ("state", task["state"]),
         ("command", _command(spec)),
+        ("prompt", _prompt(spec, answer["runs"])),
         ("cwd", spec.get("cwd")),
         ("stdin", spec.get("stdin")),
         ("project", task["project"]),
@@ -51,6 +52,7 @@ def run(args: Namespace) -> int:
         ("description", task["description"]),
         ("submitted", when("created_at")),
         ("not before", when("not_before")),
+        ("deadline", when("deadline")),
         ("started", when("started_at")),
         ("finished", when("finished_at")),
         ("progress", _progress(task.get("progress"), now)),
@@ -79,6 +81,18 @@ def _command(spec: dict[str, Any]) -> str | None:
 
         return join(spec["command"])
     return spec.get("shell")
+
+
+def _prompt(spec: dict[str, Any], runs: list[dict[str, Any]]) -> str | None:
+    """How an agent is told what to do, and what its command became in the newest run; a daemon of before has neither."""
+    if not spec.get("prompt"):
+        return None
+    became = runs[-1].get("command") if runs else None
+    if not became:
+        return f"by {spec['prompt']}"
+    from shlex import join
+
+    return f"by {spec['prompt']}; run {runs[-1]['id']}: {join(became)}"
 
 
 def _retries(task: dict[str, Any]) -> str | None:
@@ -159,7 +173,7 @@ def _checks(task: dict[str, Any]) -> list[tuple[str, Any]]:
     result = task["result"] or {}
     found = result.get("assessment")
     if found is None:
-        return [("checks", len(task["expectations"]) + len(task.get("metrics", ())) or None)]
+        return [("checks", len(task.get("expectations", ())) + len(task.get("metrics", ())) or None)]
     verdict = {True: "passed", False: "failed", None: "open"}
     facts = [("checks", f"{verdict[found['passed']]} ({found.get('trigger', 'initial')}, run {found['runId']})")]
     if found.get("globalScore") is not None:

@@ -107,10 +107,13 @@ class DocumentDelay(DocumentBarrier, frozen=True, kw_only=True):
     duration: Duration
 
 
+class TeamMember(Agent, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An agent that comes with an execution of the mission and goes with it; its name counts within the mission."""
+
+
 class MissionDocument(Part, frozen=True, kw_only=True):
     tasks: Annotated[tuple[DocumentTask, ...], Meta(min_length=1)]
-    team: tuple[Agent, ...] = ()
-    """Agents that come with an execution and go with it."""
+    team: tuple[TeamMember, ...] = ()
     quality_gates: tuple[DocumentGate, ...] = ()
     checkpoints: tuple[DocumentCheckpoint, ...] = ()
     delays: tuple[DocumentDelay, ...] = ()

@@ -34,8 +34,9 @@ class Kind(Struct, frozen=True):
     meaning: str
 
 
-COMMON = frozenset({"execution_id", "notify_channels"})
-"""What any body may have: the execution of a mission that it is part of, and channels that are told whatever rules say."""
+COMMON = frozenset({"execution_id", "deadline", "notify_channels"})
+"""What any body may have: the execution of a mission that it is part of, when that or its task should be done, and
+channels that are told whatever rules say."""
 
 
 def _of(subject: str, *rows: tuple[str, str | None, str]) -> tuple[Kind, ...]:
@@ -54,7 +55,19 @@ KINDS = (
         ("task:transition", "from to reason unsafe", "Its status changed along one edge."),
         ("task:updated", "fields by hold", "Somebody changed these fields."),
         ("task:removed", "status by", "It was forgotten."),
-        ("task:retry", "retries delay", "It is tried again."),
+        ("task:retry", "retries delay agent", "It is tried again, perhaps by another agent."),
+        ("task:retry:blocked", "reason", "It would be tried again, but has side effects: a person decides."),
+        ("task:maxRetries", "retries", "It was tried as often as it may be."),
+        ("task:fix", "attempt max_fix", "Its agent puts right what its checks found."),
+        ("assessment:started", "run_id trigger", "Its checks are carried out."),
+        (
+            "assessment:complete",
+            "run_id trigger status reason passed scores global_score message",
+            "They are over; `passed` is null where they came to no verdict.",
+        ),
+        ("escalation:triggered", "level handler target", "Its retries are spent, and the next level follows."),
+        ("escalation:resolved", "level action agent", "Another agent has it now."),
+        ("escalation:human", "level message", "A person has to decide."),
         ("task:timeout", "run_id reason elapsed", "A run took too long, or showed no activity for too long."),
         ("task:recovered", "previous reason", "An attempt decided nothing, and it waits again."),
         ("task:progress", "run_id percent text", "Its job says how far it is."),
@@ -103,6 +116,25 @@ KINDS = (
         ("delay:expired", "group name message blocks_tasks by", "They wait no more."),
         ("quality:gate:passed", "group name message blocks_tasks by", "What is behind the gate may go on."),
         ("quality:gate:failed", "group name message blocks_tasks reached_at reason", "The gate does not open."),
+    ),
+    *_of(
+        "mission/ID",
+        ("schedule:created", "mission_id expression next_at by", "It is carried out by itself from now on."),
+        ("schedule:updated", "mission_id expression next_at by", "It is at other times from now on."),
+        ("schedule:enabled", "mission_id expression next_at by", "Its schedule goes on."),
+        ("schedule:disabled", "mission_id expression reason by", "Nothing of its schedule happens for now."),
+        ("schedule:deleted", "mission_id expression by", "It is carried out by itself no more."),
+        ("schedule:triggered", "mission_id expression due_at next_at", "Its time has come, and it is carried out."),
+        ("schedule:completed", "mission_id expression status next_at", "That is over, however it ended."),
+        ("schedule:skipped", "mission_id expression due_at times reason", "Nothing comes of these times of it."),
+        ("schedule:failed", "mission_id expression due_at reason next_at", "It could not be carried out."),
+        ("schedule:expired", "mission_id expression end_date", "The end date of its schedule has come."),
+    ),
+    *_of(
+        "task/ID or mission/ID",
+        ("sla:warning", "group elapsed remaining percent_used", "Most of the time until its deadline is over."),
+        ("sla:violated", "group overdue action", "Its deadline has passed, or it was done too late."),
+        ("sla:met", "group margin", "It was done in time."),
     ),
     *_of(
         "run/ID",

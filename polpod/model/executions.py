@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from polpod.model.budgets import Budget, Spent
 from polpod.model.polpo.missions import MissionStatus
-from polpod.model.tasks import Count, Instant
+from polpod.model.tasks import Count, Instant, Sla
 
 
 class ExecutionStatus(StrEnum):
@@ -51,6 +51,11 @@ class Execution(Struct, frozen=True, kw_only=True):
     ended_by: str | None = None
     """Who aborted it."""
     on_deadlock: Literal["fail", "wait"] = "fail"
+    deadline: Instant | None = None
+    """Its mission's, when it began."""
+    sla: Sla | None = None
+    volatile: Literal["on_complete", "manual"] | None = None
+    """When the agents leave that came with it; None: none did."""
     reason: str | None = None
     """Why it is paused, or ended as it did."""
     report: dict[str, object] | None = None

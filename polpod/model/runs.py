@@ -63,6 +63,8 @@ class Run(Struct, frozen=True, kw_only=True):
     log_path: str
     max_duration: float | None = None
     stale_threshold: float | None = None
+    command: str | None = None
+    """What became of an agent's command: a JSON array, long arguments cut; None for what the task itself says."""
     pid: int | None = None
     pid_ns: int | None = None
     start_ticks: int | None = None

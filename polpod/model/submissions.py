@@ -62,6 +62,8 @@ class Edit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     title: Annotated[str, Meta(max_length=1000)] | UnsetType | None = UNSET
     """Null: the command, as when nothing was said."""
     description: str | UnsetType | None = UNSET
+    agent: Annotated[str, Meta(min_length=1, max_length=500)] | UnsetType | None = UNSET
+    """Who carries it out from now on; null: nobody, where it has a command of its own."""
     priority: Annotated[int, Meta(ge=-(2**31), lt=2**31)] | UnsetType = UNSET
     queue: Name | UnsetType = UNSET
     labels: dict[Name, str] | UnsetType | None = UNSET

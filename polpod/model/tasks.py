@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -47,6 +47,21 @@ OCCUPYING = frozenset({TaskStatus.ASSIGNED, TaskStatus.IN_PROGRESS})
 """What takes a slot; checks do, too (`Task.occupies`)."""
 
 
+Prompt = Literal["argument", "stdin", "file"]
+"""How what it is to do reaches an agent's program."""
+
+
+class Lent(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What of a spec is its agent's, so that another can take its place."""
+
+    prompt: Prompt | None = None
+    """Set: the command is the agent's, with places that are filled in when a run starts (rules/templates.py)."""
+    env: dict[str, str] = {}
+    """Beside the spec's own, and before it."""
+    cwd: bool = False
+    """Whether the working directory is the agent's."""
+
+
 class Spec(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What to execute: immutable, and shared by all tasks that say the same (its id is the hash of its content).
 
@@ -60,6 +75,18 @@ class Spec(Struct, frozen=True, kw_only=True, omit_defaults=True):
     umask: int = 0o022
     stdin: str | None = None
     """A file that the job reads; None is `/dev/null`."""
+    agent: Lent | None = None
+    """Set for work that is given to an agent."""
+
+    @property
+    def template(self) -> tuple[str, ...] | None:
+        """The command, where it has places that are filled in when a run starts."""
+        return self.command if self.agent is not None and self.agent.prompt is not None else None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a job finds there, beside what tells it which run it is."""
+        return self.env if self.agent is None else self.env | self.agent.env
 
 
 class Backoff(Struct, frozen=True, kw_only=True):
@@ -98,6 +125,22 @@ class Progress(Struct, frozen=True, kw_only=True):
     at: Instant
     told_at: Instant
     """When the journal had it last."""
+
+
+class SlaState(StrEnum):
+    OPEN = "open"
+    WARNED = "warned"
+    VIOLATED = "violated"
+    MET = "met"
+
+
+class Sla(Struct, frozen=True):
+    """What was found when a deadline was looked at; of another deadline it says nothing."""
+
+    deadline: Instant
+    state: SlaState
+    look_at: Instant | None = None
+    """When to look again; None: there is nothing more to find."""
 
 
 class Task(Struct, frozen=True, kw_only=True):
@@ -208,6 +251,8 @@ class Task(Struct, frozen=True, kw_only=True):
     notifications: dict[str, object] | None = None
     not_before: Instant | None = None
     deadline: Instant | None = None
+    sla: Sla | None = None
+    """How close it came to its deadline."""
 
     # times
     version: int = 1

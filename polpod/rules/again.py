@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from polpod.model.assessments import Assessment
 from polpod.model.changes import Change
-from polpod.model.policies import EscalationLevel, RetryPolicy, Terms
+from polpod.model.policies import DefaultRetryPolicy, EscalationLevel, RetryPolicy, Terms
 from polpod.model.runs import Reason
 from polpod.model.tasks import Task, TaskResult, TaskStatus
 from polpod.rules import retry
@@ -85,8 +85,8 @@ def retry_or_fail(
     triggered = event(task, "escalation:triggered", now, **body)
     target = _target(task, level, c.terms)
     if target is None or task.side_effects:
-        channels = list(level.notify_channels)
-        asked = event(task, "escalation:human", now, message=why, channels=channels)
+        channels = {"notify_channels": list(level.notify_channels)} if level.notify_channels else {}
+        asked = event(task, "escalation:human", now, level=level.level, message=why, **channels)
         parked = walk(
             task, now, TaskStatus.AWAITING_APPROVAL, why="escalation", result=result, assessing=None, **escalations
         )
@@ -116,7 +116,7 @@ def policy_of(task: Task, terms: Terms) -> RetryPolicy | None:
     if task.retry_policy is None:
         return terms.retry_policy
     try:
-        return msgspec.convert(task.retry_policy, RetryPolicy)
+        return msgspec.convert(task.retry_policy, DefaultRetryPolicy)
     except msgspec.ValidationError:  # a program that has the store as a library keeps there what it likes
         return terms.retry_policy
 

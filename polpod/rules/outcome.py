@@ -101,6 +101,9 @@ MEANING: Mapping[tuple[RunStatus, Reason], Meaning] = {
 _BEFORE_AN_END = frozenset({TaskStatus.PENDING, TaskStatus.AWAITING_APPROVAL, TaskStatus.IN_PROGRESS})
 """Where a power cut can have left the task of a run that ended; from anywhere else somebody moved it since."""
 
+BY_DEADLINE = "its deadline"
+"""Who asked for the end of a task that shall fail at its deadline."""
+
 REQUEUES = frozenset({_interrupted, _lost, _never_started})
 """What would make a task run again by itself, but not one whose end somebody asked for (F48)."""
 
@@ -187,7 +190,7 @@ def _awaits(task: Task, run: Run) -> bool:
 
 def _applied(meaning: Meaning, task: Task, run: Run, now: datetime, c: Circumstances) -> Change:
     if task.cancelled_by is not None and meaning in REQUEUES:
-        meaning = _cancelled
+        meaning = _failed if task.cancelled_by == BY_DEADLINE else _cancelled
     if meaning is _done and _asks(task, run):
         meaning = _asked if task.cancelled_by is None else _cancelled
     change = meaning(task, run, now, c)

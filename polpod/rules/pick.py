@@ -15,7 +15,10 @@ from polpod.model.tasks import Task
 
 
 class Capacity(Struct, frozen=True):
-    """How much may run at once: in all, by queue (a queue that is not named has no limit of its own), by agent."""
+    """How much may run at once: in all, by queue and by agent; one that is not named has no limit of its own.
+
+    An agent that is gone has the limit 0.
+    """
 
     total: int
     queues: Mapping[str, Queue]

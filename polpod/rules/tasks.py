@@ -39,9 +39,11 @@ REQUEUED_FROM = frozenset({S.ASSIGNED, S.IN_PROGRESS, S.REVIEW})
 
 
 def event(task: Task, kind: str, now: datetime, **body: object) -> Event:
-    """An event about the task; one of a mission says of which execution, too."""
+    """An event about the task; it says what execution and what A2A task it is part of, and until when it should be done."""
     if task.execution_id is not None:
         body["execution_id"] = task.execution_id
+    if task.deadline is not None:
+        body.setdefault("deadline", task.deadline)
     if task.a2a_id is not None:
         body["a2a_id"] = task.a2a_id
     return Event(at=now, kind=kind, subject=f"task/{task.id}", body=body)

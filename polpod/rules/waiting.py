@@ -279,6 +279,11 @@ def _nothing_to_execute(task: Task) -> Why:
 def _queued(task: Task, capacity: Capacity, busy: Busy, ahead: int, paused: str | None) -> Why:
     if paused:
         return Why((f"Nothing starts at the moment: {paused}.",), ("polpoctl status",))
+    if task.assigned_to is not None and capacity.agents.get(task.assigned_to) == 0:
+        return Why(
+            (f"Task {task.id} waits for agent {task.assigned_to}, and there is none of that name any more.",),
+            ("polpoctl agent list", f"polpoctl edit {task.id} --agent NAME"),
+        )
     queue = capacity.queues.get(task.queue, Queue(name=task.queue))
     if queue.paused:
         return Why((f"Queue {queue.name} is paused.",), (f"polpoctl resume {queue.name}",))

@@ -200,6 +200,7 @@ MIGRATIONS: Final = (
     WHEN OLD.status NOT IN ('starting','running')
     BEGIN SELECT RAISE(ABORT, 'the outcome of a run is final'); END;
     """,
+    "ALTER TABLE runs ADD COLUMN command TEXT;",
     "ALTER TABLE runs ADD COLUMN phase TEXT NOT NULL DEFAULT 'execution';",
 )
 """Scripts that lead from `user_version` n to n + 1."""

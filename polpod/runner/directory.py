@@ -6,7 +6,9 @@
     exit.tmp    preallocated before anything is executed, so that a full disk cannot refuse the second witness
     exit.json   the second witness: the outcome, where the row could not be written
     trouble     one line: why a runner gave up
-    context.json    what the job needs to go on where an earlier one stopped to ask, if one did
+    prompt      what an agent is to do, where that comes by stdin or from a file; by the daemon, for the job
+    context     what an agent may want to know beside it, where its command names that file; as prompt
+    parked.json what it needs to go on where an earlier run stopped to ask, if one did
     review.json, assessment.json
                 of a run that carries out checks: which, and what they found
 
@@ -21,6 +23,7 @@ import errno
 import fcntl
 import json
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, cast
 
@@ -30,8 +33,13 @@ from polpod.runner import contract, small_files
 ERROR_KEPT = 400
 
 
-def prepare(run: RunDirectory, spec: contract.RunSpec, spare: RunDirectory | None = None) -> None:
-    """Make the directory and spec.json, out of a spare one where there is one.
+def prepare(
+    run: RunDirectory,
+    spec: contract.RunSpec,
+    spare: RunDirectory | None = None,
+    texts: Mapping[str, bytes] | None = None,
+) -> None:
+    """Make the directory and spec.json, out of a spare one where there is one; and `texts`, files for the job by path.
 
     Not synced: after a power cut there is no runner to read it.  Raises FileExistsError if there is one already, OSError
     otherwise.
@@ -41,6 +49,8 @@ def prepare(run: RunDirectory, spec: contract.RunSpec, spare: RunDirectory | Non
     else:
         os.rename(spare.path, run.path)
         os.rename(run.exit_tmp, run.spec)
+    for path, text in (texts or {}).items():
+        small_files.write(path, text, os.O_CREAT | os.O_EXCL)
     small_files.write(run.spec, json.dumps(spec).encode(), os.O_CREAT | os.O_TRUNC)
 
 
@@ -50,6 +60,9 @@ def retire(run: RunDirectory, spare: RunDirectory) -> None:
     A file system that makes and removes files at this rate spends more on finding free inodes than the run on anything
     else: ext4 passes over those that were freed in the last seconds one by one.  Raises OSError.
     """
+    for path in (run.prompt, run.context, run.parked):  # they say what that run was about, and are no other's matter
+        with suppress(FileNotFoundError):
+            os.unlink(path)
     os.rename(run.path, spare.path)
 
 

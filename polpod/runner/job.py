@@ -28,7 +28,8 @@ HINTS = {
     errno.ENOENT: "no such program in the job's PATH, or the interpreter in its first line is missing",
     errno.EACCES: "is it executable, and may polpod's user enter its directory?",
     errno.ENOEXEC: "not a program: is the line '#!/bin/sh' at its top missing?",
-    errno.E2BIG: "arguments and environment together are too long",
+    errno.E2BIG: "an argument of more than 128 KiB, or arguments and environment too long together: "
+    "give long texts by stdin or in a file",
     errno.ENOTDIR: "a part of the path is not a directory",
     errno.ETXTBSY: "somebody is still writing the program",
 }

@@ -22,8 +22,9 @@ from polpod.model.organisation.people import AgentLifecycleEvent, LifecycleEvent
 from polpod.model.organisation.runtime import AgentRuntimeState, ExecutionStatus, Heartbeat
 from polpod.model.organisation.settings import NamespacedSetting
 from polpod.model.runs import Phase, Reason, Run
-from polpod.model.tasks import Task, TaskStatus
+from polpod.model.tasks import Task
 from polpod.rules.metrics import agent_of, metric, metric_id
+from polpod.store import queries
 from polpod.store.organisation import (
     AgentStates,
     Checkpoints,
@@ -34,7 +35,6 @@ from polpod.store.organisation import (
     TaskMetrics,
 )
 from polpod.store.records import Tx
-from polpod.store.tables import Tasks
 
 NAMESPACE = "polpod"
 """Of the settings that are the daemon's own."""
@@ -48,22 +48,32 @@ def execution_id(run_id: int) -> str:
 
 
 def began(tx: Tx, config: Config, at: datetime) -> None:
-    """A daemon starts: which version, and which agents it has that the one before had not, or has no more."""
+    """A daemon starts: which version, and which agents of polpo.json it has that the one before had not, or has no more."""
     names = sorted(agent.name for agent in config.agents if agent.name.strip())
     before = tx[NamespacedSettings].get((NAMESPACE, "agents"))
     known: list[str] = [] if before is None else msgspec.json.decode(before.value, type=list[str])
     for name in names:
         if name not in known:
-            _note(tx, name, LifecycleEventType.HIRED, at)
-            _enter(tx, AgentRuntimeState(agent_id=name, status=ExecutionStatus.IDLE, last_activity_at=at))
+            hired(tx, name, at)
     for name in known:
         if name not in names:
-            _note(tx, name, LifecycleEventType.FIRED, at)
-            tx[AgentStates].delete_where(AgentStates.agent_id.eq(name), AgentStates.status.eq(ExecutionStatus.IDLE))
+            fired(tx, name, at)
     for key, value in (("version", __version__), ("agents", msgspec.json.encode(names).decode())):
         tx[NamespacedSettings].save(
             NamespacedSetting(namespace=NAMESPACE, key=key, value=value, updated_at=at.isoformat())
         )
+
+
+def hired(tx: Tx, agent: str, at: datetime) -> None:
+    """There is an agent more, and it has nothing to do."""
+    _note(tx, agent, LifecycleEventType.HIRED, at)
+    _enter(tx, AgentRuntimeState(agent_id=agent, status=ExecutionStatus.IDLE, last_activity_at=at))
+
+
+def fired(tx: Tx, agent: str, at: datetime) -> None:
+    """The agent is gone; what it is at work on goes on to its end."""
+    _note(tx, agent, LifecycleEventType.FIRED, at)
+    tx[AgentStates].delete_where(AgentStates.agent_id.eq(agent), AgentStates.status.eq(ExecutionStatus.IDLE))
 
 
 def launched(tx: Tx, task: Task, run: Run, at: datetime) -> None:
@@ -115,14 +125,10 @@ def acted(tx: Tx, task: Task, run: Run, at: datetime, *, turns: int = 0, cost_us
 
 
 def _settle(tx: Tx, agent: str, at: datetime) -> None:
-    at_work = tx[Tasks].find(
-        Tasks.busy_queue.is_set(), Tasks.status.eq(TaskStatus.IN_PROGRESS), Tasks.assigned_to.eq(agent), limit=1
-    )
-    if not at_work or at_work[0].run_id is None:
+    task = queries.at_work(tx, agent)
+    if task is None or task.run_id is None:
         _enter(tx, AgentRuntimeState(agent_id=agent, status=ExecutionStatus.IDLE, last_activity_at=at))
         return
-    (task,) = at_work
-    assert task.run_id is not None
     state = tx[AgentStates].get(agent)
     if state is None or state.execution_id != execution_id(task.run_id):
         _enter(tx, _executing(task, task.run_id, task.started_at or at, at))

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import trio
 
 from polpod import crash
-from polpod.model.runs import Phase, Reason, Run
+from polpod.model.runs import Phase, Reason, Run, RunStatus
 from polpod.model.tasks import Task
 from polpod.rules.approvals import after_run
 from polpod.rules.judge import Facts, Life, Verdict, judge
@@ -216,7 +216,7 @@ def _denies(said: dict[str, Any], run: Run) -> bool:
 
 def _tells(run: Run) -> bool:
     """Whether anything but its row says what it means; of most runs nothing does."""
-    return run.phase is Phase.REVIEW or run.agent is not None
+    return run.phase is Phase.REVIEW or (run.agent is not None and run.status is not RunStatus.COMPLETED)
 
 
 def _apply(instance: Instance, tx: Tx, ended: list[Ended]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -13,10 +13,11 @@ import trio
 
 from polpod.config import Config
 from polpod.errors import DiskFull, StoreError
-from polpod.model.agents import Queue
+from polpod.model.agents import Agent, Queue
 from polpod.paths import StateDirectory
 from polpod.rules.pick import Capacity
 from polpod.runner.containment import RunCgroups, base_name, choose_base
+from polpod.services import agents
 from polpod.services.journal import Journal
 from polpod.services.spares import Spares
 from polpod.store.gate import Gate
@@ -85,11 +86,14 @@ class Instance:
         """Queues by name: those of polpo.json, overruled by what was set at run time."""
         return self.config.queues() | {q.name: q for q in tx[Queues].find()}
 
-    def capacity(self, tx: Tx) -> Capacity:
-        agents: Mapping[str, int] = {
-            a.name: a.max_concurrency for a in self.config.agents if a.max_concurrency is not None
-        }
-        return Capacity(self.config.settings.max_concurrency, self.queues(tx), agents)
+    def agents(self, tx: Tx) -> dict[str, Agent]:
+        """All agents by name, those of polpo.json first."""
+        return agents.known(tx, self.config)
+
+    def capacity(self, tx: Tx, names: Iterable[str] = ()) -> Capacity:
+        """How much may run at once, with the limits of these agents."""
+        limits = agents.limits(tx, self.config, names)
+        return Capacity(self.config.settings.max_concurrency, self.queues(tx), limits)
 
     def free_space(self) -> int:
         """Bytes free for us on the state directory's file system.  Raises StoreError when that cannot be asked."""

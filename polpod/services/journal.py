@@ -63,6 +63,10 @@ class Journal:
         """Rung when something of an execution changed."""
         self.approvals = Bell()
         """Rung when a person is asked something."""
+        self.schedules = Bell()
+        """Rung when something happened to a mission, its schedule among that."""
+        self.deadlines = Bell()
+        """Rung when something happened to what has a deadline."""
         self.a2a = Bell()
         """Rung when something changed that works on an A2A task."""
         self._waiting: dict[str, set[Watch]] = defaultdict(set)
@@ -76,6 +80,10 @@ class Journal:
                 self.missions.ring()
                 if event.subject.startswith("mission/"):  # it goes on, or lets something through
                     self.work.ring()
+            if event.subject.startswith("mission/"):
+                self.schedules.ring()
+            if "deadline" in event.body:
+                self.deadlines.ring()
             if "a2a_id" in event.body:
                 self.a2a.ring()
         for subject in subjects:

@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import trio
@@ -29,7 +30,7 @@ from polpod.rules import retry
 from polpod.rules.outcome import launch
 from polpod.rules.pick import pick
 from polpod.runner import contract
-from polpod.services import bookkeeping, parking, reviewing
+from polpod.services import bookkeeping, parking, prompts, reviewing
 from polpod.services.health import Health
 from polpod.services.inbox import Inbox
 from polpod.services.insist import insist, insist_read
@@ -92,7 +93,7 @@ class Launcher:
         rows = [s.run for s in starts]
         crash.point("launch.inserted")
         try:
-            accepted = await tasks.write(lambda tx: _accept(self._instance, tx, rows), durable=False)
+            accepted = await tasks.write(lambda tx: accept(self._instance, tx, starts), durable=False)
         except PerhapsDone:  # then the collector finds the tasks in progress with runs that never started
             await insist(self._instance.runs, lambda tx: _give_up(tx, rows), durable=False)
             for run in rows:
@@ -106,9 +107,9 @@ class Launcher:
             await self._withdraw(refused)
         starts = [s for s in starts if s.run.id in accepted]
         kept = [s.task for s in starts if s.task.context_id is not None]
-        contexts = await insist_read(tasks, lambda tx: parking.contexts(tx, kept)) if kept else {}
+        parked = await insist_read(tasks, lambda tx: parking.contexts(tx, kept)) if kept else {}
         problems = await trio.to_thread.run_sync(
-            lambda: [prepare(self._instance, *s, contexts.get(s.task.id)) for s in starts]
+            lambda: [prepare(self._instance, *s, accepted[s.run.id], parked.get(s.task.id)) for s in starts]
         )
         crash.point("launch.prepared")
         async with trio.open_nursery() as nursery:
@@ -142,16 +143,18 @@ class Launcher:
             stale_threshold=None if checks else task.stale_threshold,
         )
         try:
-            run_id = tx.insert(new, self._place)
+            run_id = tx.insert(new, partial(self._place, task, spec))
         except AlreadyExists:
             return []
         run = tx.get(run_id)
         assert run is not None
         return [Start(run, task, spec, token)]
 
-    def _place(self, run_id: int) -> Place:
+    def _place(self, task: Task, spec: Spec, run_id: int) -> Place:
         base = self._instance.base
-        return Place(self._instance.paths.log(run_id), None if base is None else base.run(run_id).path)
+        files, attempt = self._instance.paths.run(run_id), task.attempts + 1
+        command = None if task.awaits_checks else prompts.shown(files, run_id, attempt, task, spec)
+        return Place(self._instance.paths.log(run_id), None if base is None else base.run(run_id).path, command)
 
     async def _start(self, start: Start, problem: str | None) -> None:
         try:
@@ -220,25 +223,32 @@ def _give_up(tx: RunTx, runs: list[Run]) -> None:
         tx.never_started(run.id, "its task was not ready any more", contract.timestamp())
 
 
-def _accept(instance: Instance, tx: Tx, runs: list[Run]) -> set[int]:
-    """Walk each task that may still start to in_progress with its run; returns the runs for which that was so."""
+def accept(instance: Instance, tx: Tx, starts: list[Start]) -> dict[int, bytes | None]:
+    """Walk each task that may still start to in_progress with its run; the runs for which that was so, with their contexts.
+
+    What a run executes was made of the task as it was when it was picked: one that was changed since is picked anew.
+    """
     if instance.stopping.is_set():
-        return set()
-    found = {run.id: tx[Tasks].get(run.task_id) for run in runs}
+        return {}
     idle, over = missions.idle(tx), spending.over(tx)
     ready = [
         task
-        for task in found.values()
-        if task is not None and Tasks.ready_queue.get(task) and not (task.execution_id in idle or task.project in over)
+        for _, picked, _, _ in starts
+        if (task := tx[Tasks].get(picked.id)) is not None
+        and task.version == picked.version
+        and Tasks.ready_queue.get(task)
+        and task.execution_id not in idle
+        and task.project not in over
     ]
-    capacity = instance.capacity(tx)
+    capacity = instance.capacity(tx, {task.assigned_to for task in ready if task.assigned_to is not None})
     picked = {task.id: task for task in pick(ready, capacity, queries.busy(tx, capacity.queues, capacity.agents))}
-    # Somebody may have had it checked again, or begun anew, since the row was made.
-    accepted = [run for run in runs if run.task_id in picked and run.phase is _phase(picked[run.task_id])]
-    at = now()
-    for run in accepted:
-        change = launch(picked[run.task_id], run, at)
+    accepted, at = {}, now()
+    for run, _, spec, _ in starts:
+        if (task := picked.get(run.task_id)) is None:
+            continue
+        accepted[run.id] = prompts.context(tx, task, run, spec)
+        change = launch(task, run, at)
         changes.apply(tx, change)
         bookkeeping.launched(tx, change.task, run, at)
         queries.note_run_id(tx, run.id)
-    return {run.id for run in accepted}
+    return accepted

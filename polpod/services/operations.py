@@ -16,8 +16,9 @@ from polpod.errors import Conflict, InvalidTransition, RequestError
 from polpod.model.changes import Change
 from polpod.model.expectations import as_said
 from polpod.model.submissions import Edit
-from polpod.model.tasks import Task, TaskStatus, changed
+from polpod.model.tasks import Spec, Task, TaskStatus, changed
 from polpod.rules.tasks import event, unsafe_set_status, walk
+from polpod.services import assignment
 from polpod.services.instance import now
 from polpod.services.submission import open_queue, refuse_large_task, refuse_unreviewed, title_of, utc
 from polpod.store import changes
@@ -140,14 +141,20 @@ def edit(tx: Tx, wanted: Edit, config: Config, by: str) -> Task:
     values = {
         name: _EMPTY.get(name) if value is None else value
         for name, value in structs.asdict(wanted).items()
-        if value is not UNSET and name not in ("id", "version", "depends_on")
+        if value is not UNSET and name not in ("id", "version", "agent", "depends_on")
     }
+    if wanted.agent is not UNSET:
+        values |= assignment.assigned(tx, task, wanted.agent, config)
+    intended = structs.replace(task, **values)
+    spec = _spec(tx, intended)
+    if spec is not None and {"title", "description", "spec_id"} & values.keys():
+        assignment.refuse_prompt(spec, intended.title or "", intended.description)
     refuse_unreviewed(wanted.expectations or (), config)
     values |= {name: as_said(getattr(wanted, name) or ()) for name in ("expectations", "metrics") if name in values}
     if wanted.description is not UNSET:
         values["original_description"] = None
     if wanted.title is None:
-        values["title"] = _own_title(tx, task)
+        values["title"] = "" if spec is None else title_of(spec, intended.description)
     for name in ("not_before", "deadline"):
         if isinstance(instant := values.get(name), datetime):
             values[name] = utc(instant, f"$.{name}")
@@ -157,7 +164,7 @@ def edit(tx: Tx, wanted: Edit, config: Config, by: str) -> Task:
         values |= changes.rewire(tx, task, tuple(dict.fromkeys(wanted.depends_on or ())))
     edited = changed(task, at, **values)
     names = sorted(values.keys() - {"unmet", "original_description"})
-    changes.apply(tx, Change(edited, (event(task, "task:updated", at, fields=names, by=by),)))
+    changes.apply(tx, Change(edited, (event(edited, "task:updated", at, fields=names, by=by),)))
     return edited
 
 
@@ -165,10 +172,9 @@ _EMPTY: dict[str, object] = {"description": "", "labels": {}}
 """What a field that was cleared is, where it is not None."""
 
 
-def _own_title(tx: Tx, task: Task) -> str:
-    """What the task is called if nobody says so."""
+def _spec(tx: Tx, task: Task) -> Spec | None:
     stored = tx[Specs].get(task.spec_id) if task.spec_id else None
-    return title_of(stored.spec) if stored else ""
+    return stored.spec if stored else None
 
 
 def _held(tx: Tx, task: Task, at: datetime, on: bool) -> Done:

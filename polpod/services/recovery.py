@@ -15,12 +15,12 @@ import trio
 
 from polpod import crash
 from polpod.model.polpo.approvals import ApprovalKind, Asked
-from polpod.model.runs import Run
+from polpod.model.runs import Reason, Run
 from polpod.model.tasks import TaskStatus
 from polpod.paths import numbers_of_runs
 from polpod.rules import budgets
 from polpod.rules.judge import Facts, Life, Verdict, judge
-from polpod.rules.outcome import no_row
+from polpod.rules.outcome import BY_DEADLINE, no_row
 from polpod.rules.tasks import walk
 from polpod.runner import directory
 from polpod.services import bookkeeping
@@ -113,6 +113,7 @@ async def _adopt(
     facts = await trio.to_thread.run_sync(lambda: [_facts(instance, run) for run in live])
     tasks = await insist_read(instance.tasks, lambda tx: {r.id: tx[Tasks].get(r.task_id) for r in live})
     wanted = await insist_read(instance.tasks, lambda tx: {r.id for r in live if _wanted(tx, r)})
+    overdue = await insist_read(instance.tasks, lambda tx: {r.id for r in live if _overdue(tx, r)})
     unwanted, spent = [], []
     for run, known in zip(live, facts, strict=True):
         if judge(run, known) is not Verdict.WATCH:
@@ -129,7 +130,9 @@ async def _adopt(
             spent.append(run.id)
     if spent:
         await killer.request(spent, "cancelled", budgets.BY)
-    if unwanted:
+    if late := [run_id for run_id in unwanted if run_id in overdue]:
+        await killer.request(late, Reason.TIMEOUT, BY_DEADLINE)
+    if unwanted := [run_id for run_id in unwanted if run_id not in overdue]:
         await killer.request(unwanted, "cancelled", "recovery: its task is not in progress with it, or was cancelled")
 
 
@@ -155,6 +158,12 @@ def _wanted(tx: Tx, run: Run) -> bool:
     if task.cancelled_by is not None:
         return False
     return task.occupies and task.run_id == run.id
+
+
+def _overdue(tx: Tx, run: Run) -> bool:
+    """Whether its end was asked for since its task's deadline has passed."""
+    task = tx[Tasks].get(run.task_id)
+    return task is not None and task.cancelled_by == BY_DEADLINE and task.run_id == run.id
 
 
 async def _settle_stranded(instance: Instance, collector: Collector) -> None:

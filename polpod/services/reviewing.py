@@ -22,7 +22,7 @@ from polpod.model.expectations import (
     expectations_of,
     metrics_of,
 )
-from polpod.model.runs import Phase, Run, RunStatus
+from polpod.model.runs import Phase, Run
 from polpod.model.tasks import Task
 from polpod.rules.prompts import KEPT, original
 from polpod.runner import contract, directory
@@ -145,12 +145,10 @@ def _label(said: Test | Script | FileExists | Review) -> str:
 
 
 def evidence(instance: Instance, run: Run) -> Evidence:
-    """Of a run that is over.  Raises OSError when it cannot be read now: that says nothing of what is there."""
+    """Of a run that is over, of checks or of work that did not succeed.  Raises OSError when it cannot be read now: that says nothing of what is there."""
     if run.phase is Phase.REVIEW:
         return Evidence(assessment=_assessment(instance, run))
-    if run.agent is not None and run.status in (RunStatus.FAILED, RunStatus.KILLED):
-        return Evidence(tail=_tail(run.log_path))
-    return Evidence()
+    return Evidence(tail=_tail(run.log_path))
 
 
 def _assessment(instance: Instance, run: Run) -> Assessment | None:

@@ -6,9 +6,10 @@ import os
 
 from polpod.model.runs import Phase, Run
 from polpod.model.tasks import Spec, Task
+from polpod.paths import RunDirectory
 from polpod.runner import contract, directory
 from polpod.runner.containment import Cgroup
-from polpod.services import limits, reviewing
+from polpod.services import limits, prompts, reviewing
 from polpod.services.instance import Instance
 
 JOBS_FIRST = 100
@@ -16,11 +17,18 @@ JOBS_FIRST = 100
 
 
 def prepare(
-    instance: Instance, run: Run, task: Task, spec: Spec, token: str, context: bytes | None = None
+    instance: Instance,
+    run: Run,
+    task: Task,
+    spec: Spec,
+    token: str,
+    context: bytes | None = None,
+    parked: bytes | None = None,
 ) -> str | None:
-    """Make the run's cgroup and directory, with the `context` that its job finds there; None, or why it cannot start."""
-    place = instance.paths.run(run.id)
-    env = spec.env if context is None else spec.env | {"POLPO_CONTEXT": place.context}
+    """Make the run's cgroup and directory; None, or the reason why it cannot start.
+
+    `context`: what its command finds in its context file, where it names one; `parked`: what its job finds as POLPO_CONTEXT.
+    """
     settings = instance.config.settings
     place = instance.paths.run(run.id)
     checks = run.phase is Phase.REVIEW
@@ -33,6 +41,8 @@ def prepare(
             Cgroup(run.cgroup).make()
         directory.prepare(
             place,
+            texts=({} if checks else prompts.texts(place, task, spec, context))
+            | ({} if parked is None else {place.parked: parked}),
             spare=instance.spares.take(),
             spec=contract.RunSpec(
                 version=contract.VERSION,
@@ -44,11 +54,11 @@ def prepare(
                 runs_db=instance.paths.runs_db,
                 socket=instance.socket,
                 daemon_lock=instance.paths.lock,
-                argv=reviewing.argv(place.review) if checks else _argv(spec),
+                argv=reviewing.argv(place.review) if checks else _argv(place, run, task, spec),
                 cwd=spec.cwd,
-                env=env,
+                env=spec.environment | ({} if parked is None else {"POLPO_CONTEXT": place.parked}),
                 umask=spec.umask,
-                stdin=None if checks else spec.stdin,
+                stdin=None if checks else prompts.stdin(place, spec),
                 log_path=run.log_path,
                 log_limit=settings.log_limit,
                 log_head=min(contract.LOG_HEAD, settings.log_limit // 2),
@@ -64,9 +74,6 @@ def prepare(
                 **limits.of(task, run),
             ),
         )
-        if context is not None:
-            with open(place.context, "xb", opener=_for_us_alone) as file:
-                file.write(context)
         if checks:
             work_log = instance.paths.log(task.result.run_id if task.result is not None else run.id)
             directory.hand_over(place, reviewing.review_spec(task, run, instance.config, place.assessment, work_log))
@@ -75,11 +82,9 @@ def prepare(
     return None
 
 
-def _for_us_alone(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
-def _argv(spec: Spec) -> list[str]:
+def _argv(files: RunDirectory, run: Run, task: Task, spec: Spec) -> list[str]:
+    if spec.template is not None:
+        return prompts.filled(files, run.id, run.attempt, task, spec)
     return list(spec.command) if spec.command is not None else ["/bin/sh", "-c", spec.shell or ""]
 
 

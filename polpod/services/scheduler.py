@@ -7,12 +7,15 @@ import math
 from datetime import datetime
 
 import trio
+from msgspec import structs
 
 from polpod.errors import DiskFull, Unavailable
+from polpod.model.agents import Busy
 from polpod.model.tasks import Spec, Task, changed
 from polpod.rules import retry
 from polpod.rules.outcome import inexecutable
 from polpod.rules.pick import free_in_queue, pick
+from polpod.services import agents
 from polpod.services.insist import insist, insist_read
 from polpod.services.instance import Instance, now
 from polpod.services.launcher import Launcher
@@ -81,17 +84,40 @@ def select(instance: Instance, tx: Tx, launcher: Launcher, clock: float) -> list
     if not launcher.may_start(clock):
         return []
     capacity = instance.capacity(tx)
-    busy = queries.busy(tx, capacity.queues, capacity.agents)
+    busy = queries.busy(tx, capacity.queues, ())
     if capacity.total <= busy.total:
         return []
-    ready: list[Task] = []
-    idle, over = missions.idle(tx), spending.over(tx)
-    for name in capacity.queues:
-        if free := free_in_queue(name, capacity, busy):
-            ready += queries.ready(tx, name, max(free, PAGE if capacity.agents else 0), idle, over)
-    picked = pick(ready, capacity, busy)[: 1 if instance.launcher_paused else BATCH]
+    offered = [
+        task
+        for name in capacity.queues
+        if (free := free_in_queue(name, capacity, busy))
+        for task in _offered(instance, tx, name, free)
+    ]
+    limits = agents.limits(tx, instance.config, {task.assigned_to for task in offered if task.assigned_to is not None})
+    busy = Busy(busy.queues, queries.busy(tx, (), limits).agents)
+    picked = pick(offered, structs.replace(capacity, agents=limits), busy)[: 1 if instance.launcher_paused else BATCH]
     specs = {s.id: s.spec for s in tx[Specs].find(Specs.id.is_in({t.spec_id for t in picked if t.spec_id}))}
     return [(t, specs.get(t.spec_id or "")) for t in picked]
+
+
+def _offered(instance: Instance, tx: Tx, queue: str, free: int) -> list[Task]:
+    """Ready tasks of the queue, so many that those are among them that start now.
+
+    Without those of agents that have no slot left, or are gone: however many wait for one, they hold up nobody else.
+    """
+    idle, over, limit = missions.idle(tx), spending.over(tx), free
+    seen: set[str] = set()
+    full: set[str] = set()
+    while True:
+        offered = queries.ready(tx, queue, limit, idle, full, over)
+        new = {task.assigned_to for task in offered if task.assigned_to is not None} - seen
+        limits = agents.limits(tx, instance.config, new)
+        if not limits or len(offered) < limit:
+            return offered
+        taken = queries.busy(tx, (), limits).agents
+        full |= {name for name, most in limits.items() if taken[name] >= most}
+        seen |= new
+        limit = max(limit, PAGE)
 
 
 def _fail_without_spec(tx: Tx, ids: list[str]) -> None:

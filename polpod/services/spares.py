@@ -11,11 +11,6 @@ from polpod.paths import RunDirectory, StateDirectory
 from polpod.runner import directory
 
 
-def _is_good(run: RunDirectory) -> bool:
-    """With exit.tmp for the next run, and without what the last one's job found there."""
-    return os.path.exists(run.exit_tmp) and not os.path.exists(run.context)
-
-
 class Spares:
     """Run directories that are kept for other runs; used by several threads.  Those of an earlier daemon are removed."""
 
@@ -32,7 +27,7 @@ class Spares:
     def keep(self, run: RunDirectory) -> None:
         """Keep the directory of a run whose runner ended in order, or remove it where enough are kept.  Raises OSError."""
         # Without exit.tmp, which became exit.json, or with a runner that still ends, it is no good for another run.
-        if len(self._kept) >= self.MOST or not _is_good(run) or directory.held(run.lock):
+        if len(self._kept) >= self.MOST or not os.path.exists(run.exit_tmp) or directory.held(run.lock):
             directory.remove(run)
             return
         spare = self._paths.spare(next(self._numbers))

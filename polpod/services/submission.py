@@ -17,9 +17,10 @@ from polpod.model.agents import Agent, Queue
 from polpod.model.changes import Change
 from polpod.model.expectations import Expectation, as_said
 from polpod.model.submissions import Edit, Submission
-from polpod.model.tasks import Backoff, Spec, Task
+from polpod.model.tasks import Backoff, Lent, Spec, Task
 from polpod.rules.approvals import held_to_start
 from polpod.rules.tasks import event
+from polpod.services import assignment
 from polpod.services.instance import now
 from polpod.services.reviewing import NO_REVIEWER, without_reviewer
 from polpod.store import changes, quarantine, queries
@@ -77,14 +78,13 @@ def specify(
     """
     agent = _agent(submission, {a.name: a for a in config.agents} if agents is None else agents)
     command, shell = submission.command, submission.shell
+    lent = None if agent is None else Lent(env=agent.env, cwd=submission.cwd is None)
     if command is not None and shell is not None:
         raise InvalidRequest("command and shell: give one of them", "$.shell")
     if command is None and shell is None:
         if agent is None:
             raise InvalidRequest("no command, no shell text and no agent: nothing to do", "$.command")
-        if not agent.command:
-            raise InvalidRequest(f"agent {agent.name} has no command in polpo.json", "$.agent")
-        command = filled(agent, submission.description)
+        command, lent = assignment.command_of(agent), assignment.lent(agent, cwd=submission.cwd is None)
     if command is not None and not command[0]:
         raise InvalidRequest("the name of the command is empty", "$.command[0]")
     for number, argument in enumerate(command or ()):
@@ -97,22 +97,18 @@ def specify(
         raise InvalidRequest(f"cwd {cwd}: not an absolute path", "$.cwd")
     if submission.stdin is not None and not os.path.isabs(submission.stdin):
         raise InvalidRequest(f"stdin {submission.stdin}: not an absolute path", "$.stdin")
-    env = dict(clean_environment() if submission.env is None else submission.env) | (agent.env if agent else {})
-    for name, value in env.items():
+    env = dict(clean_environment() if submission.env is None else submission.env)
+    for name, value in (env | (agent.env if agent else {})).items():
         if not name or "=" in name:
             raise InvalidRequest(f"env: {name!r} is not a name", "$.env")
         _refuse_nul(name + value, "$.env")
     umask = 0o022 if submission.umask is None else submission.umask
-    spec = Spec(command=command, shell=shell, cwd=cwd, env=env, umask=umask, stdin=submission.stdin)
+    spec = Spec(command=command, shell=shell, cwd=cwd, env=env, umask=umask, stdin=submission.stdin, agent=lent)
+    assignment.refuse_prompt(spec, submission.title or "", submission.description)
     refuse_unreviewed(submission.expectations, config)
     _refuse_large("command, shell, cwd and env", spec, LARGEST_SPEC)
     refuse_large_task(structs.replace(submission, command=None, shell=None, cwd=None, env=None))
     return spec
-
-
-def filled(agent: Agent, prompt: str) -> tuple[str, ...]:
-    """The agent's command with what it is to do."""
-    return tuple(part.replace("{prompt}", prompt) for part in agent.command)
 
 
 def refuse_unreviewed(expectations: Iterable[Expectation], config: Config) -> None:
@@ -135,7 +131,7 @@ def store(tx: Tx, submission: Submission, spec: Spec, config: Config, uid: int) 
     if submission.idempotency_key is not None:
         known = queries.by_idempotency_key(tx, uid, submission.idempotency_key)
         if known is not None:
-            if known.spec_id != stored_spec(spec).id:
+            if known.spec_id != stored_spec(spec).id or (spec.template and submission.description != _prompt(known)):
                 raise Conflict(
                     f"idempotency key {submission.idempotency_key!r} is task {known.id}, which does other work"
                 )
@@ -191,7 +187,7 @@ def _task(s: Submission, spec: Spec, spec_id: str, config: Config, uid: int, at:
     return Task(
         id=id,
         seq=seq,
-        title=s.title if s.title is not None else title_of(spec),
+        title=s.title if s.title is not None else title_of(spec, s.description),
         description=s.description,
         spec_id=spec_id,
         project=s.project or config.project,
@@ -244,8 +240,15 @@ def _agent(submission: Submission, agents: Mapping[str, Agent]) -> Agent | None:
     return agent
 
 
-def title_of(spec: Spec) -> str:
-    text = spec.shell if spec.shell is not None else shlex.join(spec.command or ())
+def _prompt(task: Task) -> str:
+    """What it was to do when it was submitted, unless somebody has edited that."""
+    return task.description if task.original_description is None else task.original_description
+
+
+def title_of(spec: Spec, description: str) -> str:
+    """What a task is called if nobody says so: what is to be done, or else the command."""
+    said = description if spec.template else ""
+    text = said if said.strip() else spec.shell if spec.shell is not None else shlex.join(spec.command or ())
     return " ".join(text.split())[:200]
 
 

@@ -120,7 +120,7 @@ def spec_view(tx: Tx, spec_id: str | None, *, with_values: bool) -> dict[str, An
     if stored is None:
         return None
     spec: Spec = stored.spec
-    env: object = spec.env if with_values else sorted(spec.env)
+    env: object = spec.environment if with_values else sorted(spec.environment)
     return {
         "command": spec.command,
         "shell": spec.shell,
@@ -128,9 +128,11 @@ def spec_view(tx: Tx, spec_id: str | None, *, with_values: bool) -> dict[str, An
         "env": env,
         "umask": spec.umask,
         "stdin": spec.stdin,
+        "prompt": None if spec.agent is None else spec.agent.prompt,
     }
 
 
 def run_view(run: Run) -> dict[str, Any]:
     fields: dict[str, Any] = msgspec.to_builtins(run)
-    return {name: value for name, value in fields.items() if name not in _HIDDEN}
+    command = None if run.command is None else msgspec.json.decode(run.command)
+    return {name: value for name, value in fields.items() if name not in _HIDDEN} | {"command": command}

@@ -5,9 +5,30 @@ Each column and index is there for a query below; none reads more than it return
 
 from __future__ import annotations
 
-from polpod.model.executions import IDLE, Barrier, BarrierState, BarrierTask, Document, Execution, Unsettled
+from datetime import datetime
+
+from polpod.model import deadlines
+from polpod.model.executions import (
+    ENDED,
+    IDLE,
+    Barrier,
+    BarrierState,
+    BarrierTask,
+    Document,
+    Execution,
+    ExecutionStatus,
+    Unsettled,
+)
 from polpod.store.records import Tx
 from polpod.store.table import Columns, Index, Ref, Table, Unique
+
+
+def _sla_at(execution: Execution) -> datetime | None:
+    done = execution.status is ExecutionStatus.COMPLETED
+    return deadlines.look_at(
+        execution.deadline, execution.sla, done=done, dropped=execution.status in ENDED and not done
+    )
+
 
 _x = Columns[Execution]()
 
@@ -22,12 +43,14 @@ class Executions(Table[Execution, str]):
     number = _x.integer("number", lambda x: x.number)
     idle = _x.text("idle", lambda x: x.status if x.status in IDLE else None)
     live = _x.text("live", lambda x: x.mission_id if x.finished_at is None else None)
+    sla_at = _x.instant("sla_at", _sla_at)
     key = (id,)
     order = (seq.asc(),)
     unique = (Unique((seq,)), Unique((mission_id, number)))
     indexes = (
         Index((idle.asc(), id.asc()), where_not_null=idle),
         Index((live.asc(), seq.asc()), where_not_null=live),
+        Index((sla_at.asc(), seq.asc()), where_not_null=sla_at),
     )
 
 

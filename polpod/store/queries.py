@@ -5,7 +5,7 @@ None reads what it does not return, however many tasks are stored, unless its do
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
 import msgspec
@@ -40,19 +40,22 @@ class TaskPage(Struct, frozen=True):
     next: int | None
 
 
-def ready(tx: Tx, queue: str, limit: int, idle: Collection[str] = (), over_budget: Collection[str] = ()) -> list[Task]:
-    """The tasks of a queue that may start now, in the order in which they should: none of the `idle` executions, nor of
-    the projects that are `over_budget`.
+def ready(
+    tx: Tx,
+    queue: str,
+    limit: int,
+    idle: Collection[str] = (),
+    full: Collection[str] = (),
+    over_budget: Collection[str] = (),
+) -> list[Task]:
+    """The tasks of a queue that may start now, in the order in which they should; none of the `idle` executions, and none
+    of the agents that are `full`, nor of the projects that are `over_budget`.
     """
     order = (Tasks.priority.desc(), Tasks.seq.asc())
-    return tx[Tasks].find(Tasks.ready_queue.eq(queue), *_of_others(idle, over_budget), order_by=order, limit=limit)
-
-
-def _of_others(idle: Collection[str], over_budget: Collection[str]) -> Iterator[Where[Task]]:
-    if idle:
-        yield Tasks.execution_id.not_in(sorted(idle))
-    if over_budget:
-        yield Tasks.project.not_in(sorted(over_budget))
+    others: list[Where[Task]] = [Tasks.execution_id.not_in(sorted(idle))] if idle else []
+    others += [Tasks.assigned_to.not_in(sorted(full))] if full else []
+    others += [Tasks.project.not_in(sorted(over_budget))] if over_budget else []
+    return tx[Tasks].find(Tasks.ready_queue.eq(queue), *others, order_by=order, limit=limit)
 
 
 def next_wake(tx: Tx) -> datetime | None:
@@ -84,6 +87,13 @@ def busy(tx: Tx, queues: Iterable[str], agents: Iterable[str]) -> Busy:
         {name: tx[Tasks].count(Tasks.busy_queue.eq(name)) for name in queues},
         {name: tx[Tasks].count(taken, Tasks.assigned_to.eq(name)) for name in agents},
     )
+
+
+def at_work(tx: Tx, agent: str) -> Task | None:
+    """The task that the agent is at, one of them if it is at several, not one being checked; reads what takes a slot."""
+    in_progress = Tasks.status.eq(TaskStatus.IN_PROGRESS)
+    found = tx[Tasks].find(Tasks.busy_queue.is_set(), in_progress, Tasks.assigned_to.eq(agent), limit=1)
+    return found[0] if found else None
 
 
 def count_ready(tx: Tx, queue: str) -> int:
@@ -256,10 +266,12 @@ def drop_cursors(tx: Tx, channels: Collection[str]) -> None:
 
 
 def keep_spec(tx: Tx, spec: Spec) -> str:
-    """Store the spec unless an equal one is there; its id."""
+    """Store the spec unless an equal one is there; its id.  One that was let go of is so no more."""
     stored = stored_spec(spec)
     if tx[Specs].get(stored.id) is None:
         tx[Specs].add(stored)
+    else:
+        tx[Settings].delete(_LOOSE_SPEC + stored.id)
     return stored.id
 
 
@@ -277,12 +289,11 @@ def loose_specs(tx: Tx) -> set[str]:
 def drop_specs(tx: Tx, loose: Iterable[str], unused: Collection[str | None], after: int) -> int:
     """Settle these loose specs: remove those of them that are unused, as no task up to the `seq` `after` has them.
 
-    One that a later task has stays.  Returns how many went.
+    One that a later task has stays, and so does one that a task was given meanwhile.  Returns how many went.
     """
     taken = {task.spec_id for task in tx[Tasks].find(Tasks.seq.gt(after))}
-    for spec_id in loose:
-        tx[Settings].delete(_LOOSE_SPEC + spec_id)
-    return sum(tx[Specs].delete(spec_id) for spec_id in loose if spec_id in unused and spec_id not in taken)
+    still = [spec_id for spec_id in loose if tx[Settings].delete(_LOOSE_SPEC + spec_id)]
+    return sum(tx[Specs].delete(spec_id) for spec_id in still if spec_id in unused and spec_id not in taken)
 
 
 def next_task_id(tx: Tx) -> str:

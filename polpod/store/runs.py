@@ -58,6 +58,7 @@ class Place(Struct, frozen=True):
 
     log_path: str
     cgroup: str | None = None
+    command: str | None = None
 
 
 _NEW = ("id", *NewRun.__struct_fields__, *Place.__struct_fields__)

@@ -16,6 +16,7 @@ from datetime import datetime
 import msgspec
 from msgspec import UNSET, Struct
 
+from polpod.model import deadlines
 from polpod.model.agents import Queue
 from polpod.model.events import Event
 from polpod.model.tasks import Dependency, Instant, Spec, Task, TaskStatus
@@ -93,6 +94,13 @@ def _stage(task: Task) -> str | None:
     return "blocked" if task.status is TaskStatus.PENDING and task.unmet else "moving"
 
 
+def _sla_at(task: Task) -> datetime | None:
+    if _status(task) is None:
+        return None
+    done = task.status is TaskStatus.DONE
+    return deadlines.look_at(task.deadline, task.sla, done=done, dropped=task.finished and not done)
+
+
 def _live_run(task: Task) -> int | None:
     return task.run_id if _status(task) is not None and task.occupies else None
 
@@ -124,6 +132,7 @@ class Tasks(Table[Task, str]):
     other_status = _t.text("other_status", _other_status)
     execution_id = _t.text("execution_id", lambda t: t.execution_id)
     stage = _t.text("stage", _stage)
+    sla_at = _t.instant("sla_at", _sla_at)
     key = (id,)
     order = (seq.asc(),)
     unique = (
@@ -138,6 +147,7 @@ class Tasks(Table[Task, str]):
         Index((finished_at.asc(), seq.asc()), where_not_null=finished_at),
         Index((execution_id.asc(), stage.asc(), seq.asc()), where_not_null=stage),
         Index((other_status.asc(), seq.asc()), where_not_null=other_status),
+        Index((sla_at.asc(), seq.asc()), where_not_null=sla_at),
     )
 
 

@@ -36,6 +36,7 @@ LAYERS: dict[str, set[str]] = {
     "polpod.wire": {"polpod.wire"},
     "polpod.model": {"polpod.model", "msgspec"},
     "polpod.rules": {"polpod.rules", "polpod.model", "polpod.errors", "msgspec"},
+    "polpod.rules.cron": {"cronsim"},
     "polpod.store": {"polpod.durable", "polpod.store", "polpod.model", "polpod.errors", "polpod.crash", "msgspec"},
     "polpod.contracts": {
         *("polpod.contracts", "polpod.store", "polpod.model", "polpod.rules", "polpod.errors", "polpod.durable"),

@@ -177,7 +177,7 @@ def test_what_cannot_be_carried_out_leaves_nothing_behind(host: Host) -> None:
         ({"tasks": [good, {"title": "b", "command": ["true"], "dependsOn": ["c"]}]}, "$.tasks[1].dependsOn[0]"),
         ({"tasks": [good, {"title": "b"}]}, "$.tasks[1].command"),
         ({"tasks": [good | {"cwd": "relative"}]}, "$.tasks[0].cwd"),
-        ({"tasks": [good | {"assignTo": "nobody"}]}, "$.tasks[0].agent"),
+        ({"tasks": [good | {"assignTo": "nobody"}]}, "$.tasks[0].assignTo"),
         ({"tasks": [good | {"maxDuration": -1}]}, "$.tasks[0].maxDuration"),
         ({"tasks": [good | {"title": " "}]}, "$.tasks[0].title"),
         ({"tasks": [good], "delays": [barrier("d", ["a"], ["a"], duration="1h")]}, "$.delays[0].duration"),

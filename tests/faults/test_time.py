@@ -119,7 +119,8 @@ def test_f64_a_clock_that_goes_back_holds_up_nothing(host: Host, clock: Clock) -
     65,
     "the clock goes ten years ahead, or was so at boot and is set right later: everything times out at once",
     promise="No limit, no claim and no silence is judged by the time of day; retention does not take for old what became so "
-    "at a stroke; what was to be tried again in a second is, also when the clock comes back. (Schedules do not exist yet.)",
+    "at a stroke; what was to be tried again in a second is, also when the clock comes back. A schedule is kept once for all that time, and goes on "
+    "within the hour when the clock comes back.",
     injected="the clock of a daemon goes ten years ahead (its clock functions replaced), with a restart, a pass of retention, "
     "and a failure there; then back",
     seen_failing="retention that believes the clock; delays left as they were",
@@ -135,6 +136,8 @@ def test_f65_ten_years_at_a_stroke_end_nothing(host: Host, clock: Clock) -> None
     limits = {"max_duration": 10 * HOUR, "stale_threshold": HOUR, "max_retries": 1}
     ids = [host.submit(shell=waits_for(go, "exit 3"), **limits) for _ in range(3)]
     before = {task_id: host.running(task_id)["pid"] for task_id in ids}
+    host.call("mission.create", document='{"tasks": [{"title": "a", "command": ["true"]}]}', name="hourly")
+    host.call("schedule.set", id="hourly", expression="0 * * * *")
     clock.shift(TEN_YEARS)
     assert host.finished(host.submit("true"))["status"] == "done"
     host.kill()
@@ -142,12 +145,18 @@ def test_f65_ten_years_at_a_stroke_end_nothing(host: Host, clock: Clock) -> None
     until(lambda: host.call("daemon.health")["ok"], "it has recovered")
     assert host.task(host.submit("true"))["created_at"] > "2030"
     assert {task_id: host.running(task_id)["pid"] for task_id in ids} == before
+    until(lambda: host.call("schedule.get", id="hourly")["schedule"]["last_outcome"] == "completed", "it was kept")
+    assert host.call("schedule.get", id="hourly")["schedule"]["next_at"] > "2030"
     assert host.call("store.prune")["tasks"] == 0
     assert Path(host.runs(old)[0]["log_path"]).read_text() == "kept\n"
     again = host.submit(shell=once(host.root / "first", "exit 1"), max_retries=1, retry_delay=1)
     until(lambda: host.task(again)["state"] == "delayed", "it waits for its retry")
     clock.shift(0)
     assert host.finished(again)["status"] == "done"
+    host.call("mission.create", document='{"tasks": [{"title": "a", "command": ["true"]}]}')  # it looks at the clock
+    soon = (datetime.now(UTC) + timedelta(hours=2)).isoformat()
+    until(lambda: host.call("schedule.get", id="hourly")["schedule"]["next_at"] < soon, "its times are counted anew")
+    assert host.call("mission.get", id="hourly")["mission"]["execution_count"] == 1
     assert [host.runs(task_id)[0]["kill_reason"] for task_id in ids] == [None] * 3
     assert host.call("event.list", kinds=["agent:stale"])["events"] == []
     host.call("task.cancel", select={"ids": ids[1:]})

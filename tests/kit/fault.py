@@ -15,9 +15,7 @@ Test = TypeVar("Test", bound=Callable[..., Any])
 
 LAST = 90
 
-ELSEWHERE = {
-    66: "daylight saving and cron: with schedules",
-}
+ELSEWHERE = {}
 """Entries without a test, and why."""
 
 

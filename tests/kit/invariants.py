@@ -137,10 +137,12 @@ def _applied_once(runs: Rows, events: list[dict[str, Any]]) -> None:
 
 
 def _retries_are_failures(tasks: Docs, runs: Rows, events: list[dict[str, Any]]) -> None:
-    """Invariant 5: what failed, or did not pass its checks, is failed now, or was tried again at the price of one retry."""
+    """Invariant 5: what failed, with a run or without, or did not pass its checks, is failed now, or was tried again at the
+    price of one retry."""
     work = [row for row in runs.values() if row["phase"] == "execution"]
     failures = Counter(row["task_id"] for row in work if (row["status"], row["reason"]) in FAILURES)
-    failures += Counter(e["subject"].removeprefix("task/") for e in events if _moved(e, "review", "failed"))
+    for way in ("review", "awaiting_approval"):
+        failures += Counter(e["subject"].removeprefix("task/") for e in events if _moved(e, way, "failed"))
     again = Counter(e["subject"].removeprefix("task/") for e in events if _moved(e, "failed", "pending"))
     for task_id, task in tasks.items():
         assert task["retries"] == again[task_id], f"task {task_id}"

@@ -125,7 +125,7 @@ class Scripted:
 TASK: dict[str, Any] = {
     "id": "5", "seq": 5, "title": "make check", "description": "", "project": None, "queue": "default", "labels": {},
     "assigned_to": None, "depends_on": [], "priority": 0, "status": "pending", "state": "ready", "retries": 0,
-    "max_retries": None, "max_duration": None, "stale_threshold": None, "not_before": None, "version": 3,
+    "max_retries": None, "max_duration": None, "stale_threshold": None, "not_before": None, "deadline": None, "version": 3,
     "memory_max": None, "cpus": None, "tasks_max": None, "nice": None,
     "created_at": "2026-01-02T03:04:05.678901Z", "started_at": None, "finished_at": None, "result": None,
     "spec": {"command": ["make", "check"], "shell": None, "cwd": "/src", "env": ["HOME"], "umask": 18, "stdin": None},

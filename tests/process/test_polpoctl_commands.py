@@ -81,7 +81,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], str, Any]] = {
     "submit": (("submit", "--", "true"), "5\n", {"id": "5", "created": True}),
     "list": (("list",), "5\tready\tdefault\t2026-01-02T03:04:05.678901Z\t\tmake check\n", [TASK]),
     "show": (("show", "5"), "command\tmake check\n", {"task": TASK, "runs": [RUN]}),
-    "runs": (("runs", "5"), "17\t5\t1\tfailed\texited\t3\t2026-01-02T03:04:06.000000Z\t1.500\n", [RUN]),
+    "runs": (("runs", "5"), "17\t5\t1\tfailed\texited\t3\t2026-01-02T03:04:06.000000Z\t1.500\twork\n", [RUN]),
     "why": (("why", "5"), "Its command exited with 3.\nnext: polpoctl retry 5\n", ANSWERS["task.why"]),
     "wait": (("wait", "5"), "5\tdone\t\n", ANSWERS["task.wait"]["tasks"]),
     "edit": (("edit", "5", "--title", "x"), "5\tpending\tmake check\n", [TASK]),

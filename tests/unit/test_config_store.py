@@ -110,7 +110,10 @@ def test_what_polpo_knows_and_has_no_effect_is_kept_in_silence(
     document: dict[str, Any] = {"settings": {}}
     for path in WITHOUT_EFFECT:
         *outer, last = path.removeprefix("$.").split(".")
-        (document[outer[0]] if outer else document)[last] = {"any": [1]}
+        place = document
+        for part in outer:
+            place = place.setdefault(part, {})
+        place[last] = {"any": [1]}
     store.save(document)
     assert store.get() == document
     assert sorted(without_effect(document)) == sorted(WITHOUT_EFFECT)

@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 import polpod
 from polpoctl import exits
 from polpoctl.catalog import COMMANDS
-from polpod.config import Artifacts, Config, QueueSettings, Retention, Settings
+from polpod.config import Artifacts, Config, QueueSettings, Retention, Settings, Sla
 from polpod.model.agents import Agent
 from polpod.model.gates import ApprovalGate
 from polpod.model.notifying import Email, Notification, Rule
@@ -72,7 +72,7 @@ def test_the_lock_holds_every_dependency_in_its_range() -> None:
     assert [w for w in map(Requirement, wanted) if not w.specifier.contains(locked.get(w.name.lower(), "0"))] == []
 
 
-DOCUMENTED = (Settings, QueueSettings, Retention, Artifacts, Notification, Email, Rule, Agent, ApprovalGate)
+DOCUMENTED = (Settings, QueueSettings, Retention, Artifacts, Notification, Email, Rule, Sla, Agent, ApprovalGate)
 
 
 @pytest.mark.parametrize("kind", DOCUMENTED)

@@ -101,13 +101,16 @@ def test_whoever_asks_for_json_gets_it(directory: Directory, words: tuple[str, .
 
 
 def test_what_polpo_knows_and_polpod_does_not_is_said_by_check_alone(directory: Directory) -> None:
-    directory.write('{"settings": {"sla": {}, "maxQuestionRounds": 2}}')
-    said = [f"{directory.file}: $.settings.{key} has no effect in polpod\n" for key in ("sla", "maxQuestionRounds")]
+    directory.write('{"settings": {"orchestratorSkills": {}, "maxResolutionAttempts": 2}}')
+    said = [
+        f"{directory.file}: $.settings.{key} has no effect in polpod\n"
+        for key in ("orchestratorSkills", "maxResolutionAttempts")
+    ]
     assert directory.run("config", "check") == (0, f"{directory.file}: good\n", "".join(said))
     directory.ok("config", "show")
     directory.ok("config", "set", "killGrace", "7")
     kept = json.loads(directory.file.read_text())["settings"]
-    assert kept == {"sla": {}, "maxQuestionRounds": 2, "killGrace": 7}
+    assert kept == {"orchestratorSkills": {}, "maxResolutionAttempts": 2, "killGrace": 7}
 
 
 def test_show_has_the_defaults_too(directory: Directory) -> None:

@@ -82,6 +82,7 @@ def test_every_option_has_its_field() -> None:
                 "--label",
                 "l=",
             ),
+            *("--deadline", "2030-02-01T18:00:00+01:00"),
             *("--not-before", "2030-01-31T18:00:00Z", "--hold", "--needs-approval", "--idempotency-key", "K"),
             *("--memory", "1.5G", "--cpus", "0.5", "--tasks", "100", "--nice", "-5"),
             *(
@@ -102,7 +103,7 @@ def test_every_option_has_its_field() -> None:
         "title": "T", "description": "D", "project": "P", "queue": "Q", "agent": "A", "priority": -3,
         "depends_on": ["1", "2", "3"], "max_retries": 2, "retry_delay": 60, "max_duration": 3600, "stale_threshold": 300,
         "cwd": "/srv", "labels": {"k": "v", "l": ""}, "not_before": "2030-01-31T18:00:00.000000Z", "hold": True,
-        "needs_approval": True, "idempotency_key": "K",
+        "needs_approval": True, "idempotency_key": "K", "deadline": "2030-02-01T17:00:00.000000Z",
         "memory_max": 3 * 2**29, "cpus": 0.5, "tasks_max": 100, "nice": -5,
         "expectations": [
             {"type": "test", "command": "make check"},

@@ -177,6 +177,13 @@ QUEUED = [
 ]
 
 
+def test_a_task_whose_agent_is_gone_says_so_and_who_could_take_it() -> None:
+    """§13.117 where somebody still has work for it."""
+    because = explained(a_task(assigned_to="ann"), capacity=Capacity(9, {}, {"ann": 0}))
+    assert because.sentences == ("Task 7 waits for agent ann, and there is none of that name any more.",)
+    assert because.next == ("polpoctl agent list", "polpoctl edit 7 --agent NAME")
+
+
 @pytest.mark.parametrize(("task", "capacity", "busy", "paused", "sentence", "step"), QUEUED)
 def test_a_ready_task_says_which_slot_it_lacks(
     task: Task, capacity: Capacity, busy: Busy, paused: str | None, sentence: str, step: str | None

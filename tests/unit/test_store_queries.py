@@ -13,7 +13,8 @@ import pytest
 from polpod.errors import AlreadyExists, Undecodable
 from polpod.model.events import Event
 from polpod.model.tasks import OCCUPYING, Dependency, Spec, Task, TaskStatus
-from polpod.store import queries
+from polpod.services import deadlines
+from polpod.store import queries, schedules
 from polpod.store.databases import TASKS
 from polpod.store.group import GroupCommit
 from polpod.store.records import Tx
@@ -301,6 +302,8 @@ FLAT: dict[str, Callable[[Tx], object]] = {
     "last_seq": queries.last_seq,
     "next_task_id": queries.next_task_id,
     "next_task_seq": queries.next_task_seq,
+    "next deadline": deadlines.next_look,
+    "next schedule": schedules.first,
     "append": lambda tx: tx.append(Events, Event(at=NOW, kind="x", subject="y")),
     "add": lambda tx: tx[Tasks].add(task(STORED + 1)),
     "save": lambda tx: tx[Tasks].save(task(1, priority=3)),

@@ -14,6 +14,7 @@ from kit.earlier import OF_BEFORE
 from msgspec.structs import replace
 
 from polpod.errors import DiskFull, SchemaTooNew, StoreError, Unavailable
+from polpod.model.deadlines import AT_ONCE
 from polpod.runner import contract
 from polpod.store import sql, wal
 from polpod.store.databases import RUNS, TASKS
@@ -22,6 +23,7 @@ from polpod.store.migrate import Schema, statements, version_of
 from polpod.store.schema import TABLES
 from polpod.store.sqlite import BUSY_TIMEOUT, Connection, open_reader, open_writer
 from polpod.store.sqlite_session import SqliteWriter
+from polpod.store.table import scalar
 from polpod.store.tables import Setting, Settings
 
 ONE = Schema("test store", ("CREATE TABLE a (x TEXT) STRICT;\nINSERT INTO a VALUES ('kept');\n",))
@@ -216,6 +218,29 @@ def test_tasks_of_before_are_found_by_what_their_owner_calls_their_status(tmp_pa
     with closing(open_writer(path, TASKS.schema)) as db:
         found = [status for (status,) in db.execute("SELECT other_status FROM tasks ORDER BY seq")]
     assert found == ["blocked", None, None, None, None]
+
+
+def test_deadlines_of_before_are_looked_at(tmp_path: Path) -> None:
+    path = str(tmp_path / "state.db")
+    with closing(sqlite3.connect(path)) as old:
+        for script in TASKS.schema.scripts[:8]:
+            old.executescript(script)
+        rows = [
+            ("pending", '{"deadline": "2026-03-01T12:00:00Z"}'),
+            ("done", '{"deadline": "2026-03-01T12:00:00Z"}'),
+            ("failed", '{"deadline": "2026-03-01T12:00:00Z"}'),
+            ("pending", '{"deadline": null}'),
+            ("pending", "{}"),
+            ("pending", "damaged"),
+            (None, '{"deadline": "2026-03-01T12:00:00Z"}'),
+        ]
+        numbered = [(str(n), n, *row) for n, row in enumerate(rows)]
+        old.executemany("INSERT INTO tasks (id, seq, status, doc) VALUES (?, ?, ?, ?)", numbered)
+        old.execute("PRAGMA user_version = 8")
+        old.commit()
+    with closing(open_writer(path, TASKS.schema)) as db:
+        found = [at for (at,) in db.execute("SELECT sla_at FROM tasks ORDER BY seq")]
+    assert found == [scalar(AT_ONCE), scalar(AT_ONCE), *[None] * 5]
 
 
 def test_the_run_store_is_as_the_contract_says(tmp_path: Path) -> None:

@@ -18,9 +18,9 @@ from polpod.errors import Conflict, InvalidRequest, NotFound
 from polpod.model.agents import Agent, Queue
 from polpod.model.changes import Change
 from polpod.model.submissions import Submission
-from polpod.model.tasks import Dependency, Spec, Task, TaskStatus
+from polpod.model.tasks import Dependency, Lent, Spec, Task, TaskStatus
 from polpod.services.rpc.refusal import invalid
-from polpod.services.submission import Submitted, enterable, specify, store
+from polpod.services.submission import Submitted, enterable, specify, store, title_of
 from polpod.store import changes, queries
 from polpod.store.group import GroupCommit
 from polpod.store.records import Tx
@@ -30,7 +30,9 @@ from polpod.store.tables import Dependencies, Events, Queues, Specs, Tasks
 S = TaskStatus
 FIXER = Agent(name="fixer", command=("fix", "--prompt={prompt}", "{prompt}"), cwd="/agents", env={"A": "agent's"})
 CONFIG = Config(
-    project="kernel", settings=Settings(queues={"builds": QueueSettings(slots=1)}), agents=(FIXER, Agent(name="idle"))
+    project="kernel",
+    settings=Settings(queues={"builds": QueueSettings(slots=1)}),
+    agents=(FIXER, Agent(name="idle"), Agent(name="reader", command=("cat",))),
 )
 UID = 1000
 Stores = GroupCommit[Tx]
@@ -113,10 +115,43 @@ def test_an_environment_that_was_not_given_is_a_clean_one() -> None:
     assert spec_of(env={}).env == {}
 
 
-def test_an_agent_s_command_with_the_description_in_it() -> None:
+def test_an_agent_s_command_stays_as_it_is_until_a_run_starts() -> None:
     spec = spec_of(agent="fixer", description="mend it", env={"A": "mine", "B": "1"})
-    assert spec.command == ("fix", "--prompt=mend it", "mend it")
-    assert (spec.cwd, spec.env) == ("/agents", {"A": "agent's", "B": "1"})
+    assert spec.template == spec.command == FIXER.command
+    assert spec.agent == Lent(prompt="argument", env={"A": "agent's"}, cwd=True)
+    assert (spec.cwd, spec.env, spec.environment) == ("/agents", {"A": "mine", "B": "1"}, {"A": "agent's", "B": "1"})
+    assert spec_of(agent="fixer", description="else", env={"A": "mine", "B": "1"}) == spec
+
+
+def test_a_command_of_its_own_is_no_template() -> None:
+    spec = spec_of(agent="fixer", command=["echo", "{prompt}"], env={})
+    assert (spec.template, spec.environment) == (None, {"A": "agent's"})
+
+
+def test_what_an_agent_is_to_do_is_what_its_task_is_called() -> None:
+    spec = spec_of(agent="fixer", description="mend\n  it")
+    assert title_of(spec, "mend\n  it") == "mend it"
+    assert title_of(spec, " ") == "fix '--prompt={prompt}' '{prompt}'"
+    assert title_of(spec_of(command=["make", "all"]), "build") == "make all"
+
+
+def test_a_prompt_that_no_program_takes_as_an_argument_is_refused_with_a_way_out() -> None:
+    by_stdin = Agent(name="reader", command=("cat",))
+    config = Config(agents=(FIXER, by_stdin))
+    long = submission(agent="fixer", description="é" * 2**16, env={})
+    with pytest.raises(InvalidRequest, match=r"131081 bytes.* by stdin or from a file") as refused:
+        specify(long, config, "/root")
+    assert refused.value.path == "$.description"
+    assert specify(msgspec.structs.replace(long, agent="reader"), config, "/root").template == ("cat",)
+
+
+def test_a_key_that_came_before_with_another_prompt_is_other_work(tasks: Stores) -> None:
+    """The spec of both is the same."""
+    asked = {"agent": "fixer", "description": "this", "env": {}, "idempotency_key": "k"}
+    first = submit(tasks, **asked)
+    assert submit(tasks, **asked) == Submitted(first.id, created=False)
+    with pytest.raises(Conflict, match="does other work"):
+        submit(tasks, **asked | {"description": "that"})
 
 
 def test_what_was_said_goes_before_the_agent_s_command_and_directory() -> None:
@@ -131,7 +166,9 @@ REFUSED_BY_RULE: list[tuple[dict[str, Any], str, str]] = [
     ({"shell": "a\0"}, "$.shell", "NUL"),
     ({"agent": "nobody"}, "$.agent", "no agent nobody"),
     ({"agent": "idle"}, "$.agent", "agent idle has no command"),
-    ({"agent": "fixer", "description": "\0"}, "$.command[1]", "NUL"),
+    ({"agent": "fixer", "description": "\0"}, "$.description", "NUL"),
+    ({"agent": "fixer", "title": "\0"}, "$.title", "NUL"),
+    ({"agent": "reader", "stdin": "/etc/passwd"}, "$.stdin", "has its prompt there"),
     ({"cwd": "src"}, "$.cwd", "not an absolute path"),
     ({"cwd": "/a\0"}, "$.cwd", "NUL"),
     ({"stdin": "in.txt"}, "$.stdin", "not an absolute path"),

@@ -8,15 +8,16 @@ from msgspec import Struct, structs
 
 from polpod.errors import Conflict, InvalidTransition, NotFound
 from polpod.model.changes import Change
+from polpod.model.documents import read
 from polpod.model.executions import Barrier, BarrierKind, BarrierState, Execution, ExecutionStatus
 from polpod.model.polpo.missions import Mission
 from polpod.model.tasks import TaskStatus, changed
 from polpod.rules.tasks import event
-from polpod.services import operations
-from polpod.services.missions import workflows
+from polpod.services import agents, operations
+from polpod.services.missions import scheduling, workflows
 from polpod.services.missions.settling import cancel_rest, move, open_barrier
 from polpod.store import approvals, changes
-from polpod.store.missions import Barriers, Executions
+from polpod.store.missions import Barriers, Documents, Executions
 from polpod.store.polpo import Missions
 from polpod.store.records import Tx
 from polpod.store.tables import Events, Tasks
@@ -64,6 +65,8 @@ def resume(
     held = _to_open(tx, execution, barrier)
     for one in held:
         open_barrier(tx, one, at, by)
+    if execution.status is X.FAILED and execution.volatile is not None:
+        _call_back(tx, execution, at)
     if execution.status in (X.PAUSED, X.FAILED):
         move(tx, execution, X.ACTIVE, at, None)
     elif execution.status is not X.ACTIVE:
@@ -80,6 +83,14 @@ def held_by_checkpoint(tx: Tx, execution: Execution) -> bool:
     """Whether it is at a checkpoint that nobody resumed yet."""
     holding = tx[Barriers].find(Barriers.holding.eq(execution.id))
     return any(barrier.kind is BarrierKind.CHECKPOINT for barrier in holding)
+
+
+def _call_back(tx: Tx, execution: Execution, at: datetime) -> None:
+    """The agents that left when it failed."""
+    stored, mission = tx[Documents].get(execution.document_id), tx[Missions].get(execution.mission_id)
+    assert stored is not None  # it stays as long as the execution does
+    assert mission is not None
+    agents.engage(tx, execution, read(stored.text).team, mission.created_by, at)
 
 
 def _to_open(tx: Tx, execution: Execution, name: str | None) -> list[Barrier]:
@@ -105,6 +116,7 @@ def abort(tx: Tx, mission: Mission, at: datetime, by: str) -> list[int]:
         changes.apply(tx, Change(asked, (event(task, "task:updated", at, fields=["cancelled_by"], by=by),)))
         runs += [task.run_id] if task.run_id is not None else []
     cancel_rest(tx, aborted, at)
+    scheduling.aborted(tx, mission, at, by)
     return runs
 
 
@@ -119,6 +131,7 @@ def delete(tx: Tx, mission: Mission, at: datetime, by: str) -> int:
         number += len(tasks)
         for told in approvals.forget(tx, f"execution/{execution.id}", at, by):
             tx.append(Events, told)
+        agents.dismiss(tx, execution, at)
         tx[Executions].delete(execution.id)
         workflows.forget(tx, execution)
     tx[Missions].delete(mission.id)

@@ -11,6 +11,7 @@ from msgspec import structs
 
 from polpod.config import Config
 from polpod.errors import Conflict, NotFound
+from polpod.model.agents import volatile_name
 from polpod.model.documents import DocumentBarrier, DocumentDelay, DocumentGate, MissionDocument
 from polpod.model.executions import Barrier, BarrierKind, BarrierTask, Document, Execution
 from polpod.model.notifying import Scope
@@ -18,7 +19,8 @@ from polpod.model.polpo.missions import Mission, MissionStatus
 from polpod.model.tasks import Dependency
 from polpod.rules import durations
 from polpod.rules.missions import require_edge
-from polpod.services.missions.planning import Planned
+from polpod.services import agents
+from polpod.services.missions.planning import Planned, team_of
 from polpod.services.submission import create
 from polpod.store import changes, queries
 from polpod.store.missions import Barriers, BarrierTasks, Documents, Executions
@@ -63,6 +65,7 @@ def execute(
         require_edge(mission.status, MissionStatus.ACTIVE)
     number = mission.execution_count + 1
     text = mission.data
+    team = team_of(document, config)
     execution = Execution(
         id=f"{mission.id}.{number}",
         seq=next_number(tx, Executions, Executions.seq),
@@ -73,6 +76,8 @@ def execute(
         returns_to=mission.status if not live else live[0].returns_to,
         on_deadlock=document.on_deadlock,
         budget=None if document.budget is None else document.budget.in_seconds(),
+        deadline=mission.deadline,
+        volatile=config.settings.volatile_cleanup if team else None,
         trigger=trigger,
         started_by=by,
         started_at=at,
@@ -86,24 +91,29 @@ def execute(
         )
     )
     note(tx, at, execution, "mission:executed", task_count=len(planned), by=by, trigger=trigger)
+    agents.engage(tx, execution, team, uid, at)
+    named = {agent.name: volatile_name(agent.name, execution.id) for agent in team}
     ids = {one.said.title: queries.next_task_id(tx) for one in planned}
     holding = _barriers(tx, execution, document, ids)
     for one in planned:
-        _add(tx, execution, one, ids, holding.get(one.said.title, ()), config, uid, at)
+        _add(tx, execution, one, ids, holding.get(one.said.title, ()), named, config, uid, at)
     return execution
 
 
 def _add(
-    tx: Tx, execution: Execution, one: Planned, ids: Mapping[str, str], barriers: Sequence[str], config: Config,
-    uid: int, at: datetime,
+    tx: Tx, execution: Execution, one: Planned, ids: Mapping[str, str], barriers: Sequence[str],
+    team: Mapping[str, str], config: Config, uid: int, at: datetime,
 ) -> None:  # fmt: skip
     said = one.said
     depends_on = tuple(dict.fromkeys(ids[title] for title in said.depends_on))
+    agent = one.submission.agent
     task = create(
         tx, one.submission, one.spec, config, uid, at,
         id=ids[said.title], mission_id=execution.mission_id, execution_id=execution.id, group=execution.group,
         depends_on=depends_on, unmet=len(depends_on) + len(barriers),
-        expected_outcomes=said.expected_outcomes, retry_policy=msgspec.to_builtins(said.retry_policy), notifications=as_stored(said.notifications),
+        assigned_to=agent if agent is None else team.get(agent, agent),
+        expected_outcomes=said.expected_outcomes, retry_policy=msgspec.to_builtins(said.retry_policy),
+        notifications=as_stored(said.notifications),
     )  # fmt: skip
     for on_id in depends_on:
         tx[Dependencies].add(Dependency(task_id=task.id, on_id=on_id))
@@ -150,6 +160,8 @@ def as_stored(scope: Scope | None) -> dict[str, object] | None:
 
 def note(tx: Tx, at: datetime, execution: Execution, kind: str, **body: object) -> None:
     """An event about the execution's mission."""
+    if execution.deadline is not None:
+        body.setdefault("deadline", execution.deadline)
     changes.note(
         tx, at, kind, f"mission/{execution.mission_id}", execution_id=execution.id, group=execution.group, **body
     )

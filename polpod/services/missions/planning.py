@@ -14,7 +14,7 @@ from polpod.model.agents import Agent
 from polpod.model.documents import DocumentTask, MissionDocument, read
 from polpod.model.submissions import Submission
 from polpod.model.tasks import Spec
-from polpod.rules import durations, graphs, notifying
+from polpod.rules import durations, graphs, notifying, superiors
 from polpod.services.rpc.refusal import invalid
 from polpod.services.submission import specify
 
@@ -51,24 +51,39 @@ def checked(text: str) -> MissionDocument:
     return document
 
 
+_PATHS = {"$.agent": ".assignTo"}
+"""Where a field of a submission has another name in a document."""
+
+
 def plan(document: MissionDocument, agents: Mapping[str, Agent], config: Config, root: str) -> list[Planned]:
-    """Its tasks in their order, with what each executes; `agents` are those that there are, by name, its team among them.
+    """Its tasks in their order, with what each executes; `agents` are those that there are beside its team, by name.
 
     Raises InvalidRequest, with the path of what is wrong.
     """
-    for path, problem in notifying.faults(document, config.settings.told.channels):
-        raise InvalidRequest(problem, path)
+    for path, fault in notifying.faults(document, config.settings.told.channels):
+        raise InvalidRequest(fault, path)
     planned = []
-    first = next(iter([*document.team, *agents.values()]), None)
+    team = {agent.name: agent for agent in team_of(document, config)}
+    first = next(iter([*team.values(), *agents.values()]), None)
+    agents = {**agents, **team}
+    for n, agent in enumerate(team.values()):
+        if (problem := superiors.fault(agent.name, agent.reports_to, agents)) is not None:
+            raise InvalidRequest(problem, f"$.team[{n}].reportsTo")
     for n, said in enumerate(document.tasks):
         submission = _submission(said, first)
         try:
             planned.append(Planned(said, submission, specify(submission, config, root, agents)))
         except InvalidRequest as exc:
-            raise InvalidRequest(str(exc), f"$.tasks[{n}]{exc.path.removeprefix('$')}") from exc
+            path = _PATHS.get(exc.path, exc.path.removeprefix("$"))
+            raise InvalidRequest(str(exc), f"$.tasks[{n}]{path}") from exc
         except RequestError as exc:
             raise type(exc)(f"task {said.title!r}: {exc}") from exc
     return planned
+
+
+def team_of(document: MissionDocument, config: Config) -> tuple[Agent, ...]:
+    """The agents that come with an execution of it."""
+    return document.team if config.settings.enable_volatile_teams else ()
 
 
 def _submission(said: DocumentTask, first: Agent | None) -> Submission:

@@ -31,12 +31,14 @@ from polpod.model.executions import (
 from polpod.model.polpo.approvals import ApprovalStatus, Resolution
 from polpod.model.polpo.missions import MissionStatus
 from polpod.model.tasks import Task, TaskStatus
+from polpod.rules import deadlines
 from polpod.rules import missions as rules
 from polpod.rules.missions import Verdict
 from polpod.rules.tasks import walk
+from polpod.services import agents
 from polpod.services.insist import insist, insist_read
 from polpod.services.instance import Instance, now
-from polpod.services.missions import workflows
+from polpod.services.missions import scheduling, workflows
 from polpod.services.missions.executing import note
 from polpod.store import approvals, changes
 from polpod.store.missions import Barriers, BarrierTasks, Executions, UnsettledTasks
@@ -213,8 +215,10 @@ def end(tx: Tx, execution: Execution, at: datetime) -> None:
         version=execution.version + 1,
     )  # fmt: skip
     tx[Executions].save(ended)
+    if ended.volatile == "on_complete":
+        agents.dismiss(tx, ended, at)
+    after = scheduling.ended(tx, ended, at)
     if mission is not None and not tx[Executions].find(Executions.live.eq(mission.id), limit=1):
-        after = rules.mission_after(execution.returns_to, status)
         tx[Missions].save(structs.replace(mission, status=after, version=mission.version + 1, updated_at=at))
     if (request := approvals.pending(tx, f"execution/{execution.id}")) is not None:
         over = Resolution(status=ApprovalStatus.REJECTED, by="mission", note=f"it is {status}")
@@ -256,6 +260,7 @@ def report(tasks: Sequence[Task], at: datetime) -> dict[str, object]:
         "retries": sum(task.retries for task in tasks),
         "duration": sum(task.result.duration or 0.0 for task in tasks if task.result is not None),
         "average_score": sum(scores) / len(scores) if scores else None,
+        "deadlines": {str(met): n for met, n in Counter(map(deadlines.kept, tasks)).items() if met is not None},
         "not_done": [
             {"id": task.id, "title": task.title, "status": task.status}
             for task in tasks

@@ -13,6 +13,7 @@ import hmac
 from typing import NamedTuple
 
 from polpod.errors import Conflict, InvalidRequest, PermissionDenied
+from polpod.model.agents import StoredAgent
 from polpod.model.polpo.missions import Mission
 from polpod.model.runs import Run
 from polpod.model.tasks import Task
@@ -84,14 +85,17 @@ async def own_task(call: Call, task_id: str | None) -> Own:
     return Own(task, run)
 
 
-def is_own(caller: Caller, what: Task | Mission) -> bool:
+_NOUNS = {Task: "task", Mission: "mission", StoredAgent: "agent"}
+
+
+def is_own(caller: Caller, what: Task | Mission | StoredAgent) -> bool:
     """Rule 2, of a caller outside of a run."""
     return caller.right is Right.OWNER or (caller.right is Right.MEMBER and caller.uid == what.created_by)
 
 
-def require_own(caller: Caller, what: Task | Mission) -> None:
+def require_own(caller: Caller, what: Task | Mission | StoredAgent) -> None:
     """Raises PermissionDenied: a member's call about what is another user's, or any call about it from a run."""
     if caller.right is Right.RUN:
         raise PermissionDenied("not from inside a run")
     if not is_own(caller, what):
-        raise PermissionDenied(f"{type(what).__name__.lower()} {what.id} belongs to uid {what.created_by}")
+        raise PermissionDenied(f"{_NOUNS[type(what)]} {what.id} belongs to uid {what.created_by}")

@@ -11,6 +11,7 @@ from polpod import __version__
 from polpod.services.rpc.method import Call, Method, Nothing, Right
 from polpod.services.rpc.methods import (
     a2a,
+    agent,
     approval,
     artifact,
     audit,
@@ -28,6 +29,7 @@ from polpod.services.rpc.methods import (
     project,
     queue,
     run,
+    schedule,
     stats,
     store,
     task,
@@ -45,7 +47,7 @@ async def discover(call: Call, params: Nothing) -> dict[str, Any]:
 DISCOVER = Method("rpc.discover", Nothing, dict, discover, "This document.", Right.RUN)
 
 _NOUNS = (
-    *(task, follow, run, mission, approval, workflow, workflow_execution),
+    *(task, follow, run, mission, approval, workflow, workflow_execution, schedule, agent),
     *(checkpoint, artifact, cost, message, stats, queue, project, preset, user, key, a2a),
     *(context, collaboration, notification, audit, store, daemon),
 )

@@ -13,6 +13,7 @@ from polpod.model.submissions import Name, Submission
 from polpod.services import a2a, assignments, views
 from polpod.services.assignments import Assigned
 from polpod.services.instance import now
+from polpod.services.missions.preparing import lasting
 from polpod.services.rpc.method import Call, Method, Right
 from polpod.services.submission import enterable, specify
 from polpod.store.records import Tx
@@ -119,7 +120,7 @@ async def assign(call: Call, params: Assign) -> Assigned:
     said = await instance.tasks.read(lambda tx: assignments.wanted(tx, by, params.id))
     title = said.text.strip().splitlines()[0][:LONGEST_TITLE]
     submission = Submission(agent=params.agent, title=title, description=said.text)
-    spec = specify(submission, instance.config, instance.paths.root)
+    spec = specify(submission, instance.config, instance.paths.root, await lasting(instance))
     await trio.to_thread.run_sync(enterable, spec.cwd)
     return await instance.tasks.write(
         lambda tx: assignments.assign(tx, by, params.id, said, submission, spec, instance.config, now())

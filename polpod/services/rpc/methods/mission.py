@@ -13,7 +13,6 @@ from msgspec import Meta, Struct, structs
 
 from polpod import crash
 from polpod.errors import Conflict
-from polpod.model.agents import Agent
 from polpod.model.executions import ENDED, Barrier, Execution, ExecutionStatus
 from polpod.model.polpo.missions import Mission
 from polpod.model.tasks import Instant, Task
@@ -24,16 +23,17 @@ from polpod.services.missions import control
 from polpod.services.missions.control import latest
 from polpod.services.missions.executing import as_stored, execute, require_mission
 from polpod.services.missions.planning import checked, plan
+from polpod.services.missions.preparing import lasting, prepare
 from polpod.services.missions.saving import save
 from polpod.services.rpc.method import Call, Method
 from polpod.services.rpc.methods.follow import LONG_POLL
 from polpod.services.rpc.methods.follow import Wait as LongPoll
 from polpod.services.rpc.own import require_own
 from polpod.services.rpc.refusal import entity
-from polpod.services.submission import enterable
 from polpod.store.missions import Barriers, Documents, Executions
 from polpod.store.polpo import Missions
 from polpod.store.records import Tx
+from polpod.store.schedules import Schedules
 from polpod.store.tables import Tasks
 
 X = TypeVar("X")
@@ -86,8 +86,7 @@ async def create(call: Call, params: Create) -> dict[str, object]:
     instance = call.desk.instance
     instance.refuse_when_full()
     document = checked(params.document)
-    agents = await _agents(call, document.team)
-    plan(document, agents, instance.config, instance.paths.root)
+    plan(document, await lasting(instance), instance.config, instance.paths.root)
 
     def body(tx: Tx) -> Mission:
         with entity():
@@ -105,11 +104,7 @@ async def execute_(call: Call, params: ById) -> dict[str, object]:
     instance, by = call.desk.instance, call.caller
     instance.refuse_when_full()
     mission = await instance.tasks.read(lambda tx: require_mission(tx, params.id))
-    document = checked(mission.data)
-    agents = await _agents(call, document.team)
-    planned = plan(document, agents, instance.config, instance.paths.root)
-    for cwd in {one.spec.cwd for one in planned}:
-        await trio.to_thread.run_sync(enterable, cwd)
+    document, planned = await prepare(instance, mission)
 
     def body(tx: Tx) -> Execution:
         again = require_mission(tx, mission.id)
@@ -121,11 +116,6 @@ async def execute_(call: Call, params: ById) -> dict[str, object]:
     execution = await instance.tasks.write(body)
     crash.point("mission.executed")
     return {"execution": execution, "tasks": len(planned)}
-
-
-async def _agents(call: Call, team: tuple[Agent, ...]) -> dict[str, Agent]:
-    """Those that a document may name."""
-    return {agent.name: agent for agent in (*call.desk.instance.config.agents, *team)}
 
 
 async def list_(call: Call, params: Page) -> dict[str, object]:
@@ -266,7 +256,11 @@ def _summary(tx: Tx, mission: Mission) -> dict[str, Any]:
     here = None if execution is None else Tasks.execution_id.eq(execution.id)
     stages = ("moving", "blocked", "done", "failed", "cancelled")
     counts = {} if here is None else {s: n for s in stages if (n := tx[Tasks].count(here, Tasks.stage.eq(s)))}
-    return fields | {"tasks": counts}
+    schedule = tx[Schedules].get(mission.id)
+    return fields | {
+        "tasks": counts,
+        "next_at": schedule.next_at if schedule is not None and schedule.enabled else None,
+    }
 
 
 METHODS = (

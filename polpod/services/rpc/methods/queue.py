@@ -1,4 +1,4 @@
-"""queue.* and agent.*: the shares of the machine, and who works."""
+"""queue.*: the shares of the machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from polpod.model.submissions import Name
 from polpod.services.instance import Instance, now
 from polpod.services.rpc.method import Call, Method, Nothing, Right
 from polpod.store import changes, queries
-from polpod.store.organisation import AgentStates
 from polpod.store.records import Tx
 from polpod.store.tables import Queues
 
@@ -62,15 +61,7 @@ def overview(instance: Instance, tx: Tx) -> list[dict[str, Any]]:
     ]
 
 
-async def agents(call: Call, params: Nothing) -> dict[str, object]:
-    """What polpo.json says of each, and what it does now."""
-    instance = call.desk.instance
-    states = await instance.tasks.read(lambda tx: {state.agent_id: state for state in tx[AgentStates].find()})
-    return {"agents": [msgspec.to_builtins(a) | {"state": states.get(a.name)} for a in instance.config.agents]}
-
-
 METHODS = (
     Method("queue.list", Nothing, dict, list_, "The queues.", Right.RUN),
     Method("queue.set", Set, dict, set_, "Set a queue's slots, pause or resume it.", Right.OWNER, writes=True),
-    Method("agent.list", Nothing, dict, agents, "The agents of polpo.json.", Right.RUN),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from functools import partial
 from typing import Annotated, Any
@@ -13,10 +14,11 @@ from msgspec import Meta, Struct
 from polpod import crash
 from polpod.config import Config
 from polpod.errors import RequestError
+from polpod.model.agents import MARK, Agent
 from polpod.model.submissions import Edit, Id, Selector, Submission
 from polpod.model.tasks import FINISHED, Spec, Task, TaskStatus
 from polpod.rules.waiting import Why, why
-from polpod.services import limits, operations, views
+from polpod.services import agents, limits, operations, views
 from polpod.services.instance import now
 from polpod.services.operations import Done, Operation
 from polpod.services.rpc.method import Call, Method, Right
@@ -63,7 +65,7 @@ class ById(Struct, frozen=True, forbid_unknown_fields=True):
 
 async def submit(call: Call, params: Submission) -> Submitted:
     instance = call.desk.instance
-    spec = await _checked(call, params, {})
+    spec = await _checked(call, params, await _agents(call, [params.agent]), {})
     instance.refuse_when_full()
     submitted = await instance.tasks.write(lambda tx: store(tx, params, spec, instance.config, call.caller.uid))
     crash.point("submit.committed")
@@ -75,10 +77,11 @@ async def submit_many(call: Call, params: SubmitMany) -> dict[str, object]:
     instance.refuse_when_full()
     checked: list[tuple[Submission, Spec] | RequestError] = []
     entered: dict[str, RequestError | None] = {}
+    known = await _agents(call, [(params.defaults | given).get("agent") for given in params.tasks])
     for given in params.tasks:
         try:
             submission = msgspec.convert(params.defaults | given, Submission)
-            checked.append((submission, await _checked(call, submission, entered)))
+            checked.append((submission, await _checked(call, submission, known, entered)))
         except RequestError as exc:
             checked.append(exc)
         except msgspec.ValidationError as exc:
@@ -186,7 +189,7 @@ async def explain(call: Call, params: ById) -> dict[str, object]:
     def body(tx: Tx) -> Why:
         around = views.surroundings(task, views.unmet_dependencies(tx, task), live, killer.stuck)
         ahead = queries.ready_before(tx, task)
-        capacity = instance.capacity(tx)
+        capacity = instance.capacity(tx, () if task.assigned_to is None else (task.assigned_to,))
         busy = queries.busy(tx, capacity.queues, capacity.agents)
         return why(task, around, capacity, busy, ahead, instance.launcher_paused, now())
 
@@ -207,14 +210,27 @@ async def _each(call: Call, params: Selected, operation: Operation) -> list[Done
     return await call.desk.instance.tasks.write(body)
 
 
-async def _checked(call: Call, submission: Submission, entered: dict[str, RequestError | None]) -> Spec:
+async def _agents(call: Call, names: Iterable[object]) -> dict[str, Agent]:
+    """Those of them that there are, and that work for more than one mission."""
+    wanted = {name for name in names if isinstance(name, str) and MARK not in name}
+    if not wanted:
+        return {}
+    config = call.desk.instance.config
+    return await call.desk.instance.tasks.read(
+        lambda tx: {name: found[1] for name in wanted if (found := agents.find(tx, config, name)) is not None}
+    )
+
+
+async def _checked(
+    call: Call, submission: Submission, known_agents: Mapping[str, Agent], entered: dict[str, RequestError | None]
+) -> Spec:
     """The spec of a submission whose cwd and limits were looked at; `entered` remembers directories within one request.
 
     A cwd that is gone, or a limit that cannot be set any more, does not keep a client from asking again, by its key, what
     became of its task.
     """
     instance, uid, key = call.desk.instance, call.caller.uid, submission.idempotency_key
-    spec = specify(submission, instance.config, instance.paths.root)
+    spec = specify(submission, instance.config, instance.paths.root, known_agents)
     if spec.cwd not in entered:
         try:
             await trio.to_thread.run_sync(enterable, spec.cwd)

@@ -15,6 +15,7 @@ from polpod.model.entity import Version
 from polpod.model.organisation.workflows import WorkflowDefinition, WorkflowExecution
 from polpod.services.instance import now
 from polpod.services.missions import workflows
+from polpod.services.missions.preparing import lasting
 from polpod.services.rpc.directory import Made, methods
 from polpod.services.rpc.method import Call, Method, Right
 from polpod.services.rpc.own import require_own
@@ -81,7 +82,7 @@ async def execute(call: Call, params: Execute) -> Executed:
     instance.refuse_when_full()
     config = instance.config
     definition = await instance.tasks.read(lambda tx: _require(tx, params.id))
-    agents = {agent.name: agent for agent in config.agents}
+    agents = await lasting(instance)
     ready = workflows.prepare(definition, params.project or config.project, agents, config, instance.paths.root)
     for cwd in {one.spec.cwd for one in ready.planned}:
         await trio.to_thread.run_sync(enterable, cwd)

@@ -1,0 +1,67 @@
+"""Deadlines on a real daemon: what is told, once, and what is ended, though the daemon is killed in between."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+from kit.host import Host
+from kit.invariants import settle
+from kit.processes import alive
+from kit.waiting import until
+
+
+def soon(seconds: float) -> str:
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+
+
+def told(host: Host, subject: str) -> list[str]:
+    found = host.call("event.list", after=0, kinds=["sla:*"], subject=subject)["events"]
+    return [event["kind"].removeprefix("sla:") for event in found]
+
+
+def test_at_its_deadline_a_task_fails_with_its_run_though_the_daemon_dies_there(host: Host) -> None:
+    """W37: Polpo failed the task, and left its runner running; W32: nothing is told twice."""
+    host.configure(maxConcurrency=4, sla={"violationAction": "fail", "warningThreshold": 0.5})
+    died = host.root / "died"
+    host.start(POLPOD_CRASH_AT="deadline.failed", POLPOD_CRASH_ONCE=str(died))
+    quick = host.submit("true", deadline=soon(600))
+    text = json.dumps({"tasks": [{"title": "a", "command": ["sleep", "2"], "cwd": str(host.root)}]})
+    host.call("mission.create", document=text, name="m", deadline=soon(0.8))
+    host.call("mission.execute", id="m")
+    held = host.submit("true", hold=True, deadline=soon(1.5))
+    long = host.submit("sleep", "1000", max_retries=5, deadline=soon(1.5))
+    run = host.running(long)
+    until(host.survive, "it dies")
+    assert died.exists()
+    assert host.finished(long)["status"] == "failed"
+    (ended,) = host.runs(long)
+    assert (ended["kill_reason"], ended["kill_by"]) == ("timeout", "its deadline")
+    assert not alive(run["job_pid"])
+    assert not alive(run["pid"])
+    assert host.finished(held)["status"] == "failed"
+    for subject in (f"task/{long}", f"task/{held}"):
+        assert told(host, subject) in (["warning", "violated"], ["violated"])  # a slow host looks late
+    assert (host.finished(quick)["status"], told(host, f"task/{quick}")) == ("done", ["met"])
+    assert host.task(quick)["sla"]["state"] == "met"
+    until(
+        lambda: host.call("mission.get", id="m")["mission"]["status"] == "completed", "what it does is done, too late"
+    )
+    assert told(host, "mission/1") in (["warning", "violated"], ["violated"])
+    settle(host)
+
+
+def test_a_deadline_that_is_set_or_moved_later_is_looked_at(host: Host) -> None:
+    """§13.191; without settings.sla nothing fails."""
+    host.start()
+    task_id = host.submit("true", hold=True)
+    host.call("task.update", id=task_id, deadline=soon(600))
+    until(lambda: host.task(task_id)["sla"], "it was looked at")
+    host.call("task.update", id=task_id, deadline=soon(0.2))
+    until(lambda: "violated" in told(host, f"task/{task_id}"), "it has passed")
+    assert host.task(task_id)["status"] == "pending"
+    host.call("task.update", id=task_id, deadline=None)
+    host.call("task.release", select={"ids": [task_id]})
+    assert host.finished(task_id)["status"] == "done"
+    assert "met" not in told(host, f"task/{task_id}")
+    settle(host)
