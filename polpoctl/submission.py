@@ -7,6 +7,7 @@ import os
 from argparse import ArgumentTypeError
 
 from polpoctl import exits
+from polpoctl.budget import HELP, budget
 from polpoctl.parsers import amount, count, pair, positive
 from polpoctl.render import notice
 from polpoctl.sizes import size
@@ -35,7 +36,7 @@ _EXPECT: dict[str, Callable[[str], dict[str, Any]]] = {
 _AS_THEY_ARE = (
     "title", "description", "project", "queue", "agent", "priority", "depends_on", "max_retries", "retry_delay",
     "max_duration", "stale_threshold", "memory_max", "cpus", "tasks_max", "nice", "not_before", "deadline", "hold",
-    "needs_approval", "idempotency_key",
+    "needs_approval", "approve_done", "budget", "idempotency_key",
 )  # fmt: skip
 """Options that are fields of task.submit by the same name; one that was not given is not said."""
 
@@ -68,6 +69,8 @@ def options(parser: ArgumentParser) -> None:
     )
     add("--hold", action="store_true", default=None, help="do not start it until it is released")
     add("--needs-approval", action="store_true", default=None, help="do not start it until somebody approves")
+    add("--approve-done", action="store_true", default=None, help="it is done when somebody approves what it did")
+    add("--budget", metavar="BUDGET", type=budget, help=f"stop and ask when it spends more: {HELP}")
     add("--idempotency-key", metavar="K", help="the same key and work again give the same task")
     add(
         "--expect",

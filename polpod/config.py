@@ -25,6 +25,7 @@ from polpod.durable import sync
 from polpod.errors import InvalidConfig, StartError
 from polpod.model.agents import Agent, Queue
 from polpod.model.entity import storable
+from polpod.model.gates import ApprovalGate
 from polpod.model.notifying import SECRETS, Milliseconds, Notification, Notifications, strange, together
 from polpod.model.policies import DefaultRetryPolicy, EscalationPolicy
 from polpod.model.submissions import Name
@@ -104,6 +105,9 @@ class Settings(Struct, frozen=True, rename="camel"):
     artifacts: Artifacts = field(default_factory=Artifacts)
     notifications: tuple[Notification, ...] | Notifications = ()
     """Who is told of events: a list, or channels and rules as Polpo has them; `told` is either."""
+    approval_gates: tuple[ApprovalGate, ...] = ()
+    max_question_rounds: Annotated[int, Meta(ge=0, le=1000)] = 2
+    """Questions that runs of one task may ask."""
     enable_scheduler: bool = True
     """False: no mission is carried out by its schedule."""
     sla: Sla = field(default_factory=Sla)
@@ -142,8 +146,8 @@ WITHOUT_EFFECT = frozenset(
     + [
         f"$.settings.{key}"
         for key in (
-            "maxQuestionRounds", "maxResolutionAttempts", "autoCorrectExpectations", "defaultQualityThreshold",
-            "sla.checkIntervalMs", "sla.warningChannels", "sla.violationChannels", "approvalGates", "orchestratorModel",
+            "maxResolutionAttempts", "autoCorrectExpectations", "defaultQualityThreshold",
+            "sla.checkIntervalMs", "sla.warningChannels", "sla.violationChannels", "orchestratorModel",
             "imageModel",
             "reasoning", "modelAllowlist", "orchestratorSkills", "emailAllowedDomains",
         )
@@ -226,6 +230,7 @@ def parse(text: bytes, path: str) -> tuple[Config, list[str]]:
     for what, place, names in (
         ("agent", "$.agents", [agent.name for agent in config.agents]),
         ("notification", NOTIFICATIONS, [] if isinstance(listed, Notifications) else [n.name for n in listed]),
+        ("gate", "$.settings.approvalGates", [g.id for g in config.settings.approval_gates]),
     ):
         if twice := {n for n in names if names.count(n) > 1}:
             raise InvalidConfig(f"{path}: {what} named twice: {', '.join(sorted(twice))} - at `{place}`")

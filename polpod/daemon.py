@@ -19,7 +19,7 @@ from polpod.lock import Held, lock, require_own
 from polpod.paths import StateDirectory
 from polpod.runner import identity
 from polpod.runner.containment import choose_base
-from polpod.services import assignments, deadlines, notifier, recovery, reload, retention, shutdown
+from polpod.services import approvals, assignments, deadlines, notifier, recovery, reload, retention, shutdown
 from polpod.services.artifacts import Uploads
 from polpod.services.audit import Audit
 from polpod.services.ballast import LOOK_EVERY, ROOM, Ballast
@@ -243,6 +243,7 @@ def assemble(instance: Instance, forks: Forks, reloading: Reload, nursery: trio.
     nursery.start_soon(recovery.recover, instance, inbox, collector, watcher, killer, health)
     nursery.start_soon(schedule, instance, launcher)
     nursery.start_soon(settling.serve, instance)
+    nursery.start_soon(approvals.serve, instance)
     nursery.start_soon(firing.serve, instance)
     nursery.start_soon(deadlines.serve, instance, killer)
     nursery.start_soon(assignments.serve, instance)

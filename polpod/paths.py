@@ -126,5 +126,6 @@ class RunDirectory:
         self.trouble = os.path.join(path, "trouble")
         self.prompt = os.path.join(path, "prompt")
         self.context = os.path.join(path, "context")
+        self.parked = os.path.join(path, "parked.json")
         self.review = os.path.join(path, "review.json")
         self.assessment = os.path.join(path, "assessment.json")

@@ -43,6 +43,7 @@ POLPO_MISSIONS = "tests/conformance/test_polpo_missions.py -k sqlite"
 POLPO_RUNS = "tests/conformance/test_polpo_runs.py -k sqlite"
 POLPO_SESSIONS = "tests/conformance/test_polpo_sessions.py -k sqlite"
 POLPO_RECORDS = "tests/conformance/test_polpo_records.py -k sqlite"
+POLPO_APPROVALS = "tests/conformance/test_polpo_approvals.py -k sqlite"
 POLPO_MACHINE = "tests/conformance/test_polpo_machine.py -k sqlite"
 POLPO_OPEN = "tests/process/test_taskstore_open.py"
 POLPO_CONFIG = "tests/unit/test_config_store.py"
@@ -203,6 +204,11 @@ MUTANTS = (
     Mutant("polpo", "polpod/contracts/taskstore/sessions.py", "updated_at=said.now(), touched=touched", "updated_at=said.now()", POLPO_SESSIONS),
     Mutant("polpo", "polpod/contracts/taskstore/sessions.py", "where = () if agent is UNSET else", "where = () if not agent else", POLPO_SESSIONS),
     Mutant("polpo", "polpod/store/polpo.py", 'refs = (Ref(session_id, ChatSessions, on_delete="cascade"),)', "refs = ()", POLPO_SESSIONS),
+    Mutant("approvals", "polpod/store/approvals.py", "if task.status is TaskStatus.AWAITING_APPROVAL and task.approval_id is None:", "if False:", POLPO_APPROVALS),
+    Mutant("approvals", "polpod/store/approvals.py", "goes_on = change.resolution is None and _waits(task)", "goes_on = True", POLPO_APPROVALS),
+    Mutant("approvals", "polpod/store/changes.py", "for event in approvals.forget(tx, f\"task/{task.id}\", at, by):", "for event in ():", POLPO_APPROVALS),
+    Mutant("approvals", "polpod/contracts/taskstore/approvals.py", "if known is not None and known.kind is not None:", "if False:", POLPO_APPROVALS),
+    Mutant("approvals", "polpod/services/approvals.py", "late = structs.replace(request, timed_out_at=at)", "late = request", POLPO_APPROVALS),
     Mutant("polpo", "polpod/contracts/taskstore/memory.py", "    if times > 1:", "    if times > 9:", POLPO_RECORDS),
     Mutant("polpo", "polpod/contracts/taskstore/memory.py", 'before == "" or before.endswith("\\n")', 'before == ""', POLPO_RECORDS),
     Mutant("polpo", "polpod/contracts/taskstore/logs.py", "    start(tx, session_id)\n    session", "    session", POLPO_RECORDS),

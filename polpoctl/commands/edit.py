@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import SUPPRESS
 
 from polpoctl import exits
+from polpoctl.budget import HELP, budget
 from polpoctl.client import connect
 from polpoctl.parsers import amount, count, or_none, pair, positive
 from polpoctl.render import Screen, notice
@@ -27,7 +28,7 @@ NONE = "none"
 
 _FIELDS = (
     "title", "description", "agent", "priority", "queue", "depends_on", "max_retries", "max_duration", "stale_threshold",
-    "memory_max", "cpus", "tasks_max", "nice", "not_before", "deadline", "expectations",
+    "memory_max", "cpus", "tasks_max", "nice", "not_before", "deadline", "budget", "expectations",
 )  # fmt: skip
 """Options that are parameters of task.update by the same name."""
 
@@ -50,6 +51,7 @@ def options(parser: ArgumentParser) -> None:
     add("--cpus", metavar="N", type=or_none(amount, NONE), help="let it use so many CPUs' time")
     add("--tasks", metavar="N", dest="tasks_max", type=or_none(positive, NONE), help="let it have so many processes")
     add("--nice", metavar="N", type=or_none(int, NONE), help="how much it gives way to others")
+    add("--budget", metavar="BUDGET", type=or_none(budget, NONE), help=f"stop and ask when it spends more: {HELP}")
     when = or_none(instant, NONE)
     add("--not-before", metavar="T", type=when, help="when it may start: an RFC 3339 time, or a duration from now")
     add("--deadline", metavar="T", type=when, help="when it should be done")

@@ -60,6 +60,8 @@ def run(args: Namespace) -> int:
         ("timeout", short(task["max_duration"])),
         ("stale after", short(task["stale_threshold"])),
         ("limits", _limits(task)),
+        ("budget", _budget(task)),
+        ("approval", _approval(task.get("approval"))),
         ("placement", _placement(answer["runs"])),
         ("result", _result(task["result"])),
         *_checks(task),
@@ -119,6 +121,29 @@ def _limits(task: dict[str, Any]) -> str:
     if (nice := task.get("nice")) is not None:
         limits.append(f"nice {nice}")
     return ", ".join(limits)
+
+
+def _budget(task: dict[str, Any]) -> str:
+    """What was spent of what it may spend."""
+    budget, spent = task.get("budget") or {}, task.get("spent") or {}
+    shown = {
+        "money": "{:.2f} USD",
+        "tokens": "{:,} tokens",
+        "wall_time": "{:.0f} s",
+        "cpu_time": "{:.0f} s of CPU time",
+    }
+    parts = []
+    for field, most in budget.items():
+        if most is not None:
+            text = short_size if field == "disk" else shown[field].format
+            parts.append(f"{text(spent.get(field, 0))} of {text(most)}")
+    return ", ".join(parts)
+
+
+def _approval(request: dict[str, Any] | None) -> str | None:
+    if request is None:
+        return None
+    return " ".join(filter(None, (f"{request['id']} ({request['kind']})", request["message"])))
 
 
 def _placement(runs: list[dict[str, Any]]) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from polpod.model.events import Event
+from polpod.model.polpo.approvals import Asked, Resolution
 from polpod.model.tasks import Task
 
 
@@ -13,6 +14,10 @@ class Change(Struct, frozen=True):
 
     task: Task
     events: tuple[Event, ...]
+    asked: Asked | None = None
+    """Where it ends waiting for approval: what a person is asked; None: what the last transition's reason says."""
+    resolution: Resolution | None = None
+    """How its pending request ends; None: as the transition says."""
 
     def and_then(self, later: Change) -> Change:
-        return Change(later.task, self.events + later.events)
+        return Change(later.task, self.events + later.events, later.asked, later.resolution or self.resolution)

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from polpod.model.agents import Agent
+from polpod.model.budgets import Budget, Bytes, Money, Tokens
 from polpod.model.expectations import Expectations, Metrics
 from polpod.model.notifying import ChannelName, Scope
 from polpod.model.policies import RetryPolicy
@@ -29,6 +30,24 @@ Titles = Annotated[tuple[Title, ...], Meta(min_length=1)]
 
 class Part(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
     """Of a document."""
+
+
+class DocumentBudget(Part, frozen=True, kw_only=True):
+    """What may be spent before a person is asked (model/budgets.py)."""
+
+    money: Money | None = None
+    tokens: Tokens | None = None
+    wall_time: Annotated[int, Meta(ge=1, le=10**12)] | None = None
+    """Milliseconds, as the next."""
+    cpu_time: Annotated[int, Meta(ge=1, le=10**12)] | None = None
+    disk: Bytes | None = None
+
+    def in_seconds(self) -> Budget:
+        return Budget(
+            money=self.money, tokens=self.tokens, disk=self.disk,
+            wall_time=None if self.wall_time is None else self.wall_time / 1000,
+            cpu_time=None if self.cpu_time is None else self.cpu_time / 1000,
+        )  # fmt: skip
 
 
 class DocumentTask(Part, frozen=True, kw_only=True):
@@ -57,6 +76,9 @@ class DocumentTask(Part, frozen=True, kw_only=True):
     side_effects: bool = False
     needs_approval: bool = False
     """A person says when it may start."""
+    approve_done: bool = False
+    """A person says whether what it did is good."""
+    budget: DocumentBudget | None = None
     deadline: Instant | None = None
 
 
@@ -96,6 +118,8 @@ class MissionDocument(Part, frozen=True, kw_only=True):
     checkpoints: tuple[DocumentCheckpoint, ...] = ()
     delays: tuple[DocumentDelay, ...] = ()
     notifications: Scope | None = None
+    budget: DocumentBudget | None = None
+    """Of each execution: all its tasks together."""
     on_deadlock: Literal["fail", "wait"] = "fail"
     """What becomes of tasks that wait for one that failed for good, when nothing else of the mission can go on."""
 

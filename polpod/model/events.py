@@ -46,6 +46,8 @@ def _of(subject: str, *rows: tuple[str, str | None, str]) -> tuple[Kind, ...]:
     )
 
 
+_REQUEST = "request_id kind gate_id gate_name task_id mission_id project"
+
 KINDS = (
     *_of(
         "task/ID",
@@ -76,7 +78,22 @@ KINDS = (
             "That run is over, and the task is told how.",
         ),
         ("agent:stale", "action idle run_id agent", "Its run shows no activity: a warning, or it is ended."),
+        ("task:question", "request_id run_id question", "Its run asks a person."),
+        ("task:answered", "request_id question answer by", "A person answered."),
+        ("approval:rejected", "request_id task_id feedback rejection_count resolved_by", "It is done over."),
         ("artifact:added", "id path size by", "A file of it is kept."),
+    ),
+    *_of(
+        "task/ID, mission/ID, project/ID",
+        ("approval:requested", f"{_REQUEST} message deadline on_timeout", "A person is asked whether it may go on."),
+        (
+            "approval:resolved",
+            f"{_REQUEST} status resolved_by note",
+            "That was decided, or needs no decision any more.",
+        ),
+        ("approval:timeout", f"{_REQUEST} action deadline", "Nobody answered in time; `action`: what is done."),
+        ("budget:exceeded", "budget what spent limit run_id group", "It spent more than it may."),
+        ("budget:raised", "limit spent", "A person allowed more."),
     ),
     *_of(
         "mission/ID",

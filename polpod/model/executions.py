@@ -11,6 +11,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from polpod.model.budgets import Budget, Spent
 from polpod.model.polpo.missions import MissionStatus
 from polpod.model.tasks import Count, Instant, Sla
 
@@ -58,6 +59,9 @@ class Execution(Struct, frozen=True, kw_only=True):
     reason: str | None = None
     """Why it is paused, or ended as it did."""
     report: dict[str, object] | None = None
+    budget: Budget | None = None
+    spent: Spent = Spent()
+    """Kept where there is a budget."""
     version: int = 1
     started_at: Instant
     updated_at: Instant

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from polpod.model.budgets import Budget
 from polpod.model.expectations import Expectations, Metrics
 from polpod.model.tasks import Count, Cpus, Instant, Memory, Nice, Processes, Seconds
 
@@ -44,6 +45,8 @@ class Submission(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     deadline: Instant | None = None
     hold: bool = False
     needs_approval: bool = False
+    approve_done: bool = False
+    budget: Budget | None = None
     side_effects: bool = False
     expectations: Expectations = ()
     metrics: Metrics = ()
@@ -74,6 +77,8 @@ class Edit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cpus: Cpus | UnsetType | None = UNSET
     tasks_max: Processes | UnsetType | None = UNSET
     nice: Nice | UnsetType | None = UNSET
+    approve_done: bool | UnsetType = UNSET
+    budget: Budget | UnsetType | None = UNSET
     depends_on: tuple[Id, ...] | UnsetType | None = UNSET
     expectations: Expectations | UnsetType | None = UNSET
     metrics: Metrics | UnsetType | None = UNSET

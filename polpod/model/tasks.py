@@ -13,6 +13,8 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from polpod.model.assessments import Trigger
+from polpod.model.budgets import Budget, Spent
+from polpod.model.questions import Question
 
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 """At most thirty years, so that an instant plus any of them is an instant."""
@@ -190,6 +192,15 @@ class Task(Struct, frozen=True, kw_only=True):
     progress: Progress | None = None
     cancelled_by: str | None = None
     """Who asked for its end: it is not tried again by itself, however its run ends (F48)."""
+    approval_id: str | None = None
+    """The request that a person has to answer: while it waits for approval, or while its run asks."""
+    question: Question | None = None
+    """What its newest run asked."""
+    context_id: str | None = None
+    """What was kept for its next run when it came to wait for a person (model/organisation/runtime.ParkedContext)."""
+    spent: Spent = Spent()
+    over_budget: str | None = None
+    """The field of its budget that was spent, until a person allows more."""
     result: TaskResult | None = None
     outcomes: tuple[dict[str, object], ...] = ()
     original_description: str | None = None
@@ -230,6 +241,9 @@ class Task(Struct, frozen=True, kw_only=True):
     """As of nice(1); None: as polpod itself."""
     side_effects: bool = False
     needs_approval: bool = False
+    approve_done: bool = False
+    """A person says whether what it did is good."""
+    budget: Budget | None = None
     expectations: tuple[dict[str, object], ...] = ()
     metrics: tuple[dict[str, object], ...] = ()
     expected_outcomes: tuple[dict[str, object], ...] = ()

@@ -25,7 +25,16 @@ class Vitals(Struct, frozen=True):
     warned: bool = False
     seen: float | None = None
     """When somebody last looked for activity."""
+    wall_left: float | None = None
+    """What its task may spend yet, as of the run's start: seconds, seconds of CPU time, bytes."""
+    cpu_left: float | None = None
+    disk_left: int | None = None
+    measured: float | None = None
+    """When somebody last looked at CPU time and disk."""
 
+
+MEASURE_EVERY = 1.0
+"""Seconds between looks at what a run uses whose task has a budget of CPU time or disk."""
 
 LOOKS = 4
 """Looks for activity in one `stale_threshold`: its time is known to that part of it."""
@@ -46,7 +55,20 @@ def deadline(v: Vitals) -> float | None:
         times.append(v.started + v.max_duration)
     if v.stale_threshold:
         times.append(v.active + v.stale_threshold * (2 if v.warned else 1))
+    if v.wall_left is not None:
+        times.append(v.started + v.wall_left)
+    if v.cpu_left is not None or v.disk_left is not None:
+        times.append((v.started if v.measured is None else v.measured) + MEASURE_EVERY)
     return min(times, default=None)
+
+
+def spent_out(v: Vitals, now: float, cpu: float, disk: int) -> str | None:
+    """The field of its task's budget that a run spent that used so much (model/budgets.py)."""
+    if v.wall_left is not None and now >= v.started + v.wall_left:
+        return "wall_time"
+    if v.cpu_left is not None and cpu > v.cpu_left:
+        return "cpu_time"
+    return "disk" if v.disk_left is not None and disk > v.disk_left else None
 
 
 def check(v: Vitals, now: float) -> Action | None:

@@ -14,9 +14,10 @@ import msgspec
 from polpod.model.assessments import Assessment
 from polpod.model.changes import Change
 from polpod.model.policies import Terms
+from polpod.model.polpo.approvals import ApprovalKind, Asked
 from polpod.model.runs import Phase, Reason, Run, RunStatus
 from polpod.model.tasks import Task, TaskResult, TaskStatus
-from polpod.rules import prompts, retry, review
+from polpod.rules import approvals, budgets, prompts, retry, review
 from polpod.rules.again import Circumstances, retry_or_fail
 from polpod.rules.tasks import event, requeue, walk
 
@@ -38,6 +39,22 @@ def _failed(task: Task, run: Run, now: datetime, c: Circumstances) -> Change:
         return failed
     noted = event(task, "task:timeout", now, run_id=run.id, reason=reason, elapsed=run.duration)
     return Change(failed.task, (noted, *failed.events))
+
+
+def _asked(task: Task, run: Run, now: datetime, c: Circumstances) -> Change:
+    """Its run asked and ended: the answer lets the task go on, and where that was given already it does."""
+    question = task.question
+    assert question is not None
+    if question.refused:
+        return walk(task, now, TaskStatus.FAILED, why="its question was rejected", result=_result(task, run))
+    parked = walk(
+        task, now, TaskStatus.AWAITING_APPROVAL, why="question", phase="clarification", result=_result(task, run)
+    )
+    parked = msgspec.structs.replace(parked, asked=Asked(kind=ApprovalKind.QUESTION, message=question.text))
+    if question.answer is None:
+        return parked
+    why = f"{question.approval_id} was answered"
+    return parked.and_then(approvals.resume(parked.task, question.text, question.answer, now, why))
 
 
 def _cancelled(task: Task, run: Run, now: datetime, c: Circumstances) -> Change:
@@ -113,7 +130,8 @@ def outcome(
         return None
     meaning = MEANING[RunStatus(run.status), Reason(str(run.reason))]
     if task.status is not TaskStatus.IN_PROGRESS:
-        if meaning is _never_started or (meaning is _cancelled and task.cancelled_by is None):
+        unknown = task.cancelled_by is None and run.kill_by != budgets.BY
+        if meaning is _never_started or (meaning is _cancelled and unknown):
             return None  # nothing happened, or recovery ended a run that its task knows nothing of
         # A power cut took back the launch, but not the run: walk it once more.
         launched = launch(task, run, now)
@@ -159,6 +177,7 @@ def launch(task: Task, run: Run, now: datetime) -> Change:
     moved = walk(
         task, now, TaskStatus.ASSIGNED, TaskStatus.IN_PROGRESS,
         run_id=run.id, started_boot=run.boot_id, attempts=run.attempt, phase=phase, not_before=None, started_at=now,
+        question=None,
     )  # fmt: skip
     spawned = event(task, "agent:spawned", now, run_id=run.id, attempt=run.attempt, agent=task.assigned_to)
     return Change(moved.task, (*moved.events, spawned))
@@ -172,6 +191,8 @@ def _awaits(task: Task, run: Run) -> bool:
 def _applied(meaning: Meaning, task: Task, run: Run, now: datetime, c: Circumstances) -> Change:
     if task.cancelled_by is not None and meaning in REQUEUES:
         meaning = _failed if task.cancelled_by == BY_DEADLINE else _cancelled
+    if meaning is _done and _asks(task, run):
+        meaning = _asked if task.cancelled_by is None else _cancelled
     change = meaning(task, run, now, c)
     ended = event(task, "agent:finished", now, **msgspec.to_builtins(_of(run)))
     failures = change.task.launch_failures if meaning is _never_started else 0
@@ -183,7 +204,12 @@ def _applied(meaning: Meaning, task: Task, run: Run, now: datetime, c: Circumsta
         applied_run=run.id or task.applied_run,
         launch_failures=failures,
     )
-    return Change(applied, (ended, *change.events))
+    return msgspec.structs.replace(change, task=applied, events=(ended, *change.events))
+
+
+def _asks(task: Task, run: Run) -> bool:
+    """Whether the run asked, and ended without the answer."""
+    return task.question is not None and task.question.run_id == run.id and not task.question.delivered
 
 
 def _result(task: Task, run: Run) -> TaskResult:

@@ -12,8 +12,10 @@ from msgspec import Struct, structs
 
 from polpod.model.agents import Busy, Queue
 from polpod.model.executions import Barrier, BarrierKind, BarrierState, Execution, ExecutionStatus
+from polpod.model.polpo.approvals import ApprovalKind, ApprovalRequest
 from polpod.model.runs import Run
 from polpod.model.tasks import Task, TaskStatus
+from polpod.rules.budgets import first_over
 from polpod.rules.pick import Capacity
 
 
@@ -23,7 +25,7 @@ class State(StrEnum):
     DRAFT = "draft"
     HELD = "held"
     PAUSED = "paused"
-    """With its mission."""
+    """With its mission, or since its project is over its budget."""
     BLOCKED = "blocked"
     WAITING = "waiting"
     DELAYED = "delayed"
@@ -66,6 +68,10 @@ class Surroundings(Struct, frozen=True):
     """Those of its mission that are not open."""
     idle: Execution | None = None
     """Its execution, where nothing of that starts now."""
+    approval: ApprovalRequest | None = None
+    """The one that is pending about it."""
+    over_budget: str | None = None
+    """Its project, where nothing of that starts now, since it spent too much."""
 
 
 def state(task: Task, around: Surroundings) -> State:
@@ -80,7 +86,7 @@ def state(task: Task, around: Surroundings) -> State:
     if task.unmet:
         dead_end = around.quarantined or any(d.status in DEAD_ENDS for d in around.dependencies)
         return State.BLOCKED if dead_end or any(b.reason for b in around.barriers) else State.WAITING
-    if around.idle is not None:
+    if around.idle is not None or around.over_budget is not None:
         return State.PAUSED
     if task.spec_id is None:
         return State.WAITING
@@ -149,9 +155,10 @@ def why(
             return _nothing_to_execute(task)
         case State.BLOCKED | State.WAITING:
             return _unmet(task, around)
-        case State.PAUSED:
-            assert around.idle is not None
+        case State.PAUSED if around.idle is not None:
             return _paused(around.idle)
+        case State.PAUSED:
+            return _project_over_budget(str(around.over_budget))
         case State.DELAYED:
             return _delayed(task, " after a failed attempt" if task.attempts else "", now)
         case State.READY:
@@ -159,7 +166,9 @@ def why(
         case State.REVIEW:
             return _in_review(task, around, capacity, busy, ahead, paused, now)
         case State.RUNNING:
-            return Why((f"Task {t} is running (run {task.run_id}).",), (f"polpoctl logs -f {t}",))
+            return _asks(task, around.approval) or Why(
+                (f"Task {t} is running (run {task.run_id}).",), (f"polpoctl logs -f {t}",)
+            )
         case State.CANCELLING:
             assert around.run is not None
             return Why((_ending_run(around.run, now),), (f"polpoctl wait {t}",))
@@ -168,7 +177,7 @@ def why(
                 (f"Run {task.run_id} cannot be ended: something of it survives SIGKILL.",), (f"polpoctl show {t}",)
             )
         case State.AWAITING_APPROVAL:
-            return _parked(task)
+            return _parked(task, around.approval, now)
         case State.FAILED:
             return _failed(task)
         case _:
@@ -216,6 +225,8 @@ def _ending_run(run: Run, now: datetime) -> str:
 def _paused(execution: Execution) -> Why:
     because = f": {execution.reason}" if execution.reason else ""
     mission = execution.mission_id
+    if first_over(execution.budget, execution.spent) is not None:
+        return Why((f"Mission {mission} is {execution.status}{because}.",), ("polpoctl approval list",))
     return Why(
         (f"Mission {mission} is {execution.status}{because}.",),
         (f"polpoctl mission resume {mission}",) if execution.status is ExecutionStatus.PAUSED else (),
@@ -294,7 +305,49 @@ def _queued(task: Task, capacity: Capacity, busy: Busy, ahead: int, paused: str 
 _UNDECIDED = {"lost": "The outcome of run {} is unknown", "shutdown": "Run {} was ended as polpod stopped"}
 
 
-def _parked(task: Task) -> Why:
+def _asks(task: Task, request: ApprovalRequest | None) -> Why | None:
+    """Where its run, which goes on, has asked something."""
+    if request is None:
+        return None
+    says = f"Run {task.run_id} of task {task.id} asks: {request.message}"
+    return Why((says,), (f"polpoctl answer {task.id} TEXT", f"polpoctl logs -f {task.id}"))
+
+
+def _project_over_budget(project: str) -> Why:
+    return Why((f"Project {project} is over its budget: nothing more of it starts.",), ("polpoctl approval list",))
+
+
+_ASKED = {
+    ApprovalKind.START: "Task {0} starts when somebody approves it.",
+    ApprovalKind.DONE: "What task {0} did is done when somebody approves it.",
+    ApprovalKind.EFFECTS: "It has side effects: a person has to decide whether to do it again.",
+    ApprovalKind.ESCALATION: "Nobody got it right: a person has to decide.",
+    ApprovalKind.BUDGET: "It is over its budget: {1}.",
+    ApprovalKind.QUESTION: "It asks: {1}",
+    ApprovalKind.QUARANTINED: "Nobody can read how its run ended ({1}): a person has to decide.",
+}
+
+
+def _parked(task: Task, request: ApprovalRequest | None = None, now: datetime | None = None) -> Why:
+    """`request`: the one that is pending about it, where it was read."""
+    said = _ASKED.get(request.kind) if request is not None and request.kind is not None else None
+    if request is None or said is None:
+        return _stopped(task, request)
+    gate = f" ({request.gate_name or request.gate_id})" if request.gate_id != "polpod" else ""
+    sentences = [said.format(task.id, request.message) + gate]
+    if request.deadline is not None and now is not None:
+        left = (request.deadline - now).total_seconds()
+        then = {"approve": "it is approved by itself", "reject": "it is rejected by itself"}.get(
+            request.on_timeout or "", "that is told, and it goes on waiting"
+        )
+        when = f"{request.deadline:%Y-%m-%d %H:%M:%S} UTC"
+        sentences.append(f"At {when} {then}." if left > 0 else f"The deadline passed at {when}.")
+    if request.kind is ApprovalKind.QUESTION:
+        return Why(tuple(sentences), (f"polpoctl answer {task.id} TEXT", f"polpoctl approval reject {task.id}"))
+    return Why(tuple(sentences), (f"polpoctl approval approve {task.id}", f"polpoctl approval reject {task.id}"))
+
+
+def _stopped(task: Task, request: ApprovalRequest | None) -> Why:
     result = task.result
     commands = (f"polpoctl retry {task.id}", f"polpoctl cancel {task.id}")
     if task.launch_failures:
@@ -307,7 +360,8 @@ def _parked(task: Task) -> Why:
         lost = "once" if task.recoveries == 1 else f"{task.recoveries} times"
         also = " and it has side effects" if task.side_effects else f" (lost {lost})"
         return Why((f"{_UNDECIDED[result.reason].format(result.run_id)}{also}: a person has to decide.",), commands)
-    return Why((f"Task {task.id} waits for approval.",), commands)
+    because = f": {request.message}" if request is not None and request.message else ""
+    return Why((f"Task {task.id} waits for approval{because}.",), commands)
 
 
 def _failed(task: Task) -> Why:

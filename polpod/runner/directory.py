@@ -8,6 +8,7 @@
     trouble     one line: why a runner gave up
     prompt      what an agent is to do, where that comes by stdin or from a file; by the daemon, for the job
     context     what an agent may want to know beside it, where its command names that file; as prompt
+    parked.json what it needs to go on where an earlier run stopped to ask, if one did
     review.json, assessment.json
                 of a run that carries out checks: which, and what they found
 
@@ -59,7 +60,7 @@ def retire(run: RunDirectory, spare: RunDirectory) -> None:
     A file system that makes and removes files at this rate spends more on finding free inodes than the run on anything
     else: ext4 passes over those that were freed in the last seconds one by one.  Raises OSError.
     """
-    for path in (run.prompt, run.context):  # they say what that run was about, and are no other's matter
+    for path in (run.prompt, run.context, run.parked):  # they say what that run was about, and are no other's matter
         with suppress(FileNotFoundError):
             os.unlink(path)
     os.rename(run.path, spare.path)

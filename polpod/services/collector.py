@@ -18,11 +18,12 @@ import trio
 from polpod import crash
 from polpod.model.runs import Phase, Reason, Run, RunStatus
 from polpod.model.tasks import Task
+from polpod.rules.approvals import after_run
 from polpod.rules.judge import Facts, Life, Verdict, judge
 from polpod.rules.outcome import outcome
 from polpod.runner import contract, directory
 from polpod.runner.containment import Cgroup
-from polpod.services import bookkeeping, reviewing
+from polpod.services import bookkeeping, budgets, parking, reviewing
 from polpod.services.facts import facts_of
 from polpod.services.inbox import Inbox
 from polpod.services.insist import insist
@@ -228,8 +229,10 @@ def _apply(instance: Instance, tx: Tx, ended: list[Ended]) -> None:
             assert task is not None
             if change.task.assigned_to != task.assigned_to:
                 change = handed_over(tx, instance.config, task, change)
-            changes.apply(tx, change)
-            bookkeeping.finished(tx, change.task, run, at)
+            change = after_run(change, run, at, instance.config.settings.approval_gates)
+            after = budgets.ran(tx, changes.apply(tx, change), run, at)
+            parking.park(tx, after, run, at)
+            bookkeeping.finished(tx, after, run, at)
         elif run.collected_at is None and run.reason is not Reason.NEVER_STARTED and not _applied(task, run):
             _note_late(tx, [(run, run.status, str(run.reason))])
 

@@ -12,10 +12,13 @@ import msgspec
 import trio
 
 from polpod.model.runs import Run, RunStatus
-from polpod.rules.health import LOOKS, Action, Vitals, check, deadline, looked
+from polpod.model.tasks import Task
+from polpod.rules import budgets
+from polpod.rules.health import LOOKS, Action, Vitals, check, deadline, looked, spent_out
 from polpod.runner import contract
 from polpod.services import bookkeeping
 from polpod.services.bell import Bell
+from polpod.services.budgets import found_over, log_bytes
 from polpod.services.facts import claim_deadline
 from polpod.services.inbox import Inbox
 from polpod.services.insist import insist
@@ -40,10 +43,13 @@ class Health:
         self._heap: list[tuple[float, int]] = []
         self._bell = Bell()
 
-    def watch(self, run: Run) -> None:
-        """Take charge of a live run: of its claim, its limits, and its heartbeats."""
+    def watch(self, run: Run, task: Task | None = None) -> None:
+        """Take charge of a live run: of its claim, its limits, its heartbeats, and what its task may spend yet."""
         started = time.monotonic() if run.started_mono is None else run.started_mono / 1e9
-        self._vitals[run.id] = Vitals(started, time.monotonic(), run.max_duration, run.stale_threshold)
+        vitals = Vitals(started, time.monotonic(), run.max_duration, run.stale_threshold)
+        if task is not None and task.budget is not None:
+            vitals = msgspec.structs.replace(vitals, **budgets.left(task.budget, task.spent))
+        self._vitals[run.id] = vitals
         self._push(run.id)
         if run.status is RunStatus.STARTING:
             self._look_at(claim_deadline(run), run.id)
@@ -100,11 +106,24 @@ class Health:
             if signs != self._signs.get(run_id):
                 self._signs[run_id] = signs
                 vitals = msgspec.structs.replace(vitals, active=time.monotonic(), warned=False)
+        spent = None
+        if vitals.wall_left is not None or vitals.cpu_left is not None or vitals.disk_left is not None:
+            disk, cpu = await trio.to_thread.run_sync(_used, run)
+            vitals = msgspec.structs.replace(vitals, measured=time.monotonic())
+            spent = spent_out(vitals, time.monotonic(), cpu, disk)
         action = check(vitals, time.monotonic())
         self._vitals[run_id] = vitals if action != "warn" else msgspec.structs.replace(vitals, warned=True)
-        if action is not None:
+        if spent is not None:
+            await self._stop_spending(run, spent)
+        elif action is not None:
             await self._act(run, action, vitals)
         self._push(run_id)
+
+    async def _stop_spending(self, run: Run, what: str) -> None:
+        found = partial(found_over, task_id=run.task_id, run_id=run.id, field=what, at=now())
+        await insist(self._instance.tasks, found)
+        await self._kill([run.id], "cancelled", budgets.BY)
+        self.forget(run.id)
 
     async def _act(self, run: Run, action: Action, vitals: Vitals) -> None:
         if action != "timeout":
@@ -131,6 +150,11 @@ class Health:
     def _look_at(self, when: float, run_id: int) -> None:
         heapq.heappush(self._heap, (when, run_id))
         self._bell.ring()
+
+
+def _used(run: Run) -> tuple[int, float]:
+    """Bytes of disk that its log takes, and CPU seconds of its processes."""
+    return log_bytes(run), containments(run)[0].cpu_seconds() or 0.0
 
 
 def _signs(run: Run) -> tuple[int, float]:

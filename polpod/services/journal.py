@@ -61,6 +61,8 @@ class Journal:
         """Rung when something may be ready to start."""
         self.missions = Bell()
         """Rung when something of an execution changed."""
+        self.approvals = Bell()
+        """Rung when a person is asked something."""
         self.schedules = Bell()
         """Rung when something happened to a mission, its schedule among that."""
         self.deadlines = Bell()
@@ -104,7 +106,9 @@ class Journal:
                 if event.body["status"] in self.tasks:  # else it was never counted
                     self.tasks[event.body["status"]] -= 1
                 self.work.ring()
-            case "assessment:complete" | "task:updated" | "queue:updated":
+            case "approval:requested":
+                self.approvals.ring()
+            case "assessment:complete" | "task:updated" | "budget:raised" | "queue:updated":
                 self.work.ring()
 
     @contextmanager

@@ -30,15 +30,15 @@ from polpod.rules import retry
 from polpod.rules.outcome import launch
 from polpod.rules.pick import pick
 from polpod.runner import contract
-from polpod.services import bookkeeping, prompts, reviewing
+from polpod.services import bookkeeping, parking, prompts, reviewing
 from polpod.services.health import Health
 from polpod.services.inbox import Inbox
-from polpod.services.insist import insist
+from polpod.services.insist import insist, insist_read
 from polpod.services.instance import Instance, now
 from polpod.services.rundir import prepare
 from polpod.services.watcher import Watcher
 from polpod.services.zygote import Forked, NotForked, ZygoteDied
-from polpod.store import changes, missions, queries
+from polpod.store import changes, missions, queries, spending
 from polpod.store.records import Tx
 from polpod.store.runs import NewRun, Place, RunTx
 from polpod.store.tables import Tasks
@@ -106,13 +106,15 @@ class Launcher:
         if refused := [r for r in rows if r.id not in accepted]:
             await self._withdraw(refused)
         starts = [s for s in starts if s.run.id in accepted]
+        kept = [s.task for s in starts if s.task.context_id is not None]
+        parked = await insist_read(tasks, lambda tx: parking.contexts(tx, kept)) if kept else {}
         problems = await trio.to_thread.run_sync(
-            lambda: [prepare(self._instance, *start, accepted[start.run.id]) for start in starts]
+            lambda: [prepare(self._instance, *s, accepted[s.run.id], parked.get(s.task.id)) for s in starts]
         )
         crash.point("launch.prepared")
         async with trio.open_nursery() as nursery:
             for start, problem in zip(starts, problems, strict=True):
-                nursery.start_soon(self._start, start.run, problem)
+                nursery.start_soon(self._start, start, problem)
         return bool(rows)
 
     def _insert(self, tx: RunTx, task: Task, spec: Spec) -> list[Start]:
@@ -154,13 +156,13 @@ class Launcher:
         command = None if task.awaits_checks else prompts.shown(files, run_id, attempt, task, spec)
         return Place(self._instance.paths.log(run_id), None if base is None else base.run(run_id).path, command)
 
-    async def _start(self, run: Run, problem: str | None) -> None:
+    async def _start(self, start: Start, problem: str | None) -> None:
         try:
             if problem is not None:
                 raise NotForked(problem)
-            await self._fork(run)
+            await self._fork(start.run, start.task)
         except NotForked as exc:
-            await self._give_up(run, exc)
+            await self._give_up(start.run, exc)
             return
         self._failed.clear()
         self.probe_at = math.inf
@@ -188,7 +190,7 @@ class Launcher:
 
         self._instance.ended += await insist(self._instance.runs, body, durable=False)
 
-    async def _fork(self, run: Run) -> None:
+    async def _fork(self, run: Run, task: Task) -> None:
         """Raises NotForked."""
         try:
             read_end, go = os.pipe2(os.O_CLOEXEC)
@@ -199,7 +201,7 @@ class Launcher:
             forked = await self._forks.fork(run.id, self._instance.paths.run(run.id).path, read_end)
             crash.point("launch.forked")
             self._watcher.watch(run.id, forked.pidfd)
-            self._health.watch(run)
+            self._health.watch(run, task)
             with suppress(BrokenPipeError):  # it ended already, which its pidfd tells
                 os.write(go, b"!")
             crash.point("launch.gone")
@@ -228,7 +230,7 @@ def accept(instance: Instance, tx: Tx, starts: list[Start]) -> dict[int, bytes |
     """
     if instance.stopping.is_set():
         return {}
-    idle = missions.idle(tx)
+    idle, over = missions.idle(tx), spending.over(tx)
     ready = [
         task
         for _, picked, _, _ in starts
@@ -236,6 +238,7 @@ def accept(instance: Instance, tx: Tx, starts: list[Start]) -> dict[int, bytes |
         and task.version == picked.version
         and Tasks.ready_queue.get(task)
         and task.execution_id not in idle
+        and task.project not in over
     ]
     capacity = instance.capacity(tx, {task.assigned_to for task in ready if task.assigned_to is not None})
     picked = {task.id: task for task in pick(ready, capacity, queries.busy(tx, capacity.queues, capacity.agents))}

@@ -55,6 +55,8 @@ def cancel(tx: Tx, task: Task, at: datetime, by: str) -> Done:
 def retry(tx: Tx, task: Task, at: datetime, by: str) -> Done:
     """Again, from failed, cancelled or awaiting approval; it spends none of the automatic retries."""
     _refuse_live(task)
+    if task.over_budget is not None and task.status is TaskStatus.AWAITING_APPROVAL:
+        raise Conflict(f"task {task.id} is over its budget: polpoctl approval approve {task.id} [--budget …]")
     failed = task.status is TaskStatus.FAILED
     fresh: dict[str, object] = {
         "not_before": None,
@@ -62,7 +64,14 @@ def retry(tx: Tx, task: Task, at: datetime, by: str) -> Done:
         "recoveries": 0,
         "manual_retries": task.manual_retries + failed,
     }
-    fresh |= {"cancelled_by": None, "phase": "execution", "fix_attempts": 0, "escalations": 0, "assessing": None}
+    fresh |= {
+        "cancelled_by": None,
+        "over_budget": None,
+        "phase": "execution",
+        "fix_attempts": 0,
+        "escalations": 0,
+        "assessing": None,
+    }
     change = walk(task, at, TaskStatus.PENDING, why=f"retry by {by}", **fresh)
     return _move(tx, Change(change.task, (event(task, "task:retry", at, retries=change.task.retries), *change.events)))
 

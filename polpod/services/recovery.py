@@ -14,9 +14,11 @@ import msgspec
 import trio
 
 from polpod import crash
+from polpod.model.polpo.approvals import ApprovalKind, Asked
 from polpod.model.runs import Reason, Run
 from polpod.model.tasks import TaskStatus
 from polpod.paths import numbers_of_runs
+from polpod.rules import budgets
 from polpod.rules.judge import Facts, Life, Verdict, judge
 from polpod.rules.outcome import BY_DEADLINE, no_row
 from polpod.rules.tasks import walk
@@ -109,19 +111,25 @@ async def _adopt(
 ) -> None:
     """Go on watching the runners that live; have the others looked at."""
     facts = await trio.to_thread.run_sync(lambda: [_facts(instance, run) for run in live])
+    tasks = await insist_read(instance.tasks, lambda tx: {r.id: tx[Tasks].get(r.task_id) for r in live})
     wanted = await insist_read(instance.tasks, lambda tx: {r.id for r in live if _wanted(tx, r)})
     overdue = await insist_read(instance.tasks, lambda tx: {r.id for r in live if _overdue(tx, r)})
-    unwanted = []
+    unwanted, spent = [], []
     for run, known in zip(live, facts, strict=True):
         if judge(run, known) is not Verdict.WATCH:
             inbox.look(run.id, dead=known.life is Life.DEAD)
             continue
         watcher.watch(run.id, runner_pidfd(run))
-        health.watch(run)
+        task = tasks[run.id]
+        health.watch(run, task)
         if run.kill_reason is not None:
             killer.resume(run)
         elif run.id not in wanted:
             unwanted.append(run.id)
+        elif task is not None and task.over_budget is not None:
+            spent.append(run.id)
+    if spent:
+        await killer.request(spent, "cancelled", budgets.BY)
     if late := [run_id for run_id in unwanted if run_id in overdue]:
         await killer.request(late, Reason.TIMEOUT, BY_DEADLINE)
     if unwanted := [run_id for run_id in unwanted if run_id not in overdue]:
@@ -184,7 +192,10 @@ def _unknown(tx: Tx, ids: list[str]) -> None:
     for task_id in ids:
         task = tx[Tasks].get(task_id)
         if task is not None and task.occupies:
-            changes.apply(tx, walk(task, now(), TaskStatus.AWAITING_APPROVAL, why=f"run {task.run_id} is quarantined"))
+            why = f"run {task.run_id} is quarantined"
+            parked = walk(task, now(), TaskStatus.AWAITING_APPROVAL, why=why)
+            asked = Asked(kind=ApprovalKind.QUARANTINED, message=why)
+            changes.apply(tx, msgspec.structs.replace(parked, asked=asked))
             bookkeeping.stopped(tx, task, now())
 
 

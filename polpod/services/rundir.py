@@ -17,11 +17,17 @@ JOBS_FIRST = 100
 
 
 def prepare(
-    instance: Instance, run: Run, task: Task, spec: Spec, token: str, context: bytes | None = None
+    instance: Instance,
+    run: Run,
+    task: Task,
+    spec: Spec,
+    token: str,
+    context: bytes | None = None,
+    parked: bytes | None = None,
 ) -> str | None:
     """Make the run's cgroup and directory; None, or the reason why it cannot start.
 
-    `context`: what its command finds in its context file, where it names one.
+    `context`: what its command finds in its context file, where it names one; `parked`: what its job finds as POLPO_CONTEXT.
     """
     settings = instance.config.settings
     place = instance.paths.run(run.id)
@@ -35,7 +41,8 @@ def prepare(
             Cgroup(run.cgroup).make()
         directory.prepare(
             place,
-            texts={} if checks else prompts.texts(place, task, spec, context),
+            texts=({} if checks else prompts.texts(place, task, spec, context))
+            | ({} if parked is None else {place.parked: parked}),
             spare=instance.spares.take(),
             spec=contract.RunSpec(
                 version=contract.VERSION,
@@ -49,7 +56,7 @@ def prepare(
                 daemon_lock=instance.paths.lock,
                 argv=reviewing.argv(place.review) if checks else _argv(place, run, task, spec),
                 cwd=spec.cwd,
-                env=spec.environment,
+                env=spec.environment | ({} if parked is None else {"POLPO_CONTEXT": place.parked}),
                 umask=spec.umask,
                 stdin=None if checks else prompts.stdin(place, spec),
                 log_path=run.log_path,

@@ -19,7 +19,7 @@ from polpod.services import agents
 from polpod.services.insist import insist, insist_read
 from polpod.services.instance import Instance, now
 from polpod.services.launcher import Launcher
-from polpod.store import changes, missions, queries
+from polpod.store import changes, missions, queries, spending
 from polpod.store.records import Tx
 from polpod.store.tables import Specs, Tasks
 
@@ -105,11 +105,11 @@ def _offered(instance: Instance, tx: Tx, queue: str, free: int) -> list[Task]:
 
     Without those of agents that have no slot left, or are gone: however many wait for one, they hold up nobody else.
     """
-    idle, limit = missions.idle(tx), free
+    idle, over, limit = missions.idle(tx), spending.over(tx), free
     seen: set[str] = set()
     full: set[str] = set()
     while True:
-        offered = queries.ready(tx, queue, limit, idle, full)
+        offered = queries.ready(tx, queue, limit, idle, full, over)
         new = {task.assigned_to for task in offered if task.assigned_to is not None} - seen
         limits = agents.limits(tx, instance.config, new)
         if not limits or len(offered) < limit:

@@ -17,8 +17,9 @@ from polpod.model.agents import Agent, Queue
 from polpod.model.changes import Change
 from polpod.model.expectations import Expectation, as_said
 from polpod.model.submissions import Edit, Submission
-from polpod.model.tasks import Backoff, Lent, Spec, Task, TaskStatus
-from polpod.rules.tasks import event, walk
+from polpod.model.tasks import Backoff, Lent, Spec, Task
+from polpod.rules.approvals import held_to_start
+from polpod.rules.tasks import event
 from polpod.services import assignment
 from polpod.services.instance import now
 from polpod.services.reviewing import NO_REVIEWER, without_reviewer
@@ -161,10 +162,9 @@ def create(
     task = structs.replace(task, **values)
     created = event(task, "task:created", at, title=task.title, queue=task.queue, status=task.status)
     change = Change(task, (created,))
-    if submission.needs_approval:
-        change = change.and_then(walk(task, at, TaskStatus.AWAITING_APPROVAL, why="needs_approval"))
-    changes.apply(tx, change)
-    return change.task
+    if (held := held_to_start(task, at, config.settings.approval_gates)) is not None:
+        change = change.and_then(held)
+    return changes.apply(tx, change)
 
 
 def open_queue(tx: Tx, name: str, config: Config) -> None:
@@ -211,6 +211,8 @@ def _task(s: Submission, spec: Spec, spec_id: str, config: Config, uid: int, at:
         nice=s.nice,
         side_effects=s.side_effects,
         needs_approval=s.needs_approval,
+        approve_done=s.approve_done,
+        budget=s.budget,
         expectations=as_said(s.expectations),
         metrics=as_said(s.metrics),
         not_before=s.not_before,

@@ -8,12 +8,14 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from polpod.model.executions import IDLE, Barrier, Execution
+from polpod.model.polpo.approvals import ApprovalRequest
 from polpod.model.runs import Run
 from polpod.model.tasks import Spec, Task, TaskStatus
 from polpod.rules.waiting import Surroundings, state
 from polpod.services.instance import Instance
-from polpod.store import queries
+from polpod.store import queries, spending
 from polpod.store.missions import Barriers, Executions
+from polpod.store.polpo import Approvals
 from polpod.store.records import Tx
 from polpod.store.tables import Specs, Tasks
 
@@ -55,6 +57,10 @@ class Unmet(NamedTuple):
     barriers: list[Barrier]
     idle: Execution | None
     """Its execution, where nothing of that starts now."""
+    approval: ApprovalRequest | None
+    """The one that is pending about it."""
+    over_budget: str | None
+    """Its project, where that spent too much."""
 
 
 def unmet_ids(tx: Tx, task: Task) -> list[str]:
@@ -74,7 +80,14 @@ def unmet_dependencies(tx: Tx, task: Task) -> Unmet:
         [name for name, other in found.items() if other is None],
         barriers,
         execution if execution is not None and execution.status in IDLE else None,
+        tx[Approvals].get(task.approval_id) if task.approval_id is not None else None,
+        task.project if _over_budget(tx, task) else None,
     )
+
+
+def _over_budget(tx: Tx, task: Task) -> bool:
+    waits = task.status is TaskStatus.PENDING and task.project is not None
+    return waits and spending.is_over(tx, task.project or "") is not None
 
 
 async def live_runs(instance: Instance, tasks: Iterable[Task]) -> Mapping[str, Run]:
@@ -88,14 +101,17 @@ async def live_runs(instance: Instance, tasks: Iterable[Task]) -> Mapping[str, R
 
 def surroundings(task: Task, unmet: Unmet, run: Run | None, stuck: frozenset[int]) -> Surroundings:
     is_stuck = task.run_id in stuck and task.occupies
-    return Surroundings(unmet.tasks, run, is_stuck, unmet.quarantined, unmet.barriers, unmet.idle)
+    return Surroundings(
+        unmet.tasks, run, is_stuck, unmet.quarantined, unmet.barriers, unmet.idle, unmet.approval, unmet.over_budget
+    )
 
 
 def task_view(task: Task, around: Surroundings) -> dict[str, Any]:
-    """The task's fields and its `state`; `unmet` is counted anew."""
+    """The task's fields and its `state`, and the request for `approval` that is pending; `unmet` is counted anew."""
     fields: dict[str, Any] = msgspec.to_builtins(task)
     unmet = len(around.dependencies) + len(around.quarantined) + len(around.barriers)
-    return fields | {"state": state(task, around), "unmet": unmet}
+    approval = msgspec.to_builtins(around.approval)
+    return fields | {"state": state(task, around), "unmet": unmet, "approval": approval}
 
 
 def spec_view(tx: Tx, spec_id: str | None, *, with_values: bool) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ Rules:
    (invariant 8), nor without what it means for those that wait for it.
 2. A dependency is met if and only if the task that it names is done, or was and is gone.
 3. What may happen is decided elsewhere (rules/): these are the rows of it.
-4. A task takes along what was kept of its work: metrics, costs, checkpoints, artifacts.
+4. A task takes along what was kept of its work: metrics, costs, checkpoints, artifacts, approvals.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from polpod.model.changes import Change
 from polpod.model.events import Event
 from polpod.model.executions import Unsettled
 from polpod.model.tasks import Dependency, Task, TaskStatus, changed
-from polpod.store import organisation, quarantine, queries
+from polpod.store import approvals, organisation, quarantine, queries
 from polpod.store.a2a import A2AAssignments
 from polpod.store.missions import UnsettledTasks
 from polpod.store.records import Tx
@@ -59,10 +59,11 @@ def dependencies(tx: Tx, on_ids: Sequence[str]) -> Mapping[str, bool]:
     return met
 
 
-def add(tx: Tx, change: Change, met: Mapping[str, bool]) -> None:
-    """Store a new task that waits for these others; its `unmet` must say how many are not done."""
-    apply(tx, change)
-    depend(tx, change.task.id, met)
+def add(tx: Tx, change: Change, met: Mapping[str, bool]) -> Task:
+    """Store a new task that waits for these others; its `unmet` must say how many are not done.  Returns it, as `apply`."""
+    task = apply(tx, change)
+    depend(tx, task.id, met)
+    return task
 
 
 def depend(tx: Tx, task_id: str, met: Mapping[str, bool]) -> None:
@@ -71,8 +72,12 @@ def depend(tx: Tx, task_id: str, met: Mapping[str, bool]) -> None:
         tx[Dependencies].add(Dependency(task_id=task_id, on_id=on_id, met=done))
 
 
-def apply(tx: Tx, change: Change) -> None:
-    """Store the change; a task that became done is met as a dependency by all that wait for it."""
+def apply(tx: Tx, change: Change) -> Task:
+    """Store the change; a task that became done is met as a dependency by all that wait for it.
+
+    Returns the task as it is stored: with the request for approval that it waits for, if it does.
+    """
+    change = approvals.followed(tx, change)
     if change.task.execution_id is not None:
         _unsettle(tx, change.task, change.task.execution_id)
     if change.task.a2a_id is not None:
@@ -82,6 +87,7 @@ def apply(tx: Tx, change: Change) -> None:
         tx.append(Events, event)
     if change.task.status is TaskStatus.DONE:
         meet(tx, change.task.id, change.task.updated_at, met=True)
+    return change.task
 
 
 def undo_done(tx: Tx, task_id: str, at: datetime) -> None:
@@ -137,6 +143,8 @@ def remove(tx: Tx, tasks: Sequence[Task], at: datetime, by: str) -> None:
             _fall_behind(tx, task.id)
         tx[Tasks].delete(task.id)
         queries.let_go_of_spec(tx, task.spec_id)
+        for event in approvals.forget(tx, f"task/{task.id}", at, by):
+            tx.append(Events, event)
         about = {} if task.a2a_id is None else {"a2a_id": task.a2a_id}
         note(tx, at, "task:removed", f"task/{task.id}", status=task.status, by=by, **about)
 

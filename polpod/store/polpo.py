@@ -7,12 +7,13 @@ instants have ties, and clocks go backwards.
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
 from polpod.errors import Conflict
-from polpod.model.polpo.approvals import ApprovalRequest
+from polpod.model.polpo.approvals import ApprovalRequest, ApprovalStatus
 from polpod.model.polpo.logs import LogEntry, LogSession
 from polpod.model.polpo.memories import Memory
 from polpod.model.polpo.missions import CheckpointState, DelayState, Mission
@@ -199,6 +200,15 @@ class SentNotifications(Table[NotificationRecord, str]):
     indexes = (Index((channel.asc(), seq.asc())), Index((rule_id.asc(), seq.asc())), Index((status.asc(), seq.asc())))
 
 
+def _pending_about(request: ApprovalRequest) -> str | None:
+    return request.about if request.status is ApprovalStatus.PENDING else None
+
+
+def _due(request: ApprovalRequest) -> datetime | None:
+    """When its deadline passes, until that was told."""
+    return request.deadline if _pending_about(request) is not None and request.timed_out_at is None else None
+
+
 _a = Columns[ApprovalRequest]()
 
 
@@ -210,10 +220,18 @@ class Approvals(Table[ApprovalRequest, str]):
     seq = _a.integer("seq", lambda a: a.seq)
     task_id = _a.text("task_id", lambda a: a.task_id)
     status = _a.text("status", lambda a: a.status)
+    about = _a.text("about", lambda a: a.about)
+    pending = _a.text("pending", _pending_about)
+    due = _a.instant("due", _due)
     key = (id,)
     order = (seq.asc(),)
-    unique = (Unique((seq,)),)
-    indexes = (Index((task_id.asc(), seq.asc())), Index((status.asc(), seq.asc())))
+    unique = (Unique((seq,)), Unique((pending,), where_not_null=pending))
+    indexes = (
+        Index((task_id.asc(), seq.asc())),
+        Index((status.asc(), seq.asc())),
+        Index((about.asc(), seq.asc()), where_not_null=about),
+        Index((due.asc(), seq.asc()), where_not_null=due),
+    )
 
 
 def named(tx: Tx, name: str) -> Mission | None:

@@ -40,13 +40,21 @@ class TaskPage(Struct, frozen=True):
     next: int | None
 
 
-def ready(tx: Tx, queue: str, limit: int, idle: Collection[str] = (), full: Collection[str] = ()) -> list[Task]:
+def ready(
+    tx: Tx,
+    queue: str,
+    limit: int,
+    idle: Collection[str] = (),
+    full: Collection[str] = (),
+    over_budget: Collection[str] = (),
+) -> list[Task]:
     """The tasks of a queue that may start now, in the order in which they should; none of the `idle` executions, and none
-    of the agents that are `full`.
+    of the agents that are `full`, nor of the projects that are `over_budget`.
     """
     order = (Tasks.priority.desc(), Tasks.seq.asc())
     others: list[Where[Task]] = [Tasks.execution_id.not_in(sorted(idle))] if idle else []
     others += [Tasks.assigned_to.not_in(sorted(full))] if full else []
+    others += [Tasks.project.not_in(sorted(over_budget))] if over_budget else []
     return tx[Tasks].find(Tasks.ready_queue.eq(queue), *others, order_by=order, limit=limit)
 
 

@@ -19,6 +19,7 @@ from polpoctl import exits
 from polpoctl.catalog import COMMANDS
 from polpod.config import Artifacts, Config, QueueSettings, Retention, Settings, Sla
 from polpod.model.agents import Agent
+from polpod.model.gates import ApprovalGate
 from polpod.model.notifying import Email, Notification, Rule
 from polpod.rules.waiting import State
 from polpod.services.rpc.table import METHODS
@@ -71,7 +72,7 @@ def test_the_lock_holds_every_dependency_in_its_range() -> None:
     assert [w for w in map(Requirement, wanted) if not w.specifier.contains(locked.get(w.name.lower(), "0"))] == []
 
 
-DOCUMENTED = (Settings, QueueSettings, Retention, Artifacts, Notification, Email, Rule, Sla, Agent)
+DOCUMENTED = (Settings, QueueSettings, Retention, Artifacts, Notification, Email, Rule, Sla, Agent, ApprovalGate)
 
 
 @pytest.mark.parametrize("kind", DOCUMENTED)

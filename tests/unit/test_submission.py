@@ -342,9 +342,14 @@ def test_an_event_tells_of_it(tasks: Stores) -> None:
 def test_what_needs_approval_waits_for_it(tasks: Stores) -> None:
     task = stored(tasks, needs_approval=True)
     assert task.status is S.AWAITING_APPROVAL
-    created, moved = tasks.write(lambda tx: tx[Events].find())
+    created, moved, asked = tasks.write(lambda tx: tx[Events].find())
     assert created.body["status"] == "pending"
     assert moved.body == {"from": "pending", "to": "awaiting_approval", "reason": "needs_approval"}
+    assert (asked.kind, asked.body["kind"], asked.body["request_id"]) == (
+        "approval:requested",
+        "start",
+        task.approval_id,
+    )
 
 
 # Queues.

@@ -26,7 +26,10 @@ from polpod.store.polpo import SOLE, Projects, Sole
 from polpod.store.records import Tx
 from polpod.store.tables import OWNER, Dependencies, Tasks
 
-_OURS = ("seq", "spec_id", "created_by", "idempotency_key", "run_id", "applied_run", "started_boot")
+_OURS = (
+    *("seq", "spec_id", "created_by", "idempotency_key", "run_id", "applied_run", "started_boot"),
+    *("approval_id", "question", "context_id", "spent", "over_budget"),
+)
 """Fields of a task that `set_state` leaves as they are, or unset."""
 
 

@@ -55,8 +55,7 @@ def add_task(tx: Tx, /, task: Mapping[str, object] | None = None, **fields: obje
     met = changes.dependencies(tx, on_ids)
     values = structs.asdict(new) | {"depends_on": on_ids, "unmet": list(met.values()).count(False)}
     added = Task(id=queries.next_task_id(tx), seq=queries.next_task_seq(tx), created_at=at, updated_at=at, **values)
-    changes.add(tx, Change(fitting(added), (created(added),)), met)
-    return added
+    return changes.add(tx, Change(fitting(added), (created(added),)), met)
 
 
 def get_task(tx: Tx, task_id: str) -> Task | None:
@@ -81,8 +80,8 @@ def update_task(tx: Tx, /, task_id: str, updates: Mapping[str, object] | None = 
     if "depends_on" in values:
         values |= changes.rewire(tx, task, tuple(dict.fromkeys(values["depends_on"])))
     updated = fitting(changed(task, now(), **values))
-    changes.apply(tx, Change(updated, (event(updated, "task:updated", updated.updated_at, fields=names, by=BY),)))
-    return updated
+    told = event(updated, "task:updated", updated.updated_at, fields=names, by=BY)
+    return changes.apply(tx, Change(updated, (told,)))
 
 
 def remove_task(tx: Tx, task_id: str) -> bool:
@@ -181,10 +180,10 @@ def _movable(tx: Tx, task_id: str) -> Task:
 
 
 def _moved(tx: Tx, task: Task, change: Change) -> Task:
-    changes.apply(tx, change)
-    if task.status is TaskStatus.DONE and change.task.status is not TaskStatus.DONE:
-        changes.undo_done(tx, task.id, change.task.updated_at)
-    return change.task
+    moved = changes.apply(tx, change)
+    if task.status is TaskStatus.DONE and moved.status is not TaskStatus.DONE:
+        changes.undo_done(tx, task.id, moved.updated_at)
+    return moved
 
 
 def _forget(tx: Tx, tasks: Sequence[Task]) -> None:

@@ -16,11 +16,11 @@ from polpod.rules.tasks import event
 from polpod.services import agents, operations
 from polpod.services.missions import scheduling, workflows
 from polpod.services.missions.settling import cancel_rest, move, open_barrier
-from polpod.store import changes
+from polpod.store import approvals, changes
 from polpod.store.missions import Barriers, Documents, Executions
 from polpod.store.polpo import Missions
 from polpod.store.records import Tx
-from polpod.store.tables import Tasks
+from polpod.store.tables import Events, Tasks
 
 X = ExecutionStatus
 
@@ -60,6 +60,8 @@ def resume(
     execution = latest(tx, mission)
     if execution.status is X.FAILED and not retry_failed:
         raise Conflict(f"execution {execution.id} failed: give --retry-failed to try again what failed in it")
+    if (request := approvals.pending(tx, f"execution/{execution.id}")) is not None:
+        raise Conflict(f"{request.message}: polpoctl approval approve {request.id}")
     held = _to_open(tx, execution, barrier)
     for one in held:
         open_barrier(tx, one, at, by)
@@ -75,6 +77,12 @@ def resume(
             operations.retry(tx, task, at, by)
             retried.append(task.id)
     return Resumed(execution.id, [one.name for one in held], retried)
+
+
+def held_by_checkpoint(tx: Tx, execution: Execution) -> bool:
+    """Whether it is at a checkpoint that nobody resumed yet."""
+    holding = tx[Barriers].find(Barriers.holding.eq(execution.id))
+    return any(barrier.kind is BarrierKind.CHECKPOINT for barrier in holding)
 
 
 def _call_back(tx: Tx, execution: Execution, at: datetime) -> None:
@@ -121,6 +129,8 @@ def delete(tx: Tx, mission: Mission, at: datetime, by: str) -> int:
         tasks = tx[Tasks].find(Tasks.execution_id.eq(execution.id))
         changes.remove(tx, tasks, at, by)
         number += len(tasks)
+        for told in approvals.forget(tx, f"execution/{execution.id}", at, by):
+            tx.append(Events, told)
         agents.dismiss(tx, execution, at)
         tx[Executions].delete(execution.id)
         workflows.forget(tx, execution)

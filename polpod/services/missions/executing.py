@@ -75,6 +75,7 @@ def execute(
         document_id=hashlib.sha256(text.encode()).hexdigest(),
         returns_to=mission.status if not live else live[0].returns_to,
         on_deadlock=document.on_deadlock,
+        budget=None if document.budget is None else document.budget.in_seconds(),
         deadline=mission.deadline,
         volatile=config.settings.volatile_cleanup if team else None,
         trigger=trigger,

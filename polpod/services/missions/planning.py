@@ -111,6 +111,8 @@ def _submission(said: DocumentTask, first: Agent | None) -> Submission:
         stale_threshold=_seconds(said.stale_threshold),
         side_effects=said.side_effects,
         needs_approval=said.needs_approval,
+        approve_done=said.approve_done,
+        budget=None if said.budget is None else said.budget.in_seconds(),
         deadline=said.deadline,
     )
 

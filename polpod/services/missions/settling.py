@@ -28,6 +28,7 @@ from polpod.model.executions import (
     Execution,
     ExecutionStatus,
 )
+from polpod.model.polpo.approvals import ApprovalStatus, Resolution
 from polpod.model.polpo.missions import MissionStatus
 from polpod.model.tasks import Task, TaskStatus
 from polpod.rules import deadlines
@@ -39,11 +40,11 @@ from polpod.services.insist import insist, insist_read
 from polpod.services.instance import Instance, now
 from polpod.services.missions import scheduling, workflows
 from polpod.services.missions.executing import note
-from polpod.store import changes
+from polpod.store import approvals, changes
 from polpod.store.missions import Barriers, BarrierTasks, Executions, UnsettledTasks
 from polpod.store.polpo import Missions
 from polpod.store.records import Tx
-from polpod.store.tables import Tasks
+from polpod.store.tables import Events, Tasks
 
 BATCH = 256
 MOST_NAMED = 100
@@ -219,6 +220,10 @@ def end(tx: Tx, execution: Execution, at: datetime) -> None:
     after = scheduling.ended(tx, ended, at)
     if mission is not None and not tx[Executions].find(Executions.live.eq(mission.id), limit=1):
         tx[Missions].save(structs.replace(mission, status=after, version=mission.version + 1, updated_at=at))
+    if (request := approvals.pending(tx, f"execution/{execution.id}")) is not None:
+        over = Resolution(status=ApprovalStatus.REJECTED, by="mission", note=f"it is {status}")
+        for told in approvals.resolve(tx, request.id, over, at):
+            tx.append(Events, told)
     all_passed = status is ExecutionStatus.COMPLETED
     note(tx, at, ended, "mission:completed", status=status, all_passed=all_passed, reason=reason, report=ended.report)
 

@@ -12,6 +12,7 @@ from polpod.services.rpc.method import Call, Method, Nothing, Right
 from polpod.services.rpc.methods import (
     a2a,
     agent,
+    approval,
     artifact,
     audit,
     checkpoint,
@@ -46,7 +47,7 @@ async def discover(call: Call, params: Nothing) -> dict[str, Any]:
 DISCOVER = Method("rpc.discover", Nothing, dict, discover, "This document.", Right.RUN)
 
 _NOUNS = (
-    *(task, follow, run, mission, workflow, workflow_execution, schedule, agent),
+    *(task, follow, run, mission, approval, workflow, workflow_execution, schedule, agent),
     *(checkpoint, artifact, cost, message, stats, queue, project, preset, user, key, a2a),
     *(context, collaboration, notification, audit, store, daemon),
 )

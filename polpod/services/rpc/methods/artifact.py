@@ -10,7 +10,8 @@ from msgspec import Meta, Struct
 from polpod.errors import InvalidRequest, NotFound
 from polpod.model.organisation.artifacts import Artifact, ArtifactType
 from polpod.model.submissions import Id
-from polpod.services import views
+from polpod.rules.budgets import BY
+from polpod.services import budgets, views
 from polpod.services.instance import now
 from polpod.services.rpc import own
 from polpod.services.rpc.method import Call, Method, Right
@@ -87,15 +88,21 @@ async def write(call: Call, params: Write) -> dict[str, object]:
 async def end(call: Call, params: End) -> dict[str, object]:
     by = call.caller.name
 
+    over: list[int] = []
+
     def keep(tx: Tx, artifact: Artifact) -> None:
-        require(tx, artifact.task_id)
+        after = budgets.spend(tx, require(tx, artifact.task_id), now(), disk=artifact.size_bytes)
+        over[:] = [after.run_id] if after.over_budget and after.may_have_live_run and after.run_id else []
         tx[Artifacts].add(artifact)
         note(
             tx, now(), "artifact:added", f"task/{artifact.task_id}",
             id=artifact.id, path=artifact.path, size=artifact.size_bytes, by=by,
         )  # fmt: skip
 
-    return {"artifact": await call.desk.uploads.end(params.id, by, params.sha256, keep)}
+    kept = await call.desk.uploads.end(params.id, by, params.sha256, keep)
+    if over:
+        await call.desk.killer.request(over, "cancelled", BY)
+    return {"artifact": kept}
 
 
 async def get(call: Call, params: Get) -> dict[str, Any]:

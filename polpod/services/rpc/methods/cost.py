@@ -6,12 +6,14 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from polpod import crash
 from polpod.errors import TooLarge
 from polpod.model.organisation.money import CallCategory, CostRecord
 from polpod.model.submissions import Id
 from polpod.model.tasks import Instant
+from polpod.rules.budgets import BY
 from polpod.rules.metrics import agent_of
-from polpod.services import bookkeeping
+from polpod.services import bookkeeping, budgets
 from polpod.services.instance import Instance, now
 from polpod.services.rpc import own
 from polpod.services.rpc.method import Call, Method, Right
@@ -57,7 +59,7 @@ async def add(call: Call, params: Add) -> dict[str, object]:
     call.desk.instance.refuse_when_full()
     about = await own.own_task(call, params.task_id)
 
-    def body(tx: Tx) -> CostRecord:
+    def body(tx: Tx) -> tuple[CostRecord, list[int]]:
         task, at = require(tx, about.task.id), now()
         if tx[CostRecords].count(CostRecords.task_id.eq(task.id)) >= MOST:
             raise TooLarge(
@@ -72,9 +74,15 @@ async def add(call: Call, params: Add) -> dict[str, object]:
         tx.append(CostRecords, StoredCost(0, record))
         if about.run is not None:
             bookkeeping.acted(tx, task, about.run, at, cost_usd=params.usd)
-        return record
+        after = budgets.spend(tx, task, at, money=params.usd, tokens=params.input_tokens + params.output_tokens)
+        ends = after.over_budget is not None and after.may_have_live_run and after.run_id is not None
+        return record, [after.run_id] if ends and after.run_id is not None else []
 
-    return {"cost": await call.desk.instance.tasks.write(body)}
+    record, runs = await call.desk.instance.tasks.write(body)
+    if runs:
+        crash.point("kill.noted")
+        await call.desk.killer.request(runs, "cancelled", BY)
+    return {"cost": record}
 
 
 async def report(call: Call, params: Report) -> dict[str, object]:
