@@ -175,7 +175,7 @@ def test_a_context_tells_of_the_task_and_of_what_it_waited_for(store: Stores) ->
 
 
 def test_names_are_unique_over_polpo_json_and_the_store(store: Stores) -> None:
-    """§13.108, 114, 115: none at first but polpo.json's; an agent is found by its name, and has it alone."""
+    """§13.108, §13.114, §13.115: none at first but polpo.json's; an agent is found by its name, and has it alone."""
     assert known(store) == ["ann"]
     add(store, BOB)
     assert known(store) == ["ann", "bob"]
@@ -196,7 +196,7 @@ def test_an_agent_of_polpo_json_goes_before_one_that_was_added(store: Stores) ->
 
 
 def test_an_agent_that_goes_is_gone_once(store: Stores) -> None:
-    """§13.116, 117: changed and removed where it is, refused where it is not."""
+    """§13.116, §13.117: changed and removed where it is, refused where it is not."""
     add(store, BOB)
 
     def change(tx: Tx) -> None:
