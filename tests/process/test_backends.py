@@ -11,23 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from kit.backends import LASTING, database, settings_of
 from kit.client import Refused
 from kit.host import Host
 from kit.jobs import POLPOCTL, waits_for
 from kit.postgres import server
 from kit.waiting import until
-
-LASTING = ("sqlite", "file", "postgres")
-
-
-def database() -> str:
-    """The address of a new one."""
-    return server().url(server().fresh())
-
-
-def settings_of(storage: str) -> dict[str, str]:
-    """What polpo.json has to say, with a new database where it takes one."""
-    return {"storage": storage} | ({"databaseUrl": database()} if storage == "postgres" else {})
 
 
 @pytest.fixture(params=LASTING)
