@@ -80,7 +80,7 @@ def test_tasks_of_before_are_found_by_what_their_owner_calls_their_status(pg: Se
     pg.execute(name, "INSERT INTO polpod_schema VALUES (5, 0)")
     with closing(open_store(Postgres(pg.url(name)), TASKS)) as store:
         rows = store.write(lambda tx: tx[Tasks].stored())
-    assert [row.columns["other_status"] for row in rows] == ["blocked", None, None, None, None]
+    assert [row.columns["other_status"] for row in rows] == ["blocked", *[None] * (len(OF_BEFORE) - 1)]
 
 
 def test_both_databases_take_the_same_steps() -> None:
