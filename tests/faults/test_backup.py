@@ -259,6 +259,7 @@ def test_artifacts_come_along_with_their_content(elsewhere: Path, storage: str, 
         assert {copy.parent.stat().st_mode & 0o777, copy.parent.parent.stat().st_mode & 0o777} == {0o700}
         checked = host.maintain("check", str(elsewhere / "b"))
         assert (checked.returncode, "in order: " in checked.stdout) == (0, True), checked.stdout
+        assert ", 0 " not in checked.stdout, "of the tables without a row nothing is said"
     with Host() as other:
         assert "the content of 1 artifacts was put back" in restored(other, elsewhere / "b")
         other.start()
