@@ -266,20 +266,6 @@ def test_artifacts_come_along_with_their_content(elsewhere: Path, storage: str, 
         assert content(other, kept) == b"built"
 
 
-def test_on_another_file_system_content_is_copied(host: Host, elsewhere: Path) -> None:
-    host.start()
-    kept = keep(host, b"built")
-    with small_disk(str(elsewhere), "8m"):
-        host.call("store.backup", path=str(elsewhere / "b"))
-        copy = contents(elsewhere / "b") / kept
-        assert copy.read_bytes() == b"built"
-        assert (copy.stat().st_nlink, copy.stat().st_mode & 0o777) == (1, 0o600)
-        assert os.listdir(copy.parent.parent) == ["artifacts"]
-        with Host() as other:
-            restored(other, elsewhere / "b")
-            assert (contents(other.paths.path) / kept).read_bytes() == b"built"
-
-
 def test_a_backup_without_artifacts_is_two_databases_and_the_settings(host: Host, elsewhere: Path) -> None:
     host.start()
     host.call("store.backup", path=str(elsewhere / "b"))
@@ -413,7 +399,7 @@ if os.geteuid() == 0:
         before = os.listdir(host.paths.path)
         directory = str(elsewhere / ("new" if verb.startswith("backup") else "b"))
         done = host.maintain(*verb.replace("DIR", directory).split())
-        assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
+        assert (done.returncode, "Traceback" in done.stderr) == (6, False), done.stderr
         assert f"{host.paths.path} belongs to uid {NOBODY}, not to uid 0" in done.stderr
         assert sorted(os.listdir(host.paths.path)) == sorted(before)
         assert {path.stat().st_uid for path in Path(host.paths.path).rglob("*")} == {NOBODY}
@@ -451,6 +437,27 @@ if os.geteuid() == 0:
             host.start()
             assert len(host.call("task.list")["tasks"]) == 1
             assert host.stop() == 0
+
+    def test_on_another_file_system_content_is_copied(host: Host, elsewhere: Path) -> None:
+        host.start()
+        kept = keep(host, b"built")
+        with small_disk(str(elsewhere), "8m"):
+            host.call("store.backup", path=str(elsewhere / "b"))
+            copy = contents(elsewhere / "b") / kept
+            assert copy.read_bytes() == b"built"
+            assert (copy.stat().st_nlink, copy.stat().st_mode & 0o777) == (1, 0o600)
+            assert os.listdir(copy.parent.parent) == ["artifacts"]
+            with Host() as other:
+                restored(other, elsewhere / "b")
+                assert (contents(other.paths.path) / kept).read_bytes() == b"built"
+
+    def test_the_reserve_is_left_free_by_what_a_backup_needs_on_its_way(elsewhere: Path) -> None:
+        """What is not in SQLite is copied beside runs.db first, wherever the backup is to be."""
+        with small_disk(str(elsewhere), "8m"), Host(storage="file", reserve=2**52) as host:
+            host.start()
+            with host.client() as client:
+                assert client.error("store.backup", path=str(elsewhere / "b")) == "disk_full"
+            assert os.listdir(elsewhere) == []
 
     def test_only_the_owner_may(host: Host, elsewhere: Path) -> None:
         host.start()
