@@ -49,6 +49,12 @@ def carry(source: str, target: str, go_on: Callable[[], None] = lambda: None) ->
     return sizes
 
 
+def forget_half(directory: str) -> None:
+    """Remove what a kill left of a file that was being copied into the directory, while nobody else does that."""
+    with suppress(OSError):
+        os.unlink(os.path.join(directory, CONTENT, _PARTIAL))
+
+
 def lacking(db: Connection, directory: str) -> Iterator[Finding]:
     """The artifacts of this state.db whose content is not, or not whole, in the directory.  Raises sqlite3.Error."""
     docs = [doc for (doc,) in db.execute(f"SELECT CAST(doc AS BLOB) FROM {Artifacts.name}")]

@@ -261,7 +261,9 @@ def test_artifacts_come_along_with_their_content(elsewhere: Path, storage: str, 
         assert (checked.returncode, "in order: " in checked.stdout) == (0, True), checked.stdout
         assert ", 0 " not in checked.stdout, "of the tables without a row nothing is said"
     with Host() as other:
+        Path(other.paths.config).unlink()
         assert "the content of 1 artifacts was put back" in restored(other, elsewhere / "b")
+        assert not [*Path(other.paths.path).glob("aside-*/*")], "nothing was there before"
         other.start()
         assert content(other, kept) == b"built"
 
@@ -308,6 +310,17 @@ def test_content_that_a_restored_backup_does_not_know_can_be_taken_back(host: Ho
     assert host.stop() == 0
     restored(host, Path(aside))
     host.start()
+    assert content(host, kept) == b"built"
+
+
+def test_content_that_a_kill_left_half_put_back_goes(host: Host, elsewhere: Path) -> None:
+    host.start()
+    kept = keep(host, b"built")
+    half = contents(host.paths.path).parent / ".partial"
+    half.write_bytes(b"bu")
+    assert host.stop() == 0
+    host.start()
+    assert not half.exists()
     assert content(host, kept) == b"built"
 
 
