@@ -464,6 +464,16 @@ if os.geteuid() == 0:
                 restored(other, elsewhere / "b")
                 assert (contents(other.paths.path) / kept).read_bytes() == b"built"
 
+    def test_a_restore_that_fills_the_disk_takes_its_content_away_again(host: Host, elsewhere: Path) -> None:
+        host.start()
+        for _ in range(3):
+            keep(host, bytes(MIB))
+        host.call("store.backup", path=str(elsewhere / "b"))
+        with Host() as other, small_disk(other.paths.path, "3m"):
+            done = other.maintain("restore", str(elsewhere / "b"))
+            assert (done.returncode, "no space left" in done.stderr) == (75, True), done.stderr
+            assert not [path for path in Path(other.paths.path).rglob("*") if path.is_file() and path.stat().st_size > 8]
+
     def test_the_reserve_is_left_free_by_what_a_backup_needs_on_its_way(elsewhere: Path) -> None:
         """What is not in SQLite is copied beside runs.db first, wherever the backup is to be."""
         with small_disk(str(elsewhere), "8m"), Host(storage="file", reserve=2**52) as host:
