@@ -211,7 +211,6 @@ MUTANTS = (
     Mutant("polpo", "polpod/contracts/taskstore/approvals.py", "seq=known.seq, requested_at=", "seq=next_number(tx, Approvals, Approvals.seq), requested_at=", POLPO_RECORDS),
     Mutant("polpo", "polpod/contracts/taskstore/approvals.py", 'values.get("requested_at") or known.requested_at', "new.requested_at", POLPO_RECORDS),
     Mutant("polpo", "polpod/contracts/taskstore/awaited.py", "remove_task = awaits_write(tasks.remove_task)", "remove_task = awaits_write(tasks.add_task)", f"{POLPO_OPEN} -k faces"),
-    Mutant("polpo", "polpod/taskstore.py", "held = lock(paths) if isinstance(location, Files) else", "held =", f"{POLPO_OPEN} -k files_belong"),
     Mutant("polpo", "polpod/taskstore.py", "    refuse_half(paths.path)\n", "", f"{POLPO_OPEN} -k half"),
     Mutant("polpo", "polpod/taskstore.py", "    open_store(Sqlite(paths.runs_db), RUNS).close()\n", "", f"{POLPO_OPEN} -k executed"),
     Mutant("polpo", "polpod/taskstore.py", "    for database in (paths.runs_db, paths.tasks_db):", "    for database in ():", f"{POLPO_OPEN} -k nobody_else"),
