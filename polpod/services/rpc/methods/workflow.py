@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from polpod.errors import Conflict, NotFound
+from polpod.errors import Conflict, InvalidRequest, NotFound
 from polpod.model.entity import Version
 from polpod.model.organisation.workflows import WorkflowDefinition
 from polpod.services.instance import now
@@ -64,7 +64,21 @@ async def save(call: Call, params: Save) -> dict[str, object]:
 def _definition(given: dict[str, Any], id: str | None, *, at: datetime, **ours: Any) -> WorkflowDefinition:
     fields = given | ({"id": id} if id else {}) | ours | {"updated_at": at}
     with entity("$.definition"):
-        return msgspec.convert(fields, WorkflowDefinition)
+        definition = msgspec.convert(fields, WorkflowDefinition)
+    _require_kept(fields, msgspec.to_builtins(definition), "$.definition")
+    return definition
+
+
+def _require_kept(given: Any, kept: Any, at: str) -> None:
+    """Raises InvalidRequest for a field that there is not: one that was mistyped would be lost."""
+    if isinstance(given, dict) and isinstance(kept, dict):
+        for name, value in given.items():
+            if name not in kept:
+                raise InvalidRequest(f"unknown field `{name}`", f"{at}.{name}")
+            _require_kept(value, kept[name], f"{at}.{name}")
+    elif isinstance(given, list) and isinstance(kept, list | tuple):
+        for number, (value, there) in enumerate(zip(given, kept, strict=True)):
+            _require_kept(value, there, f"{at}[{number}]")
 
 
 METHODS = (
