@@ -331,3 +331,13 @@ def test_a_checkpoint_that_fails_does_no_harm(tmp_path: Path) -> None:
     assert len(db.checkpoints) == 1, "it is tried again after as many frames, not at each group"
     assert engine.broken is None
     engine.close()
+
+
+def test_a_directory_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a first try of the example of SynthOrg's page, whose path is relative."""
+    monkeypatch.chdir(tmp_path)
+    for opened in (lambda: open_writer("data/a.db", TASKS.schema), lambda: open_reader("data/a.db")):
+        with pytest.raises(StoreError, match=r"data/a\.db: there is no directory data$"):
+            opened()
+    with pytest.raises(StoreError, match="unable to open"):
+        open_reader("a.db")
