@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 
-from polpod.durable import sync
+from polpod.durable import make_directory, sync
 from polpod.store.findings import Finding, problem
 from polpod.store.organisation import Artifacts
 from polpod.store.sqlite import Connection
@@ -40,9 +40,7 @@ def carry(source: str, target: str, go_on: Callable[[], None] = lambda: None) ->
     names = [name for name in _files(here) if not os.path.lexists(os.path.join(there, name))]
     if not names:
         return []
-    for directory in (os.path.join(target, CONTENT), there):
-        with suppress(FileExistsError):
-            os.mkdir(directory, 0o700)
+    make_directory(there, 0o700)
     sizes = []
     with ExitStack() as undo:
         undo.callback(forget_half, target)
@@ -51,8 +49,7 @@ def carry(source: str, target: str, go_on: Callable[[], None] = lambda: None) ->
             with suppress(FileNotFoundError):  # it was removed just now
                 sizes.append(_put(os.path.join(here, name), there, name))
                 undo.callback(os.unlink, os.path.join(there, name))
-        for directory in (there, os.path.join(target, CONTENT), target):
-            sync(directory)
+        sync(there)
         undo.pop_all()
     return sizes
 
