@@ -14,9 +14,10 @@ TESTS := tests
 demo: $(INSTALLED)
 	$(BIN)/python docs/demo.py
 
-# Two workers, a file at a time: fixtures that own a daemon are never shared between workers.
+# Three workers on two cores, since much of what is tested is waiting; a file at a time: fixtures that own a daemon are never
+# shared between workers.
 test: check
-	$(BIN)/pytest -n 2 --dist loadfile $(TESTS)
+	$(BIN)/pytest -n 3 --dist loadfile $(TESTS)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check $(SOURCES)

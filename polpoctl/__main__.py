@@ -103,7 +103,8 @@ def _dispatch(name: str, rest: list[str]) -> int:
 
 def _list_commands() -> int:
     lines = ["usage: polpoctl COMMAND …", "", "Hand work to polpod, and see what becomes of it.", ""]
-    lines += [f"  {name.ljust(12)}{summary}" for name, summary in COMMANDS.items()]
+    margin = max(map(len, COMMANDS)) + 2
+    lines += [f"  {name.ljust(margin)}{summary}" for name, summary in COMMANDS.items()]
     lines += ["", "Every command takes --root DIR, --socket PATH, --json, --color auto|always|never and --help."]
     lines += ["polpoctl --version tells its own."]
     sys.stdout.write("\n".join(lines) + "\n")

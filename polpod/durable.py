@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 
 def sync(path: str) -> None:
@@ -12,3 +13,15 @@ def sync(path: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def make_directory(path: str, mode: int = 0o777) -> None:
+    """Make a directory where there is none, and those above it, each of them on disk.  Raises OSError."""
+    path = os.path.abspath(path)
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(path)
+    make_directory(parent, mode)
+    with suppress(FileExistsError):  # somebody else made it just now
+        os.mkdir(path, mode)
+    sync(parent)

@@ -48,7 +48,7 @@ from polpod.contracts.taskstore.blocking import (
 from polpod.contracts.taskstore.faces import Store
 from polpod.errors import StartError
 from polpod.filesystem import refuse_unfit
-from polpod.lock import Held, lock, lock_shared
+from polpod.lock import Held, lock_shared
 from polpod.model.polpo.missions import Mission
 from polpod.model.polpo.state import PolpoState
 from polpod.model.tasks import Task, TaskStatus
@@ -60,7 +60,7 @@ from polpod.store.check import refuse_half
 from polpod.store.databases import RUNS, TASKS
 from polpod.store.gate import Gate, open_gate
 from polpod.store.group import open_store
-from polpod.store.location import Files, Location, Sqlite
+from polpod.store.location import Location, Sqlite
 from polpod.store.records import Tx
 
 __all__ = (
@@ -181,7 +181,7 @@ def _take(place: Place) -> tuple[Held, Location]:
     except OSError as exc:
         raise StartError(f"{exc.filename}: {exc.strerror}") from exc
     refuse_unfit(paths.path)
-    held = lock(paths) if isinstance(location, Files) else lock_shared(paths)
+    held = lock_shared(paths)
     try:
         if isinstance(location, Sqlite):
             _prepare(paths)

@@ -123,7 +123,7 @@ def _read(key: str, secret: bool) -> str:
         with open(0, encoding="utf-8", closefd=False) as stdin:
             return stdin.read().removesuffix("\n")
     except (UnicodeDecodeError, EOFError) as exc:
-        raise StartError(f"stdin: {exc or 'it ended'}") from exc
+        raise StartError(f"stdin: {str(exc) or 'it ended'}") from exc
 
 
 def _value(text: str) -> Any:

@@ -13,7 +13,7 @@ import msgspec
 from polpod.config import load
 from polpod.errors import Conflict, InvalidRequest
 from polpod.maintenance.place import require
-from polpod.maintenance.stores import locked
+from polpod.maintenance.stores import counted, locked
 from polpod.paths import StateDirectory
 from polpod.remedies import command
 from polpod.storage import locate
@@ -52,8 +52,7 @@ def copy(paths: StateDirectory, to: str, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"from": storage, "to": to, "rows": rows}))
         return 0
-    counted = ", ".join(f"{number} {name}" for name, number in rows.items() if number)
-    print(f"{where} holds what is in {storage}, compared row by row: {counted or 'nothing'}")
+    print(f"{where} holds what is in {storage}, compared row by row: {counted(rows)}")
     print(f"next: {command(paths.root, 'config', 'set', 'storage', to)}")
     return 0
 

@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -84,8 +84,7 @@ def _check_backup(directory: str, as_json: bool) -> int:
     if as_json:
         print(json.dumps(checked.as_json()).replace(scratch, directory))
     else:
-        counted = ", ".join(f"{n} {name}" for name, n in checked.rows.items())
-        lines = _sentences(checked.findings) or [f"{directory} is in order: {counted}"]
+        lines = _sentences(checked.findings) or [f"{directory} is in order: {counted(checked.rows)}"]
         print("\n".join(lines).replace(scratch, directory))
     return 0 if checked.good else 1
 
@@ -279,13 +278,17 @@ def _say(value: object, text: str, as_json: bool) -> None:
     print(json.dumps(value) if as_json else text)
 
 
+def counted(rows: Mapping[str, int]) -> str:
+    """What there is in the tables, in words; those without a row are left out."""
+    return ", ".join(f"{number} {name}" for name, number in rows.items() if number) or "nothing"
+
+
 def _told(checked: Checked, paths: StateDirectory) -> list[str]:
-    counted = ", ".join(f"{n} {name}" for name, n in checked.rows.items())
     if not checked.findings:
-        return [f"{paths.path} is in order: {counted}"]
+        return [f"{paths.path} is in order: {counted(checked.rows)}"]
     lines = _sentences(checked.findings)
-    if counted:
-        lines.append(f"read: {counted}")
+    if checked.rows:
+        lines.append(f"read: {counted(checked.rows)}")
     return [*lines, *_next(checked.findings, paths.root)]
 
 
@@ -323,7 +326,7 @@ def _restored(
     contents: list[str],
 ) -> str:
     lines = [
-        f"{paths.path} is now as {directory} was: {', '.join(f'{n} {name}' for name, n in checked.rows.items())}",
+        f"{paths.path} is now as {directory} was: {counted(checked.rows)}",
     ]
     if os.path.exists(os.path.join(aside, TASKS_NAME)):
         back = remedies.command(paths.root, "store", "restore", aside)

@@ -14,9 +14,9 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
-from polpod.durable import sync
+from polpod.durable import make_directory, sync
 from polpod.store.findings import Finding, problem
 from polpod.store.organisation import Artifacts
 from polpod.store.sqlite import Connection
@@ -32,21 +32,32 @@ _PARTIAL = ".partial"
 
 
 def carry(source: str, target: str, go_on: Callable[[], None] = lambda: None) -> list[int]:
-    """Put what `source` has and `target` has not into `target`; the size of each.  Raises OSError, and what `go_on` does."""
+    """Put what `source` has and `target` has not into `target`, all or nothing; the size of each.
+
+    Raises OSError, and what `go_on` does.
+    """
     here, there = os.path.join(source, _ARTIFACTS), os.path.join(target, _ARTIFACTS)
     names = [name for name in _files(here) if not os.path.lexists(os.path.join(there, name))]
+    if not names:
+        return []
+    make_directory(there, 0o700)
     sizes = []
-    if names:
-        for directory in (os.path.join(target, CONTENT), there):
-            with suppress(FileExistsError):
-                os.mkdir(directory, 0o700)
+    with ExitStack() as undo:
+        undo.callback(forget_half, target)
         for name in names:
             go_on()
             with suppress(FileNotFoundError):  # it was removed just now
                 sizes.append(_put(os.path.join(here, name), there, name))
-        for directory in (there, os.path.join(target, CONTENT), target):
-            sync(directory)
+                undo.callback(os.unlink, os.path.join(there, name))
+        sync(there)
+        undo.pop_all()
     return sizes
+
+
+def forget_half(directory: str) -> None:
+    """Remove what a kill left of a file that was being copied into the directory, while nobody else does that."""
+    with suppress(OSError):
+        os.unlink(os.path.join(directory, CONTENT, _PARTIAL))
 
 
 def lacking(db: Connection, directory: str) -> Iterator[Finding]:

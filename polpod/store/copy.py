@@ -48,12 +48,13 @@ class Readable(Protocol):
 
 
 class Within:
-    """A store as one of its transactions sees it."""
+    """A store as one of its transactions sees it.  `go_on` is called before each page, and raises to call the copy off."""
 
-    def __init__(self, tx: Tx) -> None:
-        self._tx = tx
+    def __init__(self, tx: Tx, go_on: Callable[[], None]) -> None:
+        self._tx, self._go_on = tx, go_on
 
     def write(self, body: Callable[[Tx], X]) -> X:
+        self._go_on()
         return body(self._tx)
 
 

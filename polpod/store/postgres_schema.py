@@ -16,9 +16,13 @@ from psycopg.errors import DuplicateTable, LockNotAvailable
 from polpod.errors import SchemaTooNew, StoreError, Unavailable
 from polpod.store.migrate import Schema
 from polpod.store.postgres import Connection
+from polpod.store.schema import TABLES
 
 LOCK_TIMEOUT = 1.0
 """Seconds that are waited for one whose connection is just ending."""
+
+MUCH = 2**20
+"""Bytes of a table from which on its statistics matter."""
 
 _LOCK = """
     SET lock_timeout = {milliseconds};
@@ -70,6 +74,26 @@ def prepare(db: Connection, schema: Schema) -> None:
                 " (?options=-csearch_path=NAME)"
             ) from error
         raise
+    db.patience = patience
+
+
+_UNSEEN = f"""
+    SELECT string_agg(oid::regclass::text, ', ') FROM pg_class
+    WHERE oid IN ({", ".join(f"to_regclass('{table.name}')" for table in TABLES)})
+        AND reltuples <= 0 AND pg_relation_size(oid) > {MUCH}
+"""
+
+
+def survey(db: Connection) -> None:
+    """Have the server look at tables that it knows nothing of, as after a copy or a restore: until it did by itself, in a
+    minute or never, it would sort half a table for each page of a list.  Raises Unavailable, StoreError.
+    """
+    ((unseen,),) = db.tell(_UNSEEN).fetchall()
+    if unseen is None:
+        return
+    patience, db.patience = db.patience, None
+    for step in ("BEGIN", "SET LOCAL statement_timeout = 0", f"ANALYZE (SKIP_LOCKED) {unseen}", "COMMIT"):
+        db.tell(step)
     db.patience = patience
 
 

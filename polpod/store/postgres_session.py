@@ -33,7 +33,7 @@ from polpod.store.postgres import (
     connect,
     end_transaction,
 )
-from polpod.store.postgres_schema import lock, prepare
+from polpod.store.postgres_schema import lock, prepare, survey
 from polpod.store.records import Tx
 from polpod.store.session import Sessions
 from polpod.store.tables import Events
@@ -256,6 +256,7 @@ def open_sessions(url: str, schema: Schema) -> Sessions:
     try:
         lock(db, name)
         prepare(db, schema)
+        survey(db)
         writer = PostgresWriter(writing, name, db)
     except BaseException:
         db.close()

@@ -25,7 +25,7 @@ from pathlib import Path
 from polpod.durable import sync
 from polpod.errors import StoreError
 from polpod.store.backup import CONFIG_NAME, RUNS_NAME, TASKS_NAME
-from polpod.store.content import carry
+from polpod.store.content import carry, forget_half
 from polpod.store.sqlite import translated
 
 _NAMES = (TASKS_NAME, RUNS_NAME, CONFIG_NAME)
@@ -90,6 +90,7 @@ def finish(state: str) -> None:
     for kind in PREPARED, SCRATCH:
         for left in Path(state).glob(f"{kind}*"):
             shutil.rmtree(left, ignore_errors=True)
+    forget_half(state)
     try:
         for incoming in sorted(Path(state).glob("incoming-*")):
             _exchange(Path(state), incoming, Path(state, incoming.name.replace("incoming", "aside", 1)))
@@ -104,7 +105,7 @@ def is_pending(state: str) -> bool:
 
 def _exchange(state: Path, incoming: Path, aside: Path) -> None:
     aside.mkdir(mode=0o700, exist_ok=True)
-    if (incoming / TASKS_NAME).exists():
+    if (incoming / TASKS_NAME).exists() and any((state / name).exists() for name in _NAMES):
         carry(str(state), str(aside))  # the next task store may not name it, and then it goes
     sync(str(state))
     for name in _NAMES:

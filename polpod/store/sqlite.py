@@ -9,6 +9,7 @@ Rules:
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -65,6 +66,8 @@ def translate(error: sqlite3.Error, path: str) -> PolpodError:
             return Unavailable(f"{path}: locked by another process")
         case damage if damage in _DAMAGED:
             return Damaged(f"{path}: damaged, or not a database: {error}; it was left as it is")
+        case sqlite3.SQLITE_CANTOPEN if not os.path.isdir(directory := os.path.dirname(path) or "."):
+            return StoreError(f"{path}: there is no directory {directory}")
     return StoreError(f"{path}: {error}")
 
 

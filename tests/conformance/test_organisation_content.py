@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -35,6 +36,21 @@ async def test_store_retrieve_delete(storage: p.FileSystemArtifactStorage, tmp_p
     assert await storage.exists("a") is False
     with pytest.raises(p.RecordNotFoundError, match="a"):
         await storage.retrieve("a")
+
+
+async def test_the_first_content_survives_a_power_cut_with_the_directories_made_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = set()
+
+    def fsync(fd: int, real: Callable[[int], None] = os.fsync) -> None:
+        synced.add(os.readlink(f"/proc/self/fd/{fd}"))
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    await p.FileSystemArtifactStorage(tmp_path / "of" / "ours").store("a", b"12345")
+    directories = (tmp_path, tmp_path / "of", tmp_path / "of" / "ours", tmp_path / "of" / "ours" / "artifacts")
+    assert set(map(str, directories)) <= synced
 
 
 async def test_the_total_grows_and_shrinks(storage: p.FileSystemArtifactStorage) -> None:

@@ -11,10 +11,10 @@ import pytest
 from kit.samples import NOW, a_task
 from store_makers import LASTING, MAKERS
 
-from polpod.errors import Conflict, StoreError
+from polpod.errors import Conflict, StoreError, Unavailable
 from polpod.model.events import Event
 from polpod.model.tasks import Dependency
-from polpod.store.copy import PAGE, copied_to, copy, forget_copy, note_copy, unfinished
+from polpod.store.copy import PAGE, Within, copied_to, copy, forget_copy, note_copy, unfinished
 from polpod.store.databases import TASKS
 from polpod.store.group import GroupCommit, open_store
 from polpod.store.location import Sqlite
@@ -132,3 +132,20 @@ def test_a_record_that_does_not_decode_is_named(stores: tuple[Store, Store]) -> 
     assert target.write(unfinished) is not None
     copy(source, source.session.where, target, lambda *what: None, as_stored=True)
     assert target.write(lambda tx: [row.doc for row in tx[Tasks].stored(Tasks.id.eq("t5"))]) == [b'{"id": 5}']
+
+
+def test_a_copy_within_a_transaction_is_called_off_between_two_pages(stores: tuple[Store, Store]) -> None:
+    """As when polpod is to stop, or its disk fills, while a backup is made of what is not in SQLite."""
+    source, target = stores
+    pages = 0
+
+    def go_on() -> None:
+        nonlocal pages
+        pages += 1
+        if pages == len(TABLES):
+            raise Unavailable("polpod is stopping")
+
+    with pytest.raises(Unavailable):
+        source.write(lambda tx: copy(Within(tx, go_on), "there", target, lambda table, rows: None))
+    assert target.write(unfinished) == "there"
+    assert source.write(lambda tx: tx[Tasks].count()) == NUMBER

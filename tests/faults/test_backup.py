@@ -259,24 +259,13 @@ def test_artifacts_come_along_with_their_content(elsewhere: Path, storage: str, 
         assert {copy.parent.stat().st_mode & 0o777, copy.parent.parent.stat().st_mode & 0o777} == {0o700}
         checked = host.maintain("check", str(elsewhere / "b"))
         assert (checked.returncode, "in order: " in checked.stdout) == (0, True), checked.stdout
+        assert ", 0 " not in checked.stdout, "of the tables without a row nothing is said"
     with Host() as other:
+        Path(other.paths.config).unlink()
         assert "the content of 1 artifacts was put back" in restored(other, elsewhere / "b")
+        assert not [*Path(other.paths.path).glob("aside-*/*")], "nothing was there before"
         other.start()
         assert content(other, kept) == b"built"
-
-
-def test_on_another_file_system_content_is_copied(host: Host, elsewhere: Path) -> None:
-    host.start()
-    kept = keep(host, b"built")
-    with small_disk(str(elsewhere), "8m"):
-        host.call("store.backup", path=str(elsewhere / "b"))
-        copy = contents(elsewhere / "b") / kept
-        assert copy.read_bytes() == b"built"
-        assert (copy.stat().st_nlink, copy.stat().st_mode & 0o777) == (1, 0o600)
-        assert os.listdir(copy.parent.parent) == ["artifacts"]
-        with Host() as other:
-            restored(other, elsewhere / "b")
-            assert (contents(other.paths.path) / kept).read_bytes() == b"built"
 
 
 def test_a_backup_without_artifacts_is_two_databases_and_the_settings(host: Host, elsewhere: Path) -> None:
@@ -321,6 +310,17 @@ def test_content_that_a_restored_backup_does_not_know_can_be_taken_back(host: Ho
     assert host.stop() == 0
     restored(host, Path(aside))
     host.start()
+    assert content(host, kept) == b"built"
+
+
+def test_content_that_a_kill_left_half_put_back_goes(host: Host, elsewhere: Path) -> None:
+    host.start()
+    kept = keep(host, b"built")
+    half = contents(host.paths.path).parent / ".partial"
+    half.write_bytes(b"bu")
+    assert host.stop() == 0
+    host.start()
+    assert not half.exists()
     assert content(host, kept) == b"built"
 
 
@@ -412,7 +412,7 @@ if os.geteuid() == 0:
         before = os.listdir(host.paths.path)
         directory = str(elsewhere / ("new" if verb.startswith("backup") else "b"))
         done = host.maintain(*verb.replace("DIR", directory).split())
-        assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
+        assert (done.returncode, "Traceback" in done.stderr) == (6, False), done.stderr
         assert f"{host.paths.path} belongs to uid {NOBODY}, not to uid 0" in done.stderr
         assert sorted(os.listdir(host.paths.path)) == sorted(before)
         assert {path.stat().st_uid for path in Path(host.paths.path).rglob("*")} == {NOBODY}
@@ -450,6 +450,38 @@ if os.geteuid() == 0:
             host.start()
             assert len(host.call("task.list")["tasks"]) == 1
             assert host.stop() == 0
+
+    def test_on_another_file_system_content_is_copied(host: Host, elsewhere: Path) -> None:
+        host.start()
+        kept = keep(host, b"built")
+        with small_disk(str(elsewhere), "8m"):
+            host.call("store.backup", path=str(elsewhere / "b"))
+            copy = contents(elsewhere / "b") / kept
+            assert copy.read_bytes() == b"built"
+            assert (copy.stat().st_nlink, copy.stat().st_mode & 0o777) == (1, 0o600)
+            assert os.listdir(copy.parent.parent) == ["artifacts"]
+            with Host() as other:
+                restored(other, elsewhere / "b")
+                assert (contents(other.paths.path) / kept).read_bytes() == b"built"
+
+    def test_a_restore_that_fills_the_disk_takes_its_content_away_again(host: Host, elsewhere: Path) -> None:
+        host.start()
+        for _ in range(3):
+            keep(host, bytes(MIB))
+        host.call("store.backup", path=str(elsewhere / "b"))
+        with Host() as other, small_disk(other.paths.path, "3m"):
+            done = other.maintain("restore", str(elsewhere / "b"))
+            assert (done.returncode, "no space left" in done.stderr) == (75, True), done.stderr
+            left = [path for path in Path(other.paths.path).rglob("*") if path.is_file()]
+            assert not [path for path in left if path.stat().st_size > 8]
+
+    def test_the_reserve_is_left_free_by_what_a_backup_needs_on_its_way(elsewhere: Path) -> None:
+        """What is not in SQLite is copied beside runs.db first, wherever the backup is to be."""
+        with small_disk(str(elsewhere), "8m"), Host(storage="file", reserve=2**52) as host:
+            host.start()
+            with host.client() as client:
+                assert client.error("store.backup", path=str(elsewhere / "b")) == "disk_full"
+            assert os.listdir(elsewhere) == []
 
     def test_only_the_owner_may(host: Host, elsewhere: Path) -> None:
         host.start()

@@ -33,6 +33,7 @@ OF_BEFORE = (
     ("synthorg", '{"document": {"status": 7}}'),
     ("synthorg", '{"document": []}'),
     ("synthorg", "{"),
+    ("synthorg", '{"document":' + "[" * 100_000),
     ("polpod", '{"document": {"status": "blocked"}}'),
 )
 """Owners and documents of tasks that a migration may find."""

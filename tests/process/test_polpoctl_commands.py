@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from typing import Any
 
 import pytest
 from kit.scripted import HANG_UP, RUN, STATUS, TASK, Refusal, Scripted, ending
+
+from polpoctl import catalog
 
 CODE = "import sys; from polpoctl.__main__ import main; sys.argv[0] = 'polpoctl'; main()"
 
@@ -121,7 +124,8 @@ def test_without_a_command_it_is_status_and_common_options_may_come_first(polpod
 def test_help_lists_every_command_and_an_unknown_one_is_told_its_neighbours() -> None:
     done = polpoctl("--help")
     assert (done.returncode, done.stderr) == (0, b"")
-    assert b"\n  completion  print a completion script" in done.stdout
+    assert re.search(rb"\n  completion {2,}print a completion script", done.stdout)
+    assert set(re.findall(r"^  (\w+) {2,}\w", done.stdout.decode(), re.MULTILINE)) == catalog.COMMANDS.keys()
     done = polpoctl("cancle")
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"did you mean cancel" in done.stderr

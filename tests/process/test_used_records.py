@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -467,6 +468,17 @@ def test_a_page_of_large_presets_fits_into_an_answer(started: Host) -> None:
         for name in "abcde":
             client.call("preset.add", name=name, config_json=json.dumps({"x": "x" * (2**20 - 9)}))
         assert [preset["name"] for preset in all_pages(client, "preset.list", "presets")] == list("abcde")
+
+
+def test_a_field_of_a_workflow_that_there_is_not_is_refused_and_not_lost(started: Host) -> None:
+    (first, *nodes), mistyped = DEFINITION["nodes"], {"posision_x": 1.0}
+    for definition, path in (
+        (DEFINITION | {"descripton": "x"}, "$.definition.descripton"),
+        (DEFINITION | {"nodes": [first | mistyped, *nodes]}, "$.definition.nodes[0].posision_x"),
+    ):
+        with pytest.raises(Refused, match=re.escape(path)):
+            started.call("workflow.add", definition=definition)
+    started.call("workflow.add", definition=DEFINITION | {"nodes": [first | {"config": {"of": ["anything"]}}, *nodes]})
 
 
 def test_a_workflow_is_changed_by_who_read_its_last_version(started: Host) -> None:

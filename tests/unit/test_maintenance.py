@@ -235,8 +235,8 @@ def test_a_password_on_the_command_line_is_taken_with_a_warning(directory: Direc
     assert directory.run("config", "set", "databaseUrl", "postgres://ann@db/builds")[2] == ""
 
 
-def test_on_a_terminal_a_password_is_asked_for_and_not_shown(directory: Directory) -> None:
-    directory.write("{}")
+def ask_for_url(directory: Directory, typed: bytes) -> tuple[int, bytes]:
+    """What happens where this is typed when a terminal asks for it: how it ends, and what is shown."""
     command = [sys.executable, "-m", "polpod", "--root", str(directory.root), "--maintenance", "config", "set"]
     pid, terminal = pty.fork()
     if pid == 0:
@@ -244,14 +244,26 @@ def test_on_a_terminal_a_password_is_asked_for_and_not_shown(directory: Director
     shown = b""
     while not shown.endswith(b"databaseUrl: "):
         shown += os.read(terminal, 1024)
-    os.write(terminal, f"{URL}\n".encode())
+    os.write(terminal, typed)
     with suppress(OSError):  # how a terminal ends
         while data := os.read(terminal, 1024):
             shown += data
     os.close(terminal)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    assert b"secret" not in shown
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown
+
+
+def test_on_a_terminal_a_password_is_asked_for_and_not_shown(directory: Directory) -> None:
+    directory.write("{}")
+    code, shown = ask_for_url(directory, f"{URL}\n".encode())
+    assert (code, b"secret" in shown) == (0, False)
     assert json.loads(directory.file.read_text())["settings"]["databaseUrl"] == URL
+
+
+def test_whoever_types_no_password_is_told_so(directory: Directory) -> None:
+    directory.write("{}")
+    code, shown = ask_for_url(directory, b"\x04")
+    assert (code, b"stdin: it ended" in shown) == (1, True)
+    assert directory.file.read_text() == "{}"
 
 
 VERBS = (

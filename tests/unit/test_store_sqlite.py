@@ -217,7 +217,7 @@ def test_tasks_of_before_are_found_by_what_their_owner_calls_their_status(tmp_pa
         old.commit()
     with closing(open_writer(path, TASKS.schema)) as db:
         found = [status for (status,) in db.execute("SELECT other_status FROM tasks ORDER BY seq")]
-    assert found == ["blocked", None, None, None, None]
+    assert found == ["blocked", *[None] * (len(OF_BEFORE) - 1)]
 
 
 def test_deadlines_of_before_are_looked_at(tmp_path: Path) -> None:
@@ -360,3 +360,13 @@ def test_a_checkpoint_that_fails_does_no_harm(tmp_path: Path) -> None:
     assert len(db.checkpoints) == 1, "it is tried again after as many frames, not at each group"
     assert engine.broken is None
     engine.close()
+
+
+def test_a_directory_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a first try of the example of SynthOrg's page, whose path is relative."""
+    monkeypatch.chdir(tmp_path)
+    for opened in (lambda: open_writer("data/a.db", TASKS.schema), lambda: open_reader("data/a.db")):
+        with pytest.raises(StoreError, match=r"data/a\.db: there is no directory data$"):
+            opened()
+    with pytest.raises(StoreError, match="unable to open"):
+        open_reader("a.db")

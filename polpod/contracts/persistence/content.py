@@ -22,7 +22,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 import anyio.to_thread
 
 from polpod.contracts.persistence.errors import ArtifactStorageFullError, ArtifactTooLargeError, RecordNotFoundError
-from polpod.durable import sync
+from polpod.durable import make_directory, sync
 
 X = TypeVar("X")
 
@@ -169,7 +169,7 @@ class FileSystemArtifactStorage:
     def _locked(self) -> Iterator[None]:
         """Rule 2."""
         for directory in (self._content, self._work):
-            directory.mkdir(parents=True, exist_ok=True)
+            make_directory(str(directory))
         fd = os.open(self._work / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)

@@ -9,8 +9,8 @@ BEGIN
         BEGIN
             UPDATE "tasks" SET "other_status" = found.doc::json #>> '{document,status}'
                 WHERE "id" = found."id" AND json_typeof(found.doc::json #> '{document,status}') = 'string';
-        EXCEPTION WHEN invalid_text_representation OR untranslatable_character THEN
-            NULL;  -- it does not decode: polpod sets it aside when it reads it
+        EXCEPTION WHEN invalid_text_representation OR untranslatable_character OR statement_too_complex THEN
+            NULL;  -- it does not decode, or is nested without end: polpod sets it aside when it reads it
         END;
     END LOOP;
 END

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from typing import Annotated
 
@@ -54,22 +55,29 @@ async def backup(call: Call, params: Backup) -> dict[str, object]:
 
     await trio.to_thread.run_sync(check_target, target)
     with ExitStack() as until_copied:
-        pair = await _pinned(instance, until_copied)
+        pair = await _pinned(instance, until_copied, go_on)
         size = await trio.to_thread.run_sync(write)
     return {"path": target, "bytes": size}
 
 
-async def _pinned(instance: Instance, until_copied: ExitStack) -> Pair:
-    """Both databases as of one moment: a body is alone with the task store, so meanwhile no task can change."""
+async def _pinned(instance: Instance, until_copied: ExitStack, go_on: Callable[[], None]) -> Pair:
+    """Both databases as of one moment: a body is alone with the task store, so meanwhile no task can change.
+
+    What is not in SQLite's files is copied into such first, beside runs.db, as long as there is room and `go_on` lets it.
+    """
     if instance.config.settings.storage == "sqlite":
         pair = until_copied.enter_context(closing(await trio.to_thread.run_sync(open_pair, instance.paths.path)))
         await instance.tasks.write(lambda tx: pair.pin(), durable=False)
         return pair
     scratch = until_copied.enter_context(tempfile.TemporaryDirectory(prefix=SCRATCH, dir=instance.paths.path))
 
+    def go_on_with_room() -> None:
+        go_on()
+        instance.refuse_when_full()
+
     def copied(tx: Tx) -> Pair:
         into = tempfile.mkdtemp(dir=scratch)
-        export(Within(tx), instance.tasks.where, instance.paths.path, into)
+        export(Within(tx, go_on_with_room), instance.tasks.where, instance.paths.path, into)
         pair = open_pair(into)
         pair.pin()
         return pair

@@ -10,7 +10,7 @@ import trio
 from msgspec import Meta, Struct
 
 from polpod import crash
-from polpod.errors import Conflict, NotFound
+from polpod.errors import Conflict, InvalidRequest, NotFound
 from polpod.model.entity import Version
 from polpod.model.organisation.workflows import WorkflowDefinition, WorkflowExecution
 from polpod.services.instance import now
@@ -108,7 +108,21 @@ def _require(tx: Tx, id: str) -> WorkflowDefinition:
 def _definition(given: dict[str, Any], id: str | None, *, at: datetime, **ours: Any) -> WorkflowDefinition:
     fields = given | ({"id": id} if id else {}) | ours | {"updated_at": at}
     with entity("$.definition"):
-        return msgspec.convert(fields, WorkflowDefinition)
+        definition = msgspec.convert(fields, WorkflowDefinition)
+    _require_kept(fields, msgspec.to_builtins(definition), "$.definition")
+    return definition
+
+
+def _require_kept(given: Any, kept: Any, at: str) -> None:
+    """Raises InvalidRequest for a field that there is not: one that was mistyped would be lost."""
+    if isinstance(given, dict) and isinstance(kept, dict):
+        for name, value in given.items():
+            if name not in kept:
+                raise InvalidRequest(f"unknown field `{name}`", f"{at}.{name}")
+            _require_kept(value, kept[name], f"{at}.{name}")
+    elif isinstance(given, list) and isinstance(kept, list | tuple):
+        for number, (value, there) in enumerate(zip(given, kept, strict=True)):
+            _require_kept(value, there, f"{at}[{number}]")
 
 
 METHODS = (
