@@ -77,7 +77,7 @@ def test_all_missions_come_newest_first(polpo: Polpo) -> None:
 
 FIELDS: dict[str, Any] = {
     "prompt": "p", "status": MissionStatus.ACTIVE, "deadline": WHEN, "schedule": "0 4 * * *", "end_date": WHEN,
-    "quality_threshold": 4.5, "notifications": {"rules": [{"id": "r"}]}, "execution_count": 3,
+    "quality_threshold": 4.5, "notifications": {"rules": [{"id": "r"}]}, "execution_count": 3, "created_by": 1000, "workflow_id": "w",
 }  # fmt: skip
 
 
