@@ -53,8 +53,9 @@ def values(kind: inspect.Type) -> st.SearchStrategy[Any]:
         case inspect.IntType(ge=least, le=most, lt=beyond):
             most = most if beyond is None else beyond - 1
             return integers if least is None else st.integers(int(least), 2**53 if most is None else int(most))
-        case inspect.FloatType(ge=least, le=most):
-            return st.floats(least, most, allow_nan=False, allow_infinity=False)
+        case inspect.FloatType(ge=least, gt=beyond, le=most):
+            least, open_ = (least, False) if beyond is None else (beyond, True)
+            return st.floats(least, most, exclude_min=open_, allow_nan=False, allow_infinity=False)
         case inspect.StrType(min_length=shortest, pattern=pattern):
             return text if shortest is pattern is None else said
         case inspect.EnumType(cls):
