@@ -23,6 +23,8 @@ from typing import Annotated, Any, ClassVar, Self, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
+from polpod.model.described import described
+
 X = TypeVar("X")
 
 Rule = Callable[[Any], "str | None"]
@@ -102,7 +104,7 @@ def types_of(entity: type[Struct]) -> Mapping[str, Any]:
 @cache
 def _fields_of(entity: type[Entity]) -> type[Struct]:
     """A struct of the same fields without rules, since nothing is converted into what is being constructed."""
-    return msgspec.defstruct(entity.__name__, list(types_of(entity).items()))
+    return described(msgspec.defstruct(entity.__name__, list(types_of(entity).items())))
 
 
 def converted(name: str, value: object, kind: Any) -> Any:

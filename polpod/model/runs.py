@@ -6,6 +6,8 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from polpod.model.described import described
+
 
 class RunStatus(StrEnum):
     STARTING = "starting"
@@ -42,6 +44,7 @@ class Reason(StrEnum):
 LIVE = frozenset({RunStatus.STARTING, RunStatus.RUNNING})
 
 
+@described
 class Run(Struct, frozen=True, kw_only=True):
     """One row of runs.db.  `*_mono` are CLOCK_MONOTONIC nanoseconds, valid in the boot beside them; `max_rss` is bytes."""
 

@@ -459,7 +459,7 @@ def test_f47_a_stale_run_is_over_before_the_next_one_starts(host: Host) -> None:
     assert host.finished(beside)["status"] == "done"  # whatever could be started was
     assert [r["status"] for r in host.runs(task_id)] == ["running"]
     assert host.task(task_id)["state"] == "cancelling"
-    for pid in (run["pid"], run["job_pid"]):
+    for pid in (run["job_pid"], run["pid"]):  # the runner last, since it ends the job as soon as it goes on
         os.kill(pid, signal.SIGCONT)
     until(lambda: len(host.runs(task_id)) == 2, "it is tried again")
     second = host.running(task_id)

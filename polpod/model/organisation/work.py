@@ -10,6 +10,7 @@ from uuid import uuid4
 import msgspec
 from msgspec import Meta, field
 
+from polpod.model.described import described
 from polpod.model.entity import Amount, Count, Entity, NotBlank, distinct, iso, without
 from polpod.model.organisation.artifacts import ArtifactType
 from polpod.model.tasks import Instant
@@ -100,6 +101,7 @@ def _assignee_fits_status(task: Task) -> str | None:
     return None
 
 
+@described
 class Task(Entity, frozen=True, kw_only=True):
     rules = (
         distinct("reviewers"),
