@@ -26,12 +26,13 @@ from polpod.model.executions import Barrier, BarrierKind, Execution
 from polpod.model.organisation.people import HumanRole, User
 from polpod.model.organisation.workflows import WorkflowDefinition, WorkflowNode, WorkflowNodeType
 from polpod.model.polpo.logs import LogSession
+from polpod.model.polpo.missions import Mission
 from polpod.model.polpo.sessions import Session
 from polpod.model.tasks import Task, TaskStatus
 from polpod.store.a2a import A2ATasks
 from polpod.store.missions import Barriers, Executions
 from polpod.store.organisation import Users, WorkflowDefinitions
-from polpod.store.polpo import ChatSessions, LogSessions
+from polpod.store.polpo import ChatSessions, LogSessions, Missions
 from polpod.store.records import Tx
 from polpod.store.schema import TABLES
 from polpod.store.table import AnyOf, AnyTable, Order, Where
@@ -125,6 +126,7 @@ SOMEBODY: dict[AnyTable, Callable[[str], Any]] = {
         started_at=NOW,
         updated_at=NOW,
     ),
+    Missions: lambda named: Mission(id=named, seq=0, name="m", data="{}", created_at=NOW, updated_at=NOW),
     Barriers: lambda named: Barrier(id=named, seq=0, execution_id="x", kind=BarrierKind.DELAY, name="b", remaining=0),
     A2ATasks: lambda named: a2a.KeptTask(stored=an_a2a_task(named), seq=0, created_by=0),
 }
