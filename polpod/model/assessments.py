@@ -8,6 +8,8 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from polpod.model.described import described
+
 Trigger = Literal["initial", "fix", "retry", "reassess"]
 """What the checks were carried out for: the first attempt, a fix, a retry, or because somebody asked."""
 
@@ -44,6 +46,7 @@ class MetricResult(Struct, frozen=True, kw_only=True, rename="camel", omit_defau
     duration: float = 0.0
 
 
+@described
 class Assessment(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """All that was found at one time; `run_id` is the run that carried out the checks."""
 

@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 
 from polpod.model.agents import Agent
 from polpod.model.budgets import Budget, Bytes, Money, Tokens
+from polpod.model.described import described
 from polpod.model.expectations import Expectations, Metrics
 from polpod.model.notifying import ChannelName, Scope
 from polpod.model.policies import RetryPolicy
@@ -111,6 +112,7 @@ class TeamMember(Agent, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An agent that comes with an execution of the mission and goes with it; its name counts within the mission."""
 
 
+@described
 class MissionDocument(Part, frozen=True, kw_only=True):
     tasks: Annotated[tuple[DocumentTask, ...], Meta(min_length=1)]
     team: tuple[TeamMember, ...] = ()

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from polpod.model.described import described
+
 TIMEOUT = 300_000
 """Milliseconds that a check may take unless it says otherwise."""
 MOST = 64
@@ -41,12 +43,14 @@ class Expectation(Expected, frozen=True, kw_only=True, tag_field="type"):
         return str(self.__struct_config__.tag)
 
 
+@described
 class Test(Expectation, frozen=True, kw_only=True, tag="test"):
     """A text for `/bin/sh -c`, which exits with 0."""
 
     command: Command
 
 
+@described
 class Script(Expectation, frozen=True, kw_only=True, tag="script"):
     """As a test; several lines are carried out by bash, and the first that fails ends them."""
 
@@ -58,6 +62,7 @@ class Script(Expectation, frozen=True, kw_only=True, tag="script"):
             raise ValueError(f"a script is carried out by bash, not by {first[2:].strip()}: give a test that calls it")
 
 
+@described
 class FileExists(Expectation, frozen=True, kw_only=True, tag="file_exists"):
     """All of these are there, from the directory that the task works in."""
 
@@ -72,6 +77,7 @@ class Dimension(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknow
     """What a score from 1 to 5 means."""
 
 
+@described
 class Review(Expectation, frozen=True, kw_only=True, tag="llm_review"):
     """Several reviewers give scores from 1 to 5; the weighted mean of what they agree on reaches the threshold."""
 
@@ -90,6 +96,7 @@ class Review(Expectation, frozen=True, kw_only=True, tag="llm_review"):
             raise ValueError("dimensions: none of them has any weight")
 
 
+@described
 class Metric(Expected, frozen=True, kw_only=True):
     """A command that prints a number, which reaches the threshold."""
 

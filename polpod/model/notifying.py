@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from msgspec import Meta, Struct, field, structs
 
 from polpod.model.conditions import Condition
+from polpod.model.described import described
 from polpod.model.entity import storable
 from polpod.model.events import known
 
@@ -167,6 +168,7 @@ class ScopedRule(Rule, frozen=True, kw_only=True, rename="camel", omit_defaults=
     """Of a mission document, which says nothing that is ignored."""
 
 
+@described
 class Scope(Struct, frozen=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
     """What a mission or one of its tasks says: its rules are in the place of those further out."""
 

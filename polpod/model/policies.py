@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from polpod.model.described import described
 from polpod.model.submissions import Name
 
 
@@ -18,6 +19,7 @@ class RetryPolicy(Struct, frozen=True, kw_only=True, rename="camel", omit_defaul
     """None: whom the agent reports to."""
 
 
+@described
 class DefaultRetryPolicy(RetryPolicy, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """As polpo.json has it, where what is not known is reported and kept."""
 
