@@ -369,14 +369,14 @@ def test_a_first_start_on_a_full_disk_leaves_nothing_that_keeps_it_from_the_next
 
 @pytest.mark.root
 def test_below_the_reserve_nothing_starts_and_it_goes_on_by_itself(host: Host, disk: Disk) -> None:
-    host.configure(reserve=2 * MIB, maxConcurrency=1)
+    host.configure(reserve=MIB, maxConcurrency=1)
     host.start()
     go = host.root / "go"
     running = host.submit(shell=f"while [ ! -e {go} ]; do sleep 0.02; done; exit 7")
     host.running(running)
     ready = host.submit("true")
-    disk.fill(leave=MIB)
-    with pytest.raises(Refused, match="2 MiB") as refused:
+    disk.fill(leave=MIB // 2)
+    with pytest.raises(Refused, match="1 MiB") as refused:
         host.submit("true")
     assert refused.value.word == "disk_full"
     with pytest.raises(Refused) as refused:

@@ -389,9 +389,9 @@ def test_a_task_that_no_answer_could_show_is_too_large(client: Client) -> None:
         with pytest.raises(Refused, match="at most") as refused:
             client.call("task.submit", **HELD | fields)
         assert refused.value.word == "too_large"
-    task_id = client.call("task.submit", **HELD | {"env": {"A": "a" * (2**21 - 100)}}, description="d" * (2**18 - 500))[
-        "id"
-    ]
+    task_id = client.call(
+        "task.submit", **HELD | {"env": {"A": "a" * (2**21 - 100)}}, description="d" * (2**18 - 1000)
+    )["id"]
     with pytest.raises(Refused) as refused:
         client.call("task.update", id=task_id, description="d" * 2**18)
     assert refused.value.word == "too_large"
