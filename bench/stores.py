@@ -163,11 +163,16 @@ def _statements(mark: str) -> Callable[[Callable[..., Any], list[Task]], Measure
             '"wake_at"',
             '"busy_queue"',
             '"live_run"',
+            '"other_status"',
+            '"execution_id"',
+            '"stage"',
+            '"sla_at"',
             "doc",
         ]
     )
+    assert columns.replace('"', "").split(", ") == [*Tasks.columns, "doc"], "not the same columns"
     updates = ", ".join(f"{c} = excluded.{c}" for c in columns.split(", ")[1:])
-    insert = f"INSERT INTO tasks ({columns}) VALUES ({', '.join([mark] * 18)}) ON CONFLICT (id) DO UPDATE SET {updates}"
+    insert = f"INSERT INTO tasks ({columns}) VALUES ({', '.join([mark] * 22)}) ON CONFLICT (id) DO UPDATE SET {updates}"
     get = f"SELECT doc FROM tasks WHERE id = {mark}"
     page = f"SELECT doc FROM tasks WHERE status = {mark} ORDER BY seq LIMIT {mark}"
     encode, decode = msgspec.json.Encoder().encode, msgspec.json.Decoder(Task).decode
@@ -182,7 +187,7 @@ def _statements(mark: str) -> Callable[[Callable[..., Any], list[Task]], Measure
         row = (t.id, t.seq, t.owner, t.status.value, t.queue, t.project, t.assigned_to, t.mission_id, t.priority,
                t.created_by, t.idempotency_key, text(t.created_at), text(t.finished_at), ready,
                text(t.not_before) if pending else None, t.queue if busy else None, t.run_id if busy else None,
-               encode(t).decode())  # fmt: skip
+               None, t.execution_id, t.status.value if t.execution_id else None, text(t.deadline), encode(t).decode())  # fmt: skip
         execute(insert, row)
 
     def measure(execute: Callable[..., Any], wanted: list[Task]) -> Measured:

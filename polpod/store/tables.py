@@ -70,19 +70,28 @@ def _other_status(task: Task) -> str | None:
     return status if isinstance(status, str) else None
 
 
+def _to_start(task: Task) -> bool:
+    """Whether it waits for a run, of its work or of its checks."""
+    return task.owner == OWNER and (task.status is TaskStatus.PENDING or task.awaits_checks)
+
+
+def _occupies(task: Task) -> bool:
+    return task.owner == OWNER and task.occupies
+
+
 def _ready_queue(task: Task) -> str | None:
-    free = _status(task) is TaskStatus.PENDING and task.unmet == 0 and not task.hold
-    ready = (free or (_status(task) is not None and task.awaits_checks)) and task.not_before is None
-    return task.queue if ready and task.spec_id is not None else None
+    if task.not_before is not None or task.spec_id is None or not _to_start(task):
+        return None
+    held_back = task.status is TaskStatus.PENDING and (task.unmet or task.hold)
+    return None if held_back else task.queue
 
 
 def _wake_at(task: Task) -> datetime | None:
-    waits = _status(task) is TaskStatus.PENDING or (_status(task) is not None and task.awaits_checks)
-    return task.not_before if waits else None
+    return task.not_before if task.not_before is not None and _to_start(task) else None
 
 
 def _busy_queue(task: Task) -> str | None:
-    return task.queue if _status(task) is not None and task.occupies else None
+    return task.queue if _occupies(task) else None
 
 
 def _stage(task: Task) -> str | None:
@@ -95,14 +104,14 @@ def _stage(task: Task) -> str | None:
 
 
 def _sla_at(task: Task) -> datetime | None:
-    if _status(task) is None:
+    if task.deadline is None or task.owner != OWNER:
         return None
     done = task.status is TaskStatus.DONE
     return deadlines.look_at(task.deadline, task.sla, done=done, dropped=task.finished and not done)
 
 
 def _live_run(task: Task) -> int | None:
-    return task.run_id if _status(task) is not None and task.occupies else None
+    return task.run_id if _occupies(task) else None
 
 
 _t = Columns[Task]()
