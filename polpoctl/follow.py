@@ -26,23 +26,23 @@ BETWEEN_RUNS = 1
 
 
 class Log:
-    """The log of a task: of its newest run, unless a run is named, or what that carried out (`phase`)."""
+    """The log of a task: of its newest run, unless `which` says another in the words of task.logs: run, after, phase."""
 
     def __init__(
         self,
         call: Callable[[str, dict[str, Any]], Any],
         task_id: str,
-        run: int | None,
-        tail: int | None,
-        phase: str | None = None,
+        which: dict[str, Any] | None = None,
+        *,
+        tail: int | None = None,
     ) -> None:
         """`call` makes a call that may be made again; `tail`: begin with so many last lines."""
         self._call = call
         self._task_id = task_id
-        self._only = run is not None
-        self._run = run
+        self._which = which or {}
+        self._run: int | None = self._which.get("run")
+        self._only = self._run is not None
         self._tail = tail
-        self._phase = phase
         self._offset = 0
 
     def present(self, sink: Callable[[dict[str, Any]], None]) -> None:
@@ -69,24 +69,21 @@ class Log:
     def _next(self, wait: float) -> dict[str, Any]:
         asked: dict[str, Any] = {"id": self._task_id, "limit": CHUNK, "wait": wait}
         asked |= {"offset": self._offset} if self._tail is None else {"tail": self._tail}
-        if self._run is not None:
-            asked["run"] = self._run
-        elif self._phase is not None:
-            asked["phase"] = self._phase
+        asked |= self._which if self._run is None else {"run": self._run}
         part: dict[str, Any] = self._call("task.logs", asked)
         self._run, self._offset, self._tail = part["run_id"], part["next_offset"], None
         return part
 
     def _ended(self, wait: float) -> bool:
         """Whether the task has ended with this run; turns to the next run where there is one."""
-        # First whether it has ended, then its newest run: in the other order a short run between would be missed.
+        # First whether it has ended, then its next run: in the other order a short run between would be missed.
         ended: bool = self._call("task.wait", {"ids": [self._task_id], "timeout": wait})["finished"]
-        newest = self._call("task.logs", {"id": self._task_id, "offset": 0, "limit": 1})["run_id"]
-        if newest == self._run:
+        following = self._call("task.logs", {"id": self._task_id, "after": self._run or 0, "limit": 1})["run_id"]
+        if following is None:
             return ended
         if self._run is not None:
-            notice(f"run {newest} of task {self._task_id} begins")
-        self._run, self._offset = newest, 0
+            notice(f"run {following} of task {self._task_id} begins")
+        self._run, self._offset = following, 0
         return False
 
 

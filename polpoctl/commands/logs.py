@@ -34,9 +34,14 @@ def run(args: Namespace) -> int:
             sys.stdout.buffer.write(content(part))
         sys.stdout.flush()
 
-    # Who follows sees one run after the other, with its checks; else the work is what a task is known for.
-    phase = "review" if args.checks else None if args.follow else "execution"
-    log = Log(Lasting(connect(args)).call, args.id, args.run, args.lines, phase)
+    which: dict[str, Any] = {}
+    if args.run is not None:
+        which = {"run": args.run}
+    elif args.checks:
+        which = {"phase": "review"}
+    elif not args.follow:  # the work is what a task is known for; who follows sees each run, of the checks too
+        which = {"phase": "execution"}
+    log = Log(Lasting(connect(args)).call, args.id, which, tail=args.lines)
     if args.follow:
         log.follow(sink)
     else:

@@ -66,7 +66,7 @@ def _follow(args: Namespace, daemon: Lasting, task_id: str, interrupts: _Interru
         out.buffer.write(content(part))
         out.flush()
 
-    Log(daemon.call, task_id, None, None).follow(sink)
+    Log(daemon.call, task_id, {"after": 0}).follow(sink)
     _, (task,) = wait_for(daemon, [task_id])
     if args.json:
         Screen(args).value(task)

@@ -117,6 +117,11 @@ class RunTx:
         rest = "WHERE task_id = :task_id AND phase = :phase ORDER BY id DESC LIMIT 1"
         return next(iter(self._list(rest, {"task_id": task_id, "phase": phase})), None)
 
+    def next_of(self, task_id: str, after: int) -> Run | None:
+        """The task's oldest run later than the run `after`."""
+        rest = "WHERE task_id = :task_id AND id > :after ORDER BY id LIMIT 1"
+        return next(iter(self._list(rest, {"task_id": task_id, "after": after})), None)
+
     def awaits_collection(self, task_id: str, after: int) -> bool:
         """Whether a run of the task, later than the run `after`, is over and its outcome perhaps not applied yet."""
         query = f"SELECT 1 FROM runs WHERE task_id = :task_id AND id > :after AND collected_at IS NULL AND {_ENDED}"

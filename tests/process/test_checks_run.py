@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -302,6 +303,11 @@ def test_polpoctl_says_what_was_found(started: Host) -> None:
     assert polpoctl(started, "logs", "1").stdout == "work\n"
     assert "from the script" in polpoctl(started, "logs", "--checks", "1").stdout
     assert polpoctl(started, "runs", "1").stdout.splitlines()[0].endswith("checks")
+    first = started.call("task.logs", id="1", after=0)
+    second = started.call("task.logs", id="1", after=first["run_id"])
+    assert b64decode(first["data"]) == b"work\n"
+    assert b"from the script" in b64decode(second["data"])
+    assert started.call("task.logs", id="1", after=second["run_id"])["run_id"] is None
     for bad in ("script:/there/is/none", "test:", "magic:x", "{"):
         assert polpoctl(started, "submit", "--expect", bad, "--", "true").returncode == 2
     (started.root / "latin").write_bytes(b"\xe9")

@@ -172,14 +172,17 @@ def test_an_error_is_not_asked_again(polpod: Scripted) -> None:
 
 
 class Runs:
-    """Logs of a task's runs, answered in parts of `step` bytes, with contact lost before some answers."""
+    """Logs of a task's runs, answered in parts of `step` bytes, with contact lost before some answers.
 
-    def __init__(self, *logs: bytes, step: int = 3, lose: int = 0) -> None:
+    `over`: all of them are over before anybody asks; else each begins when the one before was read to its end.
+    """
+
+    def __init__(self, *logs: bytes, step: int = 3, lose: int = 0, over: bool = False) -> None:
         self.logs = logs
         self.step = step
         self.lose = lose
-        self.read = 0
-        """How many runs were read to their end, and so how many there are by now, less one."""
+        self.read = len(logs) if over else 0
+        """How many runs are over."""
         self.asked = 0
 
     def task_logs(self, params: dict[str, Any]) -> Any:
@@ -187,31 +190,32 @@ class Runs:
         if self.lose and self.asked % self.lose == 0:
             return HANG_UP
         newest = min(self.read + 1, len(self.logs))
-        run = params.get("run", newest)
-        log = self.logs[run - 1]
-        data = log[params["offset"] :][: min(self.step, params["limit"])]
+        run = params.get("run", params.get("after", newest - 1) + 1)
+        offset = params.get("offset", 0)
+        log = self.logs[run - 1] if run <= newest else b""
+        data = log[offset:][: min(self.step, params["limit"])]
         if not data and run == newest:
-            self.read = run
-        after = params["offset"] + len(data)
-        parts = {
-            "run_id": run,
-            "offset": params["offset"],
+            self.read = max(self.read, run)
+        return {
+            "run_id": run if run <= newest else None,
+            "offset": offset,
             "data": base64.b64encode(data).decode(),
-            "next_offset": after,
+            "next_offset": offset + len(data),
+            "end": not data,
         }
-        return parts | {"end": not data}
 
     def task_wait(self, params: dict[str, Any]) -> Any:
         return {"finished": self.read >= len(self.logs), "tasks": []}
 
 
 @pytest.mark.parametrize("lose", [0, 2, 3, 5])
-def test_a_followed_log_has_every_byte_of_every_run_once(polpod: Scripted, lose: int) -> None:
-    logs = Runs(b"first attempt\n\xff\x00", b"", b"third \r\n", lose=lose)
+@pytest.mark.parametrize("over", [False, True])
+def test_a_followed_log_has_every_byte_of_every_run_once(polpod: Scripted, lose: int, over: bool) -> None:
+    logs = Runs(b"first attempt\n\xff\x00", b"", b"third \r\n", lose=lose, over=over)
     polpod.answers = {"task.logs": logs.task_logs, "task.wait": logs.task_wait}
     daemon = Lasting(Connection(polpod.path))
     seen = bytearray()
-    Log(daemon.call, "5", None, None).follow(lambda part: seen.extend(content(part)))
+    Log(daemon.call, "5", {"after": 0}).follow(lambda part: seen.extend(content(part)))
     assert bytes(seen) == b"".join(logs.logs)
     daemon.close()
 
@@ -221,7 +225,7 @@ def test_a_named_run_is_followed_to_its_own_end(polpod: Scripted) -> None:
     polpod.answers = {"task.logs": logs.task_logs, "task.wait": logs.task_wait}
     daemon = Lasting(Connection(polpod.path))
     seen = bytearray()
-    Log(daemon.call, "5", 1, None).follow(lambda part: seen.extend(content(part)))
+    Log(daemon.call, "5", {"run": 1}).follow(lambda part: seen.extend(content(part)))
     assert bytes(seen) == b"first"
     daemon.close()
 
@@ -230,7 +234,7 @@ def test_following_ends_for_a_task_that_can_never_start(polpod: Scripted) -> Non
     nothing = {"run_id": None, "offset": 0, "data": "", "next_offset": 0, "end": False}
     polpod.answers = {"task.logs": nothing, "task.wait": {"finished": True, "tasks": []}}
     daemon = Lasting(Connection(polpod.path))
-    Log(daemon.call, "5", None, None).follow(lambda part: pytest.fail("there is nothing"))
+    Log(daemon.call, "5").follow(lambda part: pytest.fail("there is nothing"))
     daemon.close()
 
 
@@ -242,7 +246,7 @@ def test_the_last_lines_are_asked_for_once_and_then_what_follows(polpod: Scripte
     polpod.answers = {"task.logs": parts}
     daemon = Lasting(Connection(polpod.path))
     seen = bytearray()
-    Log(daemon.call, "5", None, 10).present(lambda part: seen.extend(content(part)))
+    Log(daemon.call, "5", tail=10).present(lambda part: seen.extend(content(part)))
     first, second = (params for _, params in polpod.calls)
     assert (first["tail"], "offset" in first, "run" in first) == (10, False, False)
     assert ("tail" in second, second["offset"], second["run"]) == (False, 92, 7)

@@ -20,6 +20,7 @@ from polpod.services.rpc.method import Call, Method, Right
 from polpod.store import queries
 from polpod.store.changes import require
 from polpod.store.records import Tx
+from polpod.store.runs import RunTx
 
 LONG_POLL = 30.0
 LOG_LOOK_EVERY = 0.1
@@ -40,6 +41,8 @@ class Logs(Struct, frozen=True, forbid_unknown_fields=True):
     run: int | None = None
     phase: Phase | None = None
     """The newest run that carried this out; null: the newest of all."""
+    after: Annotated[int, Meta(ge=0)] | None = None
+    """The oldest run later than this one: so who follows a task misses none, however short."""
     offset: Annotated[int, Meta(ge=0)] = 0
     limit: Annotated[int, Meta(ge=1, le=2**20)] = 2**20
     tail: Annotated[int, Meta(ge=0)] | None = None
@@ -100,16 +103,26 @@ async def logs(call: Call, params: Logs) -> dict[str, object]:
 
 
 async def _run(instance: Instance, params: Logs) -> Run | None:
-    """The run that is named, or the newest if there is one."""
+    """The run that is meant: by `run`, or else by `after`, or else by `phase`; None: there is none yet.
+
+    Raises NotFound for a run that is no run of the task.
+    """
     task = await instance.tasks.read(lambda tx: require(tx, params.id))
-    run_id = task.run_id if params.run is None else params.run
-    if params.run is None and params.phase is not None:
-        phase = params.phase
-        return await instance.runs.read(lambda tx: tx.newest_of(task.id, phase))
-    run = None if run_id is None else await instance.runs.read(lambda tx: tx.get(run_id))
-    if params.run is not None and (run is None or run.task_id != task.id):
-        raise NotFound(f"task {task.id} has no run {params.run}")
-    return run
+
+    def find(tx: RunTx) -> Run | None:
+        match params:
+            case Logs(run=int(named)):
+                run = tx.get(named)
+                if run is None or run.task_id != task.id:
+                    raise NotFound(f"task {task.id} has no run {named}")
+                return run
+            case Logs(after=int(after)):
+                return tx.next_of(task.id, after)
+            case Logs(phase=Phase() as phase):
+                return tx.newest_of(task.id, phase)
+        return None if task.run_id is None else tx.get(task.run_id)
+
+    return await instance.runs.read(find)
 
 
 async def events(call: Call, params: EventList) -> dict[str, object]:
