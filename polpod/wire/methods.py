@@ -45,6 +45,8 @@ METHODS = (
     "daemon.shutdown",
     "daemon.status",
     "event.list",
+    "event.subscribe",
+    "event.unsubscribe",
     "key.add",
     "key.get",
     "key.list",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec import Struct
+
+from polpod.services.rpc.subscriptions import Subscriptions
 
 if TYPE_CHECKING:  # the services are started with the table, so that only the type knows the way back
     from polpod.services.desk import Desk
@@ -57,6 +59,7 @@ class Call:
     caller: Caller
     """As the kernel says; a run, once the connection said whose token it has (`run.identify`)."""
     wrong_tokens: int = 0
+    subscriptions: Subscriptions = field(default_factory=Subscriptions)
 
 
 @dataclass(frozen=True, slots=True)
