@@ -51,6 +51,7 @@ METHODS = (
     "key.get",
     "key.list",
     "key.remove",
+    "key.revoke",
     "message.history",
     "message.send",
     "mission.abort",

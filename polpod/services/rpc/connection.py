@@ -289,8 +289,8 @@ def _about(method: Method, params: Any, result: Any) -> str | None:
 
 
 def _admit(method: Method, who: Caller) -> None:
-    if who.right < method.right:
-        inside = "from inside a run" if who.run_id is not None else f"to uid {who.uid}"
+    if who.right < method.right or (who.reads_only and method.changes):
+        inside = "from inside a run" if who.run_id is not None else f"to {who.name}"
         raise PermissionDenied(f"{method.name} is not allowed {inside}")
 
 

@@ -24,7 +24,9 @@ class Right(IntEnum):
     """A process inside a run: it sees, and reports about its own run."""
     MEMBER = 1
     """Who may connect: submits, sees all tasks, manages its own."""
-    OWNER = 2
+    OPERATOR = 2
+    """Whose key says so: manages all tasks."""
+    OWNER = 3
     """polpod's own user, and root: everything."""
 
 
@@ -39,16 +41,22 @@ class Caller:
     right: Right
     run_id: int | None = None
     """The run that the caller is inside of."""
+    user: str | None = None
+    """Whose key it showed, rather than being a process of this host; then `uid` is whose work its tasks are."""
+    reads_only: bool = False
 
     @property
     def name(self) -> str:
         """Who it was, for events."""
-        return f"uid {self.uid}" if self.run_id is None else f"run {self.run_id}"
+        if self.run_id is not None:
+            return f"run {self.run_id}"
+        return f"uid {self.uid}" if self.user is None else f"user {self.user}"
 
     @property
     def whole_name(self) -> str:
-        """Both, for the audit."""
-        return f"uid {self.uid}" if self.run_id is None else f"uid {self.uid}, run {self.run_id}"
+        """All of it, for the audit."""
+        who = f"uid {self.uid}" if self.user is None else f"user {self.user}"
+        return who if self.run_id is None else f"{who}, run {self.run_id}"
 
 
 @dataclass(slots=True)
