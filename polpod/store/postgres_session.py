@@ -45,6 +45,8 @@ HELD = 10.0
 WRITER_PATIENCE = 5.0
 """Seconds for an answer."""
 READER_PATIENCE = 30.0
+BEGIN_PATIENCE = 5.0
+"""Seconds for the answer to a BEGIN, which takes no work: a server that hangs is told from one that has much to do."""
 _ATTEMPT = CONNECT_TIMEOUT + SETUP_PATIENCE
 """Seconds that an attempt to connect takes at most."""
 
@@ -123,7 +125,9 @@ class PostgresSession:
         db = self._live()
         try:
             if db is not None:
+                patience, db.patience = db.patience, min(db.patience or BEGIN_PATIENCE, BEGIN_PATIENCE)
                 db.tell(statement)
+                db.patience = patience
         except PolpodError:
             if self._live() is not None:
                 raise

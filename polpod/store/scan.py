@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from polpod.store.migrate import Schema
@@ -46,7 +46,7 @@ def rows(db: sqlite3.Connection, table: str, columns: tuple[str, ...]) -> Iterat
     """Every row that can be read, in the order of row ids."""
     listed = ", ".join(f'"{column}"' for column in columns)
     query = f'SELECT rowid, {listed} FROM "{table}" WHERE rowid BETWEEN ? AND ? ORDER BY rowid'
-    todo = [(-(2**63), 2**63 - 1)] if _has(db, table) else []
+    todo = [(-(2**63), 2**63 - 1)] if _has_root(db, table) else []
     top: int | None = None
     while todo:
         low, high = todo.pop()
@@ -101,14 +101,26 @@ def _top(db: sqlite3.Connection, table: str, last: int) -> int:
     return max(tops) or last + REACH
 
 
-def _has(db: sqlite3.Connection, table: str) -> bool:
-    return db.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", (table,)).fetchone() is not None
+def _has_root(db: sqlite3.Connection, table: str) -> bool:
+    """Whether there is such a table whose first page is one: without it SQLite finds no row, however long it is asked.
+
+    (sqlite.org/fileformat2.html, "B-tree Pages": 5 and 13 are those of tables.)
+    """
+    found = db.execute("SELECT rootpage FROM sqlite_schema WHERE type = 'table' AND name = ?", (table,)).fetchone()
+    if found is None:
+        return False
+    ((_, _, path),) = db.execute("PRAGMA database_list")
+    with open(path, "rb") as file:
+        file.seek((found[0] - 1) * PAGE)
+        return file.read(1) in (b"\5", b"\r")
 
 
 def _connect(path: str) -> sqlite3.Connection:
     db = sqlite3.connect(path, isolation_level=None)
     db.text_factory = bytes
     db.execute("PRAGMA cell_size_check = ON")
+    with suppress(sqlite3.DatabaseError):  # what is no database, or not yet
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # so that the file has all that there is
     return db
 
 

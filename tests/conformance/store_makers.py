@@ -58,6 +58,9 @@ class Database(Struct):
     test: str
 
 
+PATIENT = "&connect_timeout=30"
+"""On a busy machine a server takes longer to answer than polpod waits for one that may be gone."""
+
 _templates: dict[str, str] = {}
 _databases: list[Database] = []
 
@@ -78,17 +81,17 @@ def database(directory: Path, kind: Kind[Tx], tables: Sequence[AnyTable]) -> str
     made = [one for one in _databases if one.schema == schema]
     for one in made:
         if (one.directory, one.test) == (directory, test):
-            return pg.url(one.name)
+            return pg.url(one.name, more=PATIENT)
     for one in made:
         if one.test != test or not one.directory.exists():
             pg.execute(one.name, "; ".join(f'DELETE FROM "{table.name}"' for table in reversed(tables)))
             one.directory, one.test = directory, test
-            return pg.url(one.name)
+            return pg.url(one.name, more=PATIENT)
     if schema not in _templates:
         _templates[schema] = pg.fresh()
-        open_store(Postgres(pg.url(_templates[schema])), kind).close()
+        open_store(Postgres(pg.url(_templates[schema], more=PATIENT)), kind).close()
     _databases.append(Database(pg.fresh(_templates[schema]), schema, directory, test))
-    return pg.url(_databases[-1].name)
+    return pg.url(_databases[-1].name, more=PATIENT)
 
 
 def make_files(directory: Path, tables: Sequence[AnyTable]) -> Store:

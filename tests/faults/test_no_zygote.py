@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -39,13 +40,14 @@ def test_a_daemon_without_zygotes_goes_on_and_starts_nothing(host: Host, python:
     if broken:
         python.write_text(broken)
         python.chmod(0o755)
+    since = time.monotonic()
     os.kill(first, signal.SIGKILL)
     until(lambda: not alive(first), "it is dead")
     go.touch()
     assert host.finished(running)["result"]["exit_code"] == 7
     waiting = host.submit("true")
     until(lambda: host.task(waiting)["launch_failures"], "it could not be started")
-    assert host.log().count("a zygote was started") < 12
+    assert host.log().count("a zygote was started") < 3 + time.monotonic() - since, "one a second"
     working.rename(python)
     assert host.finished(waiting)["status"] == "done"
     assert host.stop() == 0
@@ -70,5 +72,5 @@ def test_what_keeps_zygotes_away_is_said_once(host: Host) -> None:
     missing = host.root / "zygotes"
     host.start(under=("sh", "-c", f'exec "$@" --zygote-socket {missing}', "sh"))
     task_id = host.submit("true")
-    until(lambda: host.task(task_id)["launch_failures"] == 3, "the task has been tried three times")
+    until(lambda: host.task(task_id)["launch_failures"] == 2, "the task has been tried twice")
     assert host.log().count(f"no zygote can be started: {missing}: No such file or directory") == 1

@@ -43,7 +43,7 @@ def test_a_run_that_takes_too_long_is_killed_and_that_is_a_failure(host: Host) -
     assert (task["status"], task["result"]["reason"]) == ("failed", "timeout")
     (run,) = host.runs(task_id)
     assert (run["status"], run["kill_reason"]) == ("killed", "timeout")
-    assert 0.3 <= run["duration"] < 5
+    assert 0.3 <= run["duration"] < 60
     assert not alive(run["job_pid"])
     kinds = [e["kind"] for e in host.call("event.list", after=0, subject=f"task/{task_id}")["events"]]
     assert "task:timeout" in kinds
@@ -66,7 +66,7 @@ def test_a_timeout_holds_through_a_restart(host: Host) -> None:
     host.start()
     assert host.finished(task_id)["result"]["reason"] == "timeout"
     (run,) = host.runs(task_id)
-    assert 1.5 <= run["duration"] < 10
+    assert 1.5 <= run["duration"] < 60
 
 
 def test_silence_is_warned_of_and_then_ended(host: Host) -> None:

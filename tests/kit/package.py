@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 CHECKOUT = Path(__file__).parents[2]
+
+RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"{os.getpid()}")
+"""Of tests: all workers of one have the same."""
 
 
 def need(*tools: str) -> None:
@@ -33,6 +38,23 @@ def build(suffix: str = "") -> Path:
     )
     assert made.returncode == 0, made.stdout + made.stderr
     return CHECKOUT / made.stdout.strip()
+
+
+@cache
+def built(suffix: str = "") -> Path:
+    """As `build`, but once in a run of tests, whichever of its workers asks first."""
+    need("dpkg-deb")
+    directory = CHECKOUT / "build"
+    directory.mkdir(exist_ok=True)
+    with (directory / f"tests{suffix}.built").open("a+") as note:
+        fcntl.flock(note, fcntl.LOCK_EX)
+        note.seek(0)
+        run, _, path = note.read().partition("\n")
+        if run != RUN:
+            path = str(build(suffix))
+            note.truncate(0)
+            note.write(f"{RUN}\n{path}")
+        return Path(path)
 
 
 def field(package: Path, name: str) -> str:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -253,6 +254,10 @@ class Cut:
     promised: Promised
 
 
+def _files(cut: Cut) -> tuple[int, int]:
+    return cut.tasks, cut.runs
+
+
 def possible_cuts(states: list[State]) -> Iterator[Cut]:
     """Every pair of states that a power cut can leave: of each file any commit not followed by a durable one of its own."""
     seen = set()
@@ -322,15 +327,15 @@ def test_every_power_cut_is_recovered_from(recorded: tuple[World, dict[str, str]
     world, titles = recorded
     cuts = list(possible_cuts(world.states))
     assert len(cuts) > len(world.states)  # files do fall back behind each other
-    for cut in cuts:
-        tasks, runs = world.states[cut.tasks], world.states[cut.runs]
-        with _restored(tmp_path, tasks, runs) as root:
+    for (tasks, runs), promises in groupby(sorted(cuts, key=_files), key=_files):  # recovery sees the files alone
+        with _restored(tmp_path, world.states[tasks], world.states[runs]) as root:
             before = _rows(root, "runs.db", OUTCOMES)
             after = World()
             known = {i for (i,) in _rows(root, "state.db", "SELECT id FROM tasks")}
-            assert cut.promised.acknowledged <= known, "1: what was acknowledged exists"
             trio.run(_recover_and_finish, root, after, titles, len(known))
-            _check(root, cut, before, after, titles, known)
+            for cut in promises:
+                assert cut.promised.acknowledged <= known, "1: what was acknowledged exists"
+                _check(root, cut, before, after, titles, known)
 
 
 def test_a_task_that_fell_back_behind_its_run_waits_until_that_is_applied(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kit.package import CHECKOUT, build, field, need, unpacked
+from kit.package import CHECKOUT, build, built, field, need, unpacked
 from packaging.requirements import Requirement
 
 import polpod
@@ -32,7 +32,7 @@ COMPLETIONS = {
 
 @pytest.fixture(scope="module")
 def package() -> Path:
-    return build()
+    return built()
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +159,7 @@ def test_the_same_sources_give_the_same_package(package: Path) -> None:
 
 
 def test_a_suffix_makes_a_later_version_that_says_so(package: Path, tmp_path: Path) -> None:
-    later = build("+1")
+    later = built("+1")
     version = field(later, "Version")
     assert version == f"{polpod.__version__}+1"
     assert subprocess.run(["dpkg", "--compare-versions", version, "gt", field(package, "Version")]).returncode == 0

@@ -19,7 +19,7 @@ from kit.waiting import until
 MIB = 2**20
 HELD = {"shell": "true", "hold": True, "cwd": "/", "env": {}}
 STORED = 20_000
-MOMENT = 3.0
+MOMENT = 10.0
 """Seconds; far above what an answer takes, and far below the next look that would find the same without a bell."""
 
 

@@ -23,7 +23,7 @@ from polpod.services.rpc.table import METHODS
 
 MIB = 2**20
 HELD = {"shell": "true", "hold": True, "cwd": "/", "env": {}}
-MOMENT = 3.0
+MOMENT = 10.0
 """Seconds that another client may have to wait, on a busy machine; what is guarded against takes far longer."""
 
 
@@ -234,7 +234,7 @@ def test_long_polls_end_with_their_client(daemon: Host, client: Client) -> None:
             one.sendall(
                 line(1, "task.wait", ids=[task_id], timeout=30) * 3 + line(1, "event.list", after=2**40, wait=30)
             )
-    all_gone(daemon, before, bound=10)
+    all_gone(daemon, before, bound=20)
 
 
 def test_long_polls_do_not_block_the_calls_behind_them(client: Client) -> None:

@@ -204,7 +204,7 @@ def test_a_runner_alone_ends_what_runs_too_long(state: State, tmp_path: Path, le
         "runner",
     )
     assert row["kill_boot"] == identity.boot_id()
-    assert row["duration"] < 10
+    assert row["duration"] < 60
     assert not alive(escaped)
 
 

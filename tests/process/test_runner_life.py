@@ -54,8 +54,8 @@ def test_the_row_says_who_ran_it_and_how_long(state: State) -> None:
     assert row["job_pid"] not in (None, run.pid)
     assert None not in subset(row, "pid_ns", "start_ticks", "job_start_ticks", "started_at", "started_mono").values()
     assert row["created_at"] < row["started_at"] < row["ended_at"]
-    assert 0 < row["duration"] < 10
-    assert 0 < row["cpu_seconds"] < 10
+    assert 0 < row["duration"] < 60
+    assert 0 < row["cpu_seconds"] < 60
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kit.box import Box
-from kit.package import build, field
+from kit.package import built, field
 from kit.service import STATE, Crowd, Service
 
 NUMBER = 50
@@ -19,9 +19,9 @@ def brought(box: Box, package: Path) -> str:
 
 
 def test_an_upgrade_touches_no_job(box: Box) -> None:
-    first = build()
+    first = built()
     earlier, now = brought(box, first), field(first, "Version")
-    second = build("+1")
+    second = built("+1")
     later, then = brought(box, second), field(second, "Version")
     box.do("rm", "-f", "/usr/sbin/policy-rc.d")  # this host may forbid packages to start services
     box.do("dpkg", "--install", earlier)
@@ -45,6 +45,6 @@ def test_an_upgrade_touches_no_job(box: Box) -> None:
 def test_a_purge_where_the_state_has_a_disk_of_its_own(box: Box) -> None:
     box.do("mkdir", "/var/lib/polpo")
     box.do("mount", "-t", "tmpfs", "tmpfs", "/var/lib/polpo")
-    box.do("dpkg", "--install", brought(box, build()))
+    box.do("dpkg", "--install", brought(box, built()))
     box.do("dpkg", "--purge", "polpod")
     assert list(box.path("/var/lib/polpo").iterdir()) == []

@@ -64,7 +64,7 @@ def test_a_stop_has_its_time_and_leaves_nothing(service: Service) -> None:
     running(service, service.submit(10, STUBBORN), 1)
     begun = time.monotonic()
     stop_and_start(service)
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 60
 
 
 def test_a_power_cut_costs_a_recovery_and_no_retry(service: Service) -> None:

@@ -96,7 +96,7 @@ def test_a_check_that_does_not_end_is_ended(log: Path, shell: str) -> None:
     began = time.monotonic()
     found = find(log, "test", shell, timeout=0.3)
     assert (found["passed"], "did not end" in found["message"]) == (False, True)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
     assert len(found.get("output", "")) <= checks.KEPT
 
 
@@ -104,7 +104,7 @@ def test_what_a_check_leaves_behind_holds_up_nobody(log: Path, tmp_path: Path) -
     pid = tmp_path / "pid"
     began = time.monotonic()
     assert find(log, "test", f"sleep 600 & echo $! > {pid}; exit 0")["passed"]
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
     stat = Path(f"/proc/{pid.read_text().strip()}/stat")
     assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
 

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 import trio
 from kit.mailserver import MailServer
-from kit.waiting import until
+from kit.waiting import BOUND, until
 from kit.webhook import CERTIFICATE
 
 from polpod.model.events import Event
@@ -40,8 +40,8 @@ def send(
     notice = Notice(EVENT, Rule(id="slow", channels=("mail",), severity="warning"), "slow", title, text)
 
     async def bounded() -> None:
-        with trio.fail_after(5):
-            await mail.send(email, notice, email.password, 5, trio.CapacityLimiter(1))
+        with trio.fail_after(BOUND):
+            await mail.send(email, notice, email.password, BOUND, trio.CapacityLimiter(1))
 
     trio.run(bounded)
 
@@ -113,7 +113,7 @@ def test_nothing_is_left_of_an_attempt_that_nobody_waits_for(tls: str) -> None:
         with trio.move_on_after(0.2) as scope:
             await mail.send(email(fields), notice, None, 60, limiter)
         assert scope.cancelled_caught
-        with trio.fail_after(10):
+        with trio.fail_after(BOUND):
             async with limiter:  # its thread has ended
                 pass
 
