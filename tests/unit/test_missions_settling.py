@@ -20,7 +20,7 @@ from polpod.model.executions import Barrier, BarrierState, Execution, ExecutionS
 from polpod.model.polpo.missions import Mission, MissionStatus
 from polpod.model.submissions import Edit
 from polpod.model.tasks import FINISHED, Task, TaskStatus
-from polpod.rules.graphs import edges, faults
+from polpod.rules.graphs import faults, waits
 from polpod.rules.tasks import walk
 from polpod.services import operations
 from polpod.services.instance import now
@@ -386,7 +386,7 @@ def test_any_graph_comes_to_its_end_with_each_task_decided_once(document: dict[s
         execution = play.begin(document)
         bad = data.draw(st.sets(st.sampled_from(names)), label="fail at first")
         play.run(failing(*bad))
-        doomed = {title for title in names if title in bad or reaches(edges(made), title, bad)}
+        doomed = {title for title in names if title in bad or reaches(waits(made), title, bad)}
         ended = play.execution(execution)
         assert all(number == 1 for number in play.done.values())
         if ended.status is X.ACTIVE:  # what is left waits for a person
@@ -412,13 +412,14 @@ def checked_or_none(document: dict[str, Any]) -> Any:
     return None if faults(made) else made
 
 
-def reaches(waits: dict[str, tuple[str, ...]], title: str, goals: set[str]) -> bool:
-    seen, todo = set[str](), [title]
+def reaches(waits: dict[tuple[str, str], list[tuple[str, str]]], title: str, goals: set[str]) -> bool:
+    """Whether the task waits for one of the goals, through whatever."""
+    seen, todo = set[tuple[str, str]](), list(waits["task", title])
     while todo:
-        name = todo.pop()
-        if name in goals and name != title:
+        node = todo.pop()
+        if node[0] == "task" and node[1] in goals:
             return True
-        if name not in seen:
-            seen.add(name)
-            todo += waits[name]
+        if node not in seen:
+            seen.add(node)
+            todo += waits[node]
     return False
