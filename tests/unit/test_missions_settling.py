@@ -333,6 +333,8 @@ def test_a_mission_that_goes_on_is_not_deleted_and_one_that_does_not_takes_all_a
 def test_a_task_that_is_removed_holds_up_no_barrier(play: Play) -> None:
     execution = play.begin(graph("a", "b", checkpoints=[barrier("look", "a", "b")]))
     play.do(lambda tx: changes.remove(tx, [play_task(tx, execution, "a")], now(), "a test"))
+    (told,) = play.do(lambda tx: [event for event in tx[Events].find() if event.kind == "task:removed"])
+    assert told.body["execution_id"] == execution.id  # which wakes who settles missions (services/journal.py)
     play.settle()
     assert play.barriers()["look"].state is BarrierState.HOLDING
 
@@ -357,6 +359,74 @@ def test_a_wide_fan_in_is_settled_by_the_edge(play: Play) -> None:
     play.settle()
     assert play.barriers()["look"].state is BarrierState.HOLDING
     assert play.tasks(execution)["last"].status is S.PENDING
+
+
+def test_a_failed_execution_whose_tasks_were_tried_one_by_one_is_judged_anew(play: Play) -> None:
+    """Nothing of it moves when it is resumed, and yet it has to come to an end: it could not be deleted else."""
+    execution = play.begin(graph("a", "b"))
+    play.do(lambda tx: operations.cancel(tx, play_task(tx, execution, "b"), now(), "a test"))
+    play.run(done)
+    assert play.execution(execution).status is X.FAILED
+    resumed = play.do(lambda tx: control.resume(tx, require_mission(tx, "m"), now(), "a test", retry_failed=True))
+    play.settle()
+    assert (resumed.retried, play.execution(execution).status) == ([], X.FAILED)
+    play.do(lambda tx: operations.retry(tx, play_task(tx, execution, "b"), now(), "a test"))
+    play.finish(play.ready()[0], S.DONE)
+    play.do(lambda tx: control.resume(tx, require_mission(tx, "m"), now(), "a test", retry_failed=True))
+    play.settle()
+    assert (play.execution(execution).status, play.mission().status) == (X.COMPLETED, MissionStatus.COMPLETED)
+    assert play.do(lambda tx: control.delete(tx, require_mission(tx, "m"), now(), "a test")) == 2
+
+
+def test_a_mission_is_not_deleted_while_a_task_of_an_old_execution_runs(play: Play) -> None:
+    """Its run would go on with no task, and its outcome be nobody's."""
+    execution = play.begin(graph("a"))
+    play.run(failing("a"))
+    play.do(lambda tx: operations.retry(tx, play_task(tx, execution, "a"), now(), "a test"))
+    play.do(lambda tx: changes.apply(tx, walk(play_task(tx, execution, "a"), now(), S.ASSIGNED, S.IN_PROGRESS)))
+    with pytest.raises(Conflict, match="has a live run"):
+        play.do(lambda tx: control.delete(tx, require_mission(tx, "m"), now(), "a test"))
+
+
+def test_no_task_of_a_mission_waits_for_one_outside_of_it(play: Play) -> None:
+    """Invariant 12; and it was taken for a deadlock."""
+    other = play.tasks(play.begin(graph("x"), name="other"))["x"].id
+    execution = play.begin(graph("a", "b: a"))
+    wanted = Edit(id=play.tasks(execution)["b"].id, depends_on=(other,))
+    with pytest.raises(Conflict, match=f"task 3 cannot depend on {other}: that is none of execution 2.1"):
+        play.do(lambda tx: operations.edit(tx, wanted, CONFIG, "a test"))
+
+
+def test_an_edit_makes_no_cycle_through_a_barrier(play: Play) -> None:
+    """It was taken for a deadlock, too: nothing of it could ever go on."""
+    execution = play.begin(graph("a", "b", "c: b", checkpoints=[barrier("look", "a", "b")]))
+    ids = {title: task.id for title, task in play.tasks(execution).items()}
+    with pytest.raises(Conflict, match=f"task {ids['a']} cannot depend on {ids['c']}, which waits for it"):
+        play.do(lambda tx: operations.edit(tx, Edit(id=ids["a"], depends_on=(ids["c"],)), CONFIG, "a test"))
+    play.run(done)
+    assert play.execution(execution).status is X.COMPLETED
+
+
+def test_a_gate_looks_again_when_what_it_missed_is_gone(play: Play) -> None:
+    gate = barrier("all", "a b", "c", requireAllPassed=True)
+    execution = play.begin(graph("a", "b", "c", qualityGates=[gate]))
+    play.run(failing("b"), resume=False)
+    assert play.barriers()["all"].state is BarrierState.HOLDING
+    play.do(lambda tx: operations.remove(tx, play_task(tx, execution, "b"), now(), "a test"))
+    play.run(done, resume=False)
+    assert play.execution(execution).status is X.COMPLETED
+
+
+def test_a_deadlock_that_is_over_is_no_reason_any_more(play: Play) -> None:
+    execution = play.begin(graph("a", "b: a", onDeadlock="wait"))
+    play.run(failing("a"))
+    assert play.execution(execution).reason == "what it waits for failed for good"
+    for _ in range(2):
+        play.do(lambda tx: operations.retry(tx, play_task(tx, execution, "a"), now(), "a test"))
+        play.settle()
+        assert play.execution(execution).reason is None
+        play.run(failing("a"))
+    assert play.kinds().count("orchestrator:deadlock") == 3
 
 
 names = [f"t{n}" for n in range(8)]

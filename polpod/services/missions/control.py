@@ -9,7 +9,7 @@ from msgspec import Struct, structs
 from polpod.errors import Conflict, InvalidTransition, NotFound
 from polpod.model.changes import Change
 from polpod.model.documents import read
-from polpod.model.executions import Barrier, BarrierKind, BarrierState, Execution, ExecutionStatus
+from polpod.model.executions import Barrier, BarrierKind, BarrierState, Execution, ExecutionStatus, Unsettled
 from polpod.model.polpo.missions import Mission
 from polpod.model.tasks import TaskStatus, changed
 from polpod.rules.tasks import event
@@ -17,7 +17,7 @@ from polpod.services import agents, operations
 from polpod.services.missions import scheduling, workflows
 from polpod.services.missions.settling import cancel_rest, move, open_barrier
 from polpod.store import approvals, changes
-from polpod.store.missions import Barriers, Documents, Executions
+from polpod.store.missions import Barriers, Documents, Executions, UnsettledTasks
 from polpod.store.polpo import Missions
 from polpod.store.records import Tx
 from polpod.store.tables import Events, Tasks
@@ -54,7 +54,8 @@ def resume(
 ) -> Resumed:
     """Let it go on: through the barrier of that name, or without one through every checkpoint that was reached.
 
-    `retry_failed`: what failed, or was failed because of it, is tried again; so a failed execution goes on.
+    `retry_failed`: what failed, or was failed because of it, is tried again; so a failed execution goes on.  One in which
+    nothing failed any more, since somebody tried each again by itself, is judged anew.
     Raises NotFound, InvalidTransition, Conflict.
     """
     execution = latest(tx, mission)
@@ -76,6 +77,8 @@ def resume(
         for task in tx[Tasks].find(Tasks.execution_id.eq(execution.id), Tasks.stage.eq(TaskStatus.FAILED)):
             operations.retry(tx, task, at, by)
             retried.append(task.id)
+    if execution.status is X.FAILED and not retried:
+        _look_again(tx, execution)
     return Resumed(execution.id, [one.name for one in held], retried)
 
 
@@ -91,6 +94,14 @@ def _call_back(tx: Tx, execution: Execution, at: datetime) -> None:
     assert stored is not None  # it stays as long as the execution does
     assert mission is not None
     agents.engage(tx, execution, read(stored.text).team, mission.created_by, at)
+
+
+def _look_again(tx: Tx, execution: Execution) -> None:
+    """No task of it moves, so that nobody would notice how it stands.  Raises Conflict."""
+    some = tx[Tasks].find(Tasks.execution_id.eq(execution.id), limit=1)
+    if not some:
+        raise Conflict(f"nothing of execution {execution.id} is left to try again")
+    tx[UnsettledTasks].save(Unsettled(some[0].id, execution.id))
 
 
 def _to_open(tx: Tx, execution: Execution, name: str | None) -> list[Barrier]:
@@ -121,12 +132,17 @@ def abort(tx: Tx, mission: Mission, at: datetime, by: str) -> list[int]:
 
 
 def delete(tx: Tx, mission: Mission, at: datetime, by: str) -> int:
-    """Forget the mission, its executions and their tasks; how many tasks went.  Raises Conflict while one goes on."""
+    """Forget the mission, its executions and their tasks; how many tasks went.
+
+    Raises Conflict while one goes on, or a task of one that is over was tried again, and runs.
+    """
     if live := tx[Executions].find(Executions.live.eq(mission.id), limit=1):
         raise Conflict(f"execution {live[0].id} is {live[0].status}: polpoctl mission abort {mission.name}, and wait")
     number = 0
     for execution in tx[Executions].find(Executions.mission_id.eq(mission.id)):
         tasks = tx[Tasks].find(Tasks.execution_id.eq(execution.id))
+        for task in tasks:
+            operations.refuse_live(task)
         changes.remove(tx, tasks, at, by)
         number += len(tasks)
         for told in approvals.forget(tx, f"execution/{execution.id}", at, by):

@@ -94,17 +94,17 @@ def settle(tx: Tx, at: datetime) -> None:
 def _pass(tx: Tx, task_id: str, over: bool, at: datetime) -> None:
     """Tell the barriers behind the task whether it is over."""
     for edge in tx[BarrierTasks].find(BarrierTasks.task_id.eq(task_id)):
-        if edge.over is over:
-            continue
-        tx[BarrierTasks].save(BarrierTask(edge.barrier_id, task_id, over))
         barrier = tx[Barriers].get(edge.barrier_id)
         if barrier is None:
             continue
-        barrier = structs.replace(barrier, remaining=barrier.remaining + (-1 if over else 1))
+        if edge.over is not over:
+            tx[BarrierTasks].save(BarrierTask(edge.barrier_id, task_id, over))
+            barrier = structs.replace(barrier, remaining=barrier.remaining + (-1 if over else 1))
+        if barrier.state is BarrierState.HOLDING and barrier.kind is BarrierKind.GATE:
+            # What it missed is tried again, was done meanwhile, or is gone.
+            barrier = structs.replace(barrier, state=BarrierState.WAITING, reason=None, reached_at=None)
         if barrier.state is BarrierState.WAITING and barrier.remaining == 0:
             _reach(tx, barrier, at)
-        elif barrier.state is BarrierState.HOLDING and barrier.kind is BarrierKind.GATE and not over:
-            tx[Barriers].save(structs.replace(barrier, state=BarrierState.WAITING, reason=None, reached_at=None))
         else:
             tx[Barriers].save(barrier)
 
@@ -165,10 +165,11 @@ def _judge(tx: Tx, execution_id: str, at: datetime) -> None:
         return
     if execution.status is ExecutionStatus.CANCELLING:
         cancel_rest(tx, execution, at)
-    if _any(tx, execution_id, "moving"):
-        return
+    moving = _any(tx, execution_id, "moving")
     held = bool(tx[Barriers].find(Barriers.holding.eq(execution_id), limit=1))
-    match rules.judge(blocked=_any(tx, execution_id, "blocked"), held=held):
+    match rules.judge(moving=moving, blocked=_any(tx, execution_id, "blocked"), held=held):
+        case Verdict.GOES_ON if execution.reason == DEADLOCK:
+            tx[Executions].save(structs.replace(execution, reason=None, version=execution.version + 1, updated_at=at))
         case Verdict.DEADLOCK:
             _fail_blocked(tx, execution, at)
         case Verdict.OVER:
