@@ -9,15 +9,15 @@ from msgspec import Struct, structs
 from polpod.errors import Conflict, InvalidTransition, NotFound
 from polpod.model.changes import Change
 from polpod.model.documents import read
-from polpod.model.executions import Barrier, BarrierKind, BarrierState, Execution, ExecutionStatus, Unsettled
+from polpod.model.executions import Barrier, BarrierKind, BarrierState, Execution, ExecutionStatus
 from polpod.model.polpo.missions import Mission
 from polpod.model.tasks import TaskStatus, changed
 from polpod.rules.tasks import event
 from polpod.services import agents, operations
 from polpod.services.missions import scheduling, workflows
-from polpod.services.missions.settling import cancel_rest, move, open_barrier
+from polpod.services.missions.settling import cancel_rest, look_again, move, open_barrier
 from polpod.store import approvals, changes
-from polpod.store.missions import Barriers, Documents, Executions, UnsettledTasks
+from polpod.store.missions import Barriers, Documents, Executions
 from polpod.store.polpo import Missions
 from polpod.store.records import Tx
 from polpod.store.tables import Events, Tasks
@@ -77,8 +77,8 @@ def resume(
         for task in tx[Tasks].find(Tasks.execution_id.eq(execution.id), Tasks.stage.eq(TaskStatus.FAILED)):
             operations.retry(tx, task, at, by)
             retried.append(task.id)
-    if execution.status is X.FAILED and not retried:
-        _look_again(tx, execution)
+    if execution.status is X.FAILED and not retried and not look_again(tx, execution.id):
+        raise Conflict(f"nothing of execution {execution.id} is left to try again")
     return Resumed(execution.id, [one.name for one in held], retried)
 
 
@@ -94,14 +94,6 @@ def _call_back(tx: Tx, execution: Execution, at: datetime) -> None:
     assert stored is not None  # it stays as long as the execution does
     assert mission is not None
     agents.engage(tx, execution, read(stored.text).team, mission.created_by, at)
-
-
-def _look_again(tx: Tx, execution: Execution) -> None:
-    """No task of it moves, so that nobody would notice how it stands.  Raises Conflict."""
-    some = tx[Tasks].find(Tasks.execution_id.eq(execution.id), limit=1)
-    if not some:
-        raise Conflict(f"nothing of execution {execution.id} is left to try again")
-    tx[UnsettledTasks].save(Unsettled(some[0].id, execution.id))
 
 
 def _to_open(tx: Tx, execution: Execution, name: str | None) -> list[Barrier]:
@@ -121,6 +113,8 @@ def abort(tx: Tx, mission: Mission, at: datetime, by: str) -> list[int]:
     """Cancel what is not over; the live runs that have to be ended for it.  Raises InvalidTransition, NotFound."""
     execution = latest(tx, mission)
     aborted = move(tx, structs.replace(execution, ended_by=by), X.CANCELLING, at, f"aborted by {by}")
+    for barrier in tx[Barriers].find(Barriers.holding.eq(execution.id), Barriers.until.is_set()):
+        tx[Barriers].save(structs.replace(barrier, until=None))  # nobody waits for it any more
     runs = []
     for task in tx[Tasks].find(Tasks.execution_id.eq(execution.id), Tasks.busy_queue.is_set()):
         asked = changed(task, at, cancelled_by=by)

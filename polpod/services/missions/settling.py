@@ -27,6 +27,7 @@ from polpod.model.executions import (
     BarrierTask,
     Execution,
     ExecutionStatus,
+    Unsettled,
 )
 from polpod.model.polpo.approvals import ApprovalStatus, Resolution
 from polpod.model.polpo.missions import MissionStatus
@@ -110,6 +111,11 @@ def _pass(tx: Tx, task_id: str, over: bool, at: datetime) -> None:
 
 
 def _reach(tx: Tx, barrier: Barrier, at: datetime) -> None:
+    """All before it is over; where that is since the execution was aborted, nobody has to hear of it."""
+    execution = _execution(tx, barrier)
+    if execution.status in (ExecutionStatus.CANCELLING, ExecutionStatus.CANCELLED):
+        tx[Barriers].save(barrier)
+        return
     before = [
         t for e in tx[BarrierTasks].find(BarrierTasks.barrier_id.eq(barrier.id)) if (t := tx[Tasks].get(e.task_id))
     ]
@@ -118,7 +124,6 @@ def _reach(tx: Tx, barrier: Barrier, at: datetime) -> None:
         open_barrier(tx, barrier, at, None)
         return
     tx[Barriers].save(held)
-    execution = _execution(tx, held)
     body = _about(held) | {"reached_at": at}
     match held.kind:
         case BarrierKind.CHECKPOINT:
@@ -144,6 +149,15 @@ def open_barrier(tx: Tx, barrier: Barrier, at: datetime, by: str | None) -> None
     changes.meet(tx, barrier.id, at, met=True)
     body = _about(barrier) | ({"by": by} if by else {})
     note(tx, at, _execution(tx, barrier), _OPENED[barrier.kind], **body)
+    look_again(tx, barrier.execution_id)  # it may have been all that held up the end of it
+
+
+def look_again(tx: Tx, execution_id: str) -> bool:
+    """Let it be judged though no task of it moves; whether it has any."""
+    some = tx[Tasks].find(Tasks.execution_id.eq(execution_id), limit=1)
+    for task in some:
+        tx[UnsettledTasks].save(Unsettled(task.id, execution_id))
+    return bool(some)
 
 
 def _about(barrier: Barrier) -> dict[str, object]:
