@@ -143,6 +143,8 @@ def delete(tx: Tx, mission: Mission, at: datetime, by: str) -> int:
             tx.append(Events, told)
         agents.dismiss(tx, execution, at)
         tx[Executions].delete(execution.id)
+        if execution.document_id.startswith(f"{mission.id}/"):  # before there were such ids, others had it, too
+            tx[Documents].delete(execution.document_id)
         workflows.forget(tx, execution)
     tx[Missions].delete(mission.id)
     changes.note(tx, at, "mission:deleted", f"mission/{mission.id}", name=mission.name, deleted_tasks=number, by=by)
