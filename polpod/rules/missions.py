@@ -108,15 +108,14 @@ class Verdict(Enum):
     OVER = auto()
 
 
-def judge(*, moving: bool, blocked: bool, held: bool) -> Verdict:
-    """How an execution stands.
+def judge(*, blocked: bool, held: bool) -> Verdict:
+    """An execution none of whose tasks runs, may start, or waits for a person or a clock.
 
-    `moving`: some of its tasks run, may start, or wait for a person or a clock; `blocked`: some wait for others; `held`: a
-    barrier waits for a person or a clock, or did not let them through.
+    `blocked`: some wait for others; `held`: a barrier waits for a person or a clock, or did not let them through.
     """
-    if moving or (blocked and held):
-        return Verdict.GOES_ON
-    return Verdict.DEADLOCK if blocked else Verdict.OVER
+    if not blocked:
+        return Verdict.OVER
+    return Verdict.GOES_ON if held else Verdict.DEADLOCK
 
 
 def ending(tasks: Sequence[Task], threshold: float | None, *, aborted: bool) -> tuple[ExecutionStatus, str | None]:

@@ -81,18 +81,16 @@ def test_a_gate_says_why_it_does_not_open(
 
 
 @pytest.mark.parametrize(
-    ("moving", "blocked", "held", "verdict"),
+    ("blocked", "held", "verdict"),
     [
-        (True, True, False, Verdict.GOES_ON),
-        (True, False, False, Verdict.GOES_ON),
-        (False, True, True, Verdict.GOES_ON),  # W31: a reached checkpoint or a failed gate is no deadlock
-        (False, True, False, Verdict.DEADLOCK),
-        (False, False, True, Verdict.OVER),
-        (False, False, False, Verdict.OVER),
+        (True, True, Verdict.GOES_ON),  # W31: a reached checkpoint or a failed gate is no deadlock
+        (True, False, Verdict.DEADLOCK),
+        (False, True, Verdict.OVER),
+        (False, False, Verdict.OVER),
     ],
 )
-def test_it_is_judged_by_what_it_has_left(moving: bool, blocked: bool, held: bool, verdict: Verdict) -> None:
-    assert judge(moving=moving, blocked=blocked, held=held) is verdict
+def test_it_is_judged_by_what_it_has_left(blocked: bool, held: bool, verdict: Verdict) -> None:
+    assert judge(blocked=blocked, held=held) is verdict
 
 
 @pytest.mark.parametrize(

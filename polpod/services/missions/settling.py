@@ -179,9 +179,11 @@ def _judge(tx: Tx, execution_id: str, at: datetime) -> None:
         return
     if execution.status is ExecutionStatus.CANCELLING:
         cancel_rest(tx, execution, at)
-    moving = _any(tx, execution_id, "moving")
-    held = bool(tx[Barriers].find(Barriers.holding.eq(execution_id), limit=1))
-    match rules.judge(moving=moving, blocked=_any(tx, execution_id, "blocked"), held=held):
+    verdict = Verdict.GOES_ON
+    if not _any(tx, execution_id, "moving"):  # what is blocked is not read before: it may name ten thousand others
+        held = bool(tx[Barriers].find(Barriers.holding.eq(execution_id), limit=1))
+        verdict = rules.judge(blocked=_any(tx, execution_id, "blocked"), held=held)
+    match verdict:
         case Verdict.GOES_ON if execution.reason == DEADLOCK:
             tx[Executions].save(structs.replace(execution, reason=None, version=execution.version + 1, updated_at=at))
         case Verdict.DEADLOCK:
