@@ -20,16 +20,22 @@ from polpod.contracts.taskstore.missions import save_mission
 from polpod.model.tasks import Task, TaskStatus
 from polpod.rules.tasks import walk
 from polpod.services.instance import now
-from polpod.services.missions.executing import execute
+from polpod.services.missions import control
+from polpod.services.missions.executing import execute, require_mission
 from polpod.services.missions.planning import checked, plan
 from polpod.services.missions.settling import settle
 from polpod.store import changes, missions, queries
 from polpod.store.databases import TASKS
 from polpod.store.group import GroupCommit, open_store
 from polpod.store.location import Sqlite
+from polpod.store.missions import UnsettledTasks
 from polpod.store.records import Tx
+from polpod.store.tables import Tasks
 
 SIZES = (100, 1_000, 10_000)
+STORED = (0, 10_000, 100_000)
+"""Finished tasks of other missions in the same store."""
+A_THOUSAND = 1_000
 FINISHED = 90
 """Tasks whose end is timed, of missions of every size."""
 GROWTH = 1.5
@@ -48,12 +54,47 @@ def run() -> Iterator[Figure]:
             if size == SIZES[-1]:
                 figure = most(figure, GROWTH * small, f"within {GROWTH}× of {SIZES[0]}")
             yield figure
+    yield from beside()
 
 
-def finish(path: Path, document: dict[str, Any]) -> list[float]:
+def beside() -> Iterator[Figure]:
+    """The same mission beside other missions' tasks that are over."""
+    small = 0.0
+    with tempfile.TemporaryDirectory(prefix="polpod-bench-") as directory:
+        path = Path(directory, "state.db")
+        for stored in STORED:
+            fill(path, stored)
+            taken = finish(path, fan_in(SIZES[0]), f"beside {stored}")
+            figure = median(
+                f"one task of {SIZES[0]:,} is over beside {stored:,} others", [1e6 * s for s in taken], "µs"
+            )
+            small = small or figure.value
+            if stored == STORED[-1]:
+                figure = most(figure, GROWTH * small, "within 1.5× of an empty store")
+            yield figure
+
+
+def fill(path: Path, number: int) -> None:
+    """Let the store have this many finished tasks, of missions of a thousand that are over."""
+    with closing(open_store(Sqlite(str(path)), TASKS)) as store:
+        first = store.write(lambda tx: tx[Tasks].count(Tasks.status.eq(TaskStatus.CANCELLED)))
+        for start in range(first, number, A_THOUSAND):
+            store.write(
+                lambda tx, start=start: begin(tx, json.dumps(fan_in(A_THOUSAND)), f"old {start}"), durable=False
+            )  # type: ignore[misc]
+            store.write(lambda tx, start=start: abort(tx, f"old {start}"), durable=False)  # type: ignore[misc]
+            while store.write(lambda tx: tx[UnsettledTasks].find(limit=1), durable=False):
+                store.write(lambda tx: settle(tx, now()), durable=False)
+
+
+def abort(tx: Tx, name: str) -> None:
+    control.abort(tx, require_mission(tx, name), now(), "bench")
+
+
+def finish(path: Path, document: dict[str, Any], name: str = "bench") -> list[float]:
     """Seconds for each of the first tasks that are carried out."""
     with closing(open_store(Sqlite(str(path)), TASKS)) as store:
-        store.write(lambda tx: begin(tx, json.dumps(document)))
+        store.write(lambda tx: begin(tx, json.dumps(document), name))
         taken = []
         for _ in range(FINISHED):
             (task, *_) = store.write(lambda tx: queries.ready(tx, "default", 1, missions.idle(tx)))
@@ -63,9 +104,9 @@ def finish(path: Path, document: dict[str, Any]) -> list[float]:
     return taken
 
 
-def begin(tx: Tx, text: str) -> None:
+def begin(tx: Tx, text: str, name: str) -> None:
     document = checked(text)
-    mission = save_mission(tx, name="bench", data=text)
+    mission = save_mission(tx, name=name, data=text)
     execute(tx, mission, document, plan(document, {}, CONFIG, "/"), CONFIG, 0, now(), "bench")
 
 

@@ -166,7 +166,7 @@ MUTANTS = (
     Mutant("polpo-machine", "polpod/contracts/taskstore/state.py", "    _refuse_cycle(waits)\n", "", POLPO_MACHINE),
     Mutant("polpo-machine", "polpod/contracts/taskstore/state.py", "    for task_id, met in waits.items():\n        changes.depend(tx, task_id, met)\n", "", POLPO_MACHINE),
     Mutant("polpo-machine", "polpod/contracts/taskstore/tasks.py", "        changes.undo_done(tx, task.id, moved.updated_at)", "        pass", POLPO_MACHINE),
-    Mutant("polpo-machine", "polpod/store/changes.py", "if on_id == task.id or _reaches(tx, other, task.id):", "if on_id == task.id:", POLPO_MACHINE),
+    Mutant("polpo-machine", "polpod/store/changes.py", "if _reaches(tx, on_id, task.id, seen):", "if on_id == task.id:", POLPO_MACHINE),
     Mutant("polpo-machine", "polpod/contracts/taskstore/state.py", '.events if "status" in different else ()', ".events[:0]", POLPO_MACHINE),
     Mutant("polpo", "polpod/contracts/taskstore/tasks.py", "return tx[Tasks].find(Tasks.owner.eq(OWNER))", "return tx[Tasks].find(Tasks.owner.eq(OWNER), order_by=(Tasks.created_at.asc(),))", POLPO_TASKS),
     Mutant("polpo", "polpod/contracts/taskstore/tasks.py", 'if name != "status"} | {', "} | {", POLPO_TASKS),

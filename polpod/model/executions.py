@@ -69,7 +69,7 @@ class Execution(Struct, frozen=True, kw_only=True):
 
 
 class Document(Struct, frozen=True):
-    """A mission document; `id` is the hash of `text`, so that executions of the same are stored once."""
+    """A mission document; `id` is `MISSION/HASH`, so that executions of the same are stored once, and it goes with them."""
 
     id: str
     text: str

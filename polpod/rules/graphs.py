@@ -33,20 +33,27 @@ MOST_SHOWN = 20
 def faults(document: MissionDocument) -> list[Fault]:
     """Everything that is wrong with it, in the order of the document; a graph with unknown names has no cycles yet."""
     found = [*_names(document), *_dependencies(document), *_barriers(document)]
-    if not found and (cycle := find_cycle(edges(document))):
-        number = {task.title: n for n, task in enumerate(document.tasks)}[cycle[0]]
-        shown = cycle if len(cycle) <= MOST_SHOWN else [*cycle[: MOST_SHOWN - 1], "…", cycle[0]]
+    if not found and (cycle := find_cycle(waits(document))):
+        titles = [name for kind, name in cycle[1:] if kind == "task"]
+        number = {task.title: n for n, task in enumerate(document.tasks)}[titles[-1]]
+        titles = [titles[-1], *titles]
+        shown = titles if len(titles) <= MOST_SHOWN else [*titles[: MOST_SHOWN - 1], "…", titles[0]]
         found.append(Fault(f"$.tasks[{number}].dependsOn", f"a cycle: {' → '.join(shown)}"))
     return found
 
 
-def edges(document: MissionDocument) -> dict[str, tuple[str, ...]]:
-    """What each task waits for, by titles: the tasks that it depends on, and those that a barrier before it waits for."""
-    waits = {task.title: dict.fromkeys(task.depends_on) for task in document.tasks}
-    for barrier in document.barriers:
-        for title in barrier.blocks_tasks:
-            waits[title] |= dict.fromkeys(barrier.after_tasks)
-    return {title: tuple(on) for title, on in waits.items()}
+def waits(document: MissionDocument) -> dict[tuple[str, str], list[tuple[str, str]]]:
+    """What each task and each barrier waits for, all by (kind, name), as in Node.
+
+    A barrier is a node of its own: a thousand tasks before it and a thousand behind it are two thousand edges.
+    """
+    found = {("task", task.title): [("task", on) for on in dict.fromkeys(task.depends_on)] for task in document.tasks}
+    for kind, barriers in barriers_by_kind(document).items():
+        for barrier in barriers:
+            found[kind, barrier.name] = [("task", title) for title in dict.fromkeys(barrier.after_tasks)]
+            for title in dict.fromkeys(barrier.blocks_tasks):
+                found["task", title].append((kind, barrier.name))
+    return found
 
 
 class Node(Struct, frozen=True):
@@ -63,28 +70,22 @@ class Node(Struct, frozen=True):
 
 def nodes(document: MissionDocument) -> list[Node]:
     """The tasks in the order of the document, then its barriers, each with what it waits for."""
-    tasks = [("task", task.title) for task in document.tasks]
-    barriers = [(kind, barrier) for kind, several in barriers_by_kind(document).items() for barrier in several]
-    place = {name: n for n, name in enumerate([*tasks, *((kind, barrier.name) for kind, barrier in barriers)])}
-    waits = {("task", task.title): [("task", on) for on in dict.fromkeys(task.depends_on)] for task in document.tasks}
-    for kind, barrier in barriers:
-        waits[kind, barrier.name] = [("task", title) for title in dict.fromkeys(barrier.after_tasks)]
-        for title in dict.fromkeys(barrier.blocks_tasks):
-            waits["task", title].append((kind, barrier.name))
-    layer = {name: n for n, names in enumerate(layers(waits)) for name in names}
-    return [Node(*name, layer[name], tuple(place[on] for on in waits[name])) for name in place]
+    on = waits(document)
+    place = {name: n for n, name in enumerate(on)}
+    layer = {name: n for n, names in enumerate(layers(on)) for name in names}
+    return [Node(*name, layer[name], tuple(place[other] for other in on[name])) for name in on]
 
 
 def barriers_by_kind(document: MissionDocument) -> dict[str, tuple[DocumentBarrier, ...]]:
     return {"gate": document.quality_gates, "checkpoint": document.checkpoints, "delay": document.delays}
 
 
-def find_cycle(waits: Mapping[str, Sequence[str]]) -> list[str] | None:
-    """A cycle, from one task through those that it waits for back to itself; None: there is none."""
-    done: set[str] = set()
+def find_cycle(waits: Mapping[N, Sequence[N]]) -> list[N] | None:
+    """A cycle, from one node through those that it waits for back to itself; None: there is none."""
+    done: set[N] = set()
     for start in waits:
-        path: dict[str, Iterator[str]] = {}
-        node: str | None = start if start not in done else None
+        path: dict[N, Iterator[N]] = {}
+        node: N | None = start if start not in done else None
         while node is not None:
             path[node] = iter(waits[node])
             node = None
@@ -132,9 +133,10 @@ def _names(document: MissionDocument) -> Iterator[Fault]:
 
 
 def _twice(path: str, what: str, names: list[str], *, number: bool = True) -> Iterator[Fault]:
+    last = {name: n for n, name in enumerate(names)}
     for name, times in Counter(names).items():
         if times > 1:
-            at = f"{path}[{len(names) - 1 - names[::-1].index(name)}]" if number else path
+            at = f"{path}[{last[name]}]" if number else path
             yield Fault(at, f"the {what} {name!r} is there {times} times")
 
 

@@ -54,7 +54,7 @@ def cancel(tx: Tx, task: Task, at: datetime, by: str) -> Done:
 
 def retry(tx: Tx, task: Task, at: datetime, by: str) -> Done:
     """Again, from failed, cancelled or awaiting approval; it spends none of the automatic retries."""
-    _refuse_live(task)
+    refuse_live(task)
     if task.over_budget is not None and task.status is TaskStatus.AWAITING_APPROVAL:
         raise Conflict(f"task {task.id} is over its budget: polpoctl approval approve {task.id} [--budget …]")
     failed = task.status is TaskStatus.FAILED
@@ -78,7 +78,7 @@ def retry(tx: Tx, task: Task, at: datetime, by: str) -> Done:
 
 def reassess(tx: Tx, task: Task, at: datetime, by: str) -> Done:
     """Carry out the checks of work that is done, failed, or waits for a person once more, and judge it by them alone."""
-    _refuse_live(task)
+    refuse_live(task)
     if not task.checked:
         raise InvalidTransition(f"task {task.id} has no checks")
     if task.status not in REASSESSED:
@@ -103,7 +103,7 @@ REASSESSED = frozenset({TaskStatus.DONE, TaskStatus.FAILED, TaskStatus.AWAITING_
 
 def remove(tx: Tx, task: Task, at: datetime, by: str) -> Done:
     """Forget a task that does not run and that nothing waits for; its id is never used again."""
-    _refuse_live(task)
+    refuse_live(task)
     changes.remove(tx, [task], at, by)
     return Done(task.id, "removed")
 
@@ -134,7 +134,7 @@ def each(
 def edit(tx: Tx, wanted: Edit, config: Config, by: str) -> Task:
     """Change what is named.  Raises NotFound, InvalidRequest, TooLarge, Conflict (a live run, another version, a cycle)."""
     task, at = require(tx, wanted.id), now()
-    _refuse_live(task)
+    refuse_live(task)
     refuse_large_task(wanted)
     if wanted.version is not None and wanted.version != task.version:
         raise Conflict(f"task {task.id} is at version {task.version}, not {wanted.version}: read it again")
@@ -186,7 +186,8 @@ def _held(tx: Tx, task: Task, at: datetime, on: bool) -> Done:
     return Done(task.id, task.status)
 
 
-def _refuse_live(task: Task) -> None:
+def refuse_live(task: Task) -> None:
+    """Raises Conflict."""
     if task.occupies:
         raise Conflict(f"task {task.id} has a live run ({task.run_id}): cancel it first, or wait for it")
 

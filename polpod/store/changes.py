@@ -23,7 +23,7 @@ from polpod.model.executions import Unsettled
 from polpod.model.tasks import Dependency, Task, TaskStatus, changed
 from polpod.store import approvals, organisation, quarantine, queries
 from polpod.store.a2a import A2AAssignments
-from polpod.store.missions import UnsettledTasks
+from polpod.store.missions import BarrierTasks, UnsettledTasks
 from polpod.store.records import Tx
 from polpod.store.tables import Dependencies, Events, Tasks
 
@@ -103,16 +103,19 @@ def note(tx: Tx, at: datetime, kind: str, subject: str, **body: object) -> None:
 def rewire(tx: Tx, task: Task, on_ids: Sequence[str]) -> dict[str, object]:
     """Let the task wait for these others and for no more, but for the barriers of its mission; the values that it has then.
 
-    Raises NotFound; Conflict where one of them waits for it.
+    Raises NotFound; Conflict where one of them waits for it, or is none of its mission's (invariant 12).
     """
     barriers = [d for d in tx[Dependencies].find(Dependencies.task_id.eq(task.id)) if d.barrier]
     unmet = sum(not barrier.met for barrier in barriers)
     tx[Dependencies].delete_where(Dependencies.task_id.eq(task.id))
     for barrier in barriers:
         tx[Dependencies].add(barrier)
+    seen: set[str] = set()
     for on_id in on_ids:
         other = require(tx, on_id)
-        if on_id == task.id or _reaches(tx, other, task.id):
+        if task.execution_id not in (None, other.execution_id):
+            raise Conflict(f"task {task.id} cannot depend on {on_id}: that is none of execution {task.execution_id}")
+        if _reaches(tx, on_id, task.id, seen):
             raise Conflict(f"task {task.id} cannot depend on {on_id}, which waits for it")
         met = other.status is TaskStatus.DONE
         unmet += not met
@@ -145,7 +148,7 @@ def remove(tx: Tx, tasks: Sequence[Task], at: datetime, by: str) -> None:
         queries.let_go_of_spec(tx, task.spec_id)
         for event in approvals.forget(tx, f"task/{task.id}", at, by):
             tx.append(Events, event)
-        about = {} if task.a2a_id is None else {"a2a_id": task.a2a_id}
+        about = {name: value for name in ("execution_id", "a2a_id") if (value := getattr(task, name)) is not None}
         note(tx, at, "task:removed", f"task/{task.id}", status=task.status, by=by, **about)
 
 
@@ -172,15 +175,22 @@ def _fall_behind(tx: Tx, task_id: str) -> None:
         tx[A2AAssignments].save(structs.replace(assignment, behind=True))
 
 
-def _reaches(tx: Tx, start: Task, goal: str) -> bool:
-    seen, open_ids = {start.id}, list(start.depends_on)
-    while open_ids:
-        task_id = open_ids.pop()
-        if task_id == goal:
+def _reaches(tx: Tx, start: str, goal: str, seen: set[str]) -> bool:
+    """Whether the task waits for the goal, through tasks and closed barriers that are not `seen` yet; they are then."""
+    todo = [start]
+    while todo:
+        waiting = todo.pop()
+        if waiting == goal:
             return True
-        task = tx[Tasks].get(task_id) if task_id not in seen else None
-        seen.add(task_id)
-        open_ids += task.depends_on if task else ()
+        if waiting in seen:
+            continue
+        seen.add(waiting)
+        for on in tx[Dependencies].find(Dependencies.task_id.eq(waiting)):
+            if not on.barrier:
+                todo.append(on.on_id)
+            elif not on.met and on.on_id not in seen:
+                seen.add(on.on_id)
+                todo += (edge.task_id for edge in tx[BarrierTasks].find(BarrierTasks.barrier_id.eq(on.on_id)))
     return False
 
 

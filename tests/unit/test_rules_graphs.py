@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polpod.model.documents import MissionDocument, read
-from polpod.rules.graphs import edges, faults, find_cycle, layers, nodes
+from polpod.rules.graphs import faults, find_cycle, layers, nodes, waits
 
 
 def document(*tasks: tuple[str, str], **parts: Any) -> MissionDocument:
@@ -99,9 +100,33 @@ def test_a_graph_has_layers_or_a_cycle(waits: dict[int, tuple[int, ...]]) -> Non
 
 def test_a_barrier_is_a_node_between_the_tasks() -> None:
     made = document(("a", ""), ("b", ""), delays=[barrier("later", "a", "b", duration="PT1S")])
-    assert edges(made) == {"a": (), "b": ("a",)}
+    task, later = "task", ("delay", "later")
+    assert waits(made) == {(task, "a"): [], (task, "b"): [later], later: [(task, "a")]}
     assert [(n.kind, n.name, n.layer, n.after) for n in nodes(made)] == [
         ("task", "a", 0, ()),
         ("task", "b", 2, (2,)),
         ("delay", "later", 1, (0,)),
     ]
+
+
+def test_what_a_barrier_costs_is_what_is_before_it_and_what_is_behind_it() -> None:
+    """Not their product: a document of half a megabyte would take gigabytes, and hours."""
+    before, behind = [f"t{n}" for n in range(5000)], [f"u{n}" for n in range(5000)]
+    wide = barrier("c", " ".join(before), " ".join(behind))
+    made = document(*((title, "") for title in (*before, *behind)), checkpoints=[wide])
+    assert faults(made) == []
+    assert sum(map(len, waits(made).values())) == 10_000
+
+
+def test_a_document_of_nothing_but_double_titles_is_refused_at_once() -> None:
+    made = document(*((f"t{n % 20_000}", "") for n in range(40_000)))
+    began = time.process_time()
+    found = faults(made)
+    assert (len(found), found[0].path) == (20_000, "$.tasks[20000]")
+    assert time.process_time() - began < 1.0
+
+
+def test_a_cycle_through_barriers_names_tasks_alone() -> None:
+    made = document(("z", ""), ("a", ""), ("b", ""), qualityGates=[barrier("g", "b", "a"), barrier("h", "a", "b")])
+    (fault,) = faults(made)
+    assert (fault.path, fault.message) == ("$.tasks[1].dependsOn", "a cycle: a → b → a")

@@ -15,7 +15,7 @@ from polpod.model.tasks import TaskStatus, changed
 from polpod.rules.tasks import event
 from polpod.services import agents, operations
 from polpod.services.missions import scheduling, workflows
-from polpod.services.missions.settling import cancel_rest, move, open_barrier
+from polpod.services.missions.settling import cancel_rest, look_again, move, open_barrier
 from polpod.store import approvals, changes
 from polpod.store.missions import Barriers, Documents, Executions
 from polpod.store.polpo import Missions
@@ -54,7 +54,8 @@ def resume(
 ) -> Resumed:
     """Let it go on: through the barrier of that name, or without one through every checkpoint that was reached.
 
-    `retry_failed`: what failed, or was failed because of it, is tried again; so a failed execution goes on.
+    `retry_failed`: what failed, or was failed because of it, is tried again; so a failed execution goes on.  One in which
+    nothing failed any more, since somebody tried each again by itself, is judged anew.
     Raises NotFound, InvalidTransition, Conflict.
     """
     execution = latest(tx, mission)
@@ -76,6 +77,8 @@ def resume(
         for task in tx[Tasks].find(Tasks.execution_id.eq(execution.id), Tasks.stage.eq(TaskStatus.FAILED)):
             operations.retry(tx, task, at, by)
             retried.append(task.id)
+    if execution.status is X.FAILED and not retried and not look_again(tx, execution.id):
+        raise Conflict(f"nothing of execution {execution.id} is left to try again")
     return Resumed(execution.id, [one.name for one in held], retried)
 
 
@@ -110,6 +113,8 @@ def abort(tx: Tx, mission: Mission, at: datetime, by: str) -> list[int]:
     """Cancel what is not over; the live runs that have to be ended for it.  Raises InvalidTransition, NotFound."""
     execution = latest(tx, mission)
     aborted = move(tx, structs.replace(execution, ended_by=by), X.CANCELLING, at, f"aborted by {by}")
+    for barrier in tx[Barriers].find(Barriers.holding.eq(execution.id), Barriers.until.is_set()):
+        tx[Barriers].save(structs.replace(barrier, until=None))  # nobody waits for it any more
     runs = []
     for task in tx[Tasks].find(Tasks.execution_id.eq(execution.id), Tasks.busy_queue.is_set()):
         asked = changed(task, at, cancelled_by=by)
@@ -121,18 +126,25 @@ def abort(tx: Tx, mission: Mission, at: datetime, by: str) -> list[int]:
 
 
 def delete(tx: Tx, mission: Mission, at: datetime, by: str) -> int:
-    """Forget the mission, its executions and their tasks; how many tasks went.  Raises Conflict while one goes on."""
+    """Forget the mission, its executions and their tasks; how many tasks went.
+
+    Raises Conflict while one goes on, or a task of one that is over was tried again, and runs.
+    """
     if live := tx[Executions].find(Executions.live.eq(mission.id), limit=1):
         raise Conflict(f"execution {live[0].id} is {live[0].status}: polpoctl mission abort {mission.name}, and wait")
     number = 0
     for execution in tx[Executions].find(Executions.mission_id.eq(mission.id)):
         tasks = tx[Tasks].find(Tasks.execution_id.eq(execution.id))
+        for task in tasks:
+            operations.refuse_live(task)
         changes.remove(tx, tasks, at, by)
         number += len(tasks)
         for told in approvals.forget(tx, f"execution/{execution.id}", at, by):
             tx.append(Events, told)
         agents.dismiss(tx, execution, at)
         tx[Executions].delete(execution.id)
+        if execution.document_id.startswith(f"{mission.id}/"):  # before there were such ids, others had it, too
+            tx[Documents].delete(execution.document_id)
         workflows.forget(tx, execution)
     tx[Missions].delete(mission.id)
     changes.note(tx, at, "mission:deleted", f"mission/{mission.id}", name=mission.name, deleted_tasks=number, by=by)

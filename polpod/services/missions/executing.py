@@ -72,7 +72,7 @@ def execute(
         mission_id=mission.id,
         number=number,
         group=mission.name if number == 1 else f"{mission.name} #{number}",
-        document_id=hashlib.sha256(text.encode()).hexdigest(),
+        document_id=f"{mission.id}/{hashlib.sha256(text.encode()).hexdigest()}",
         returns_to=mission.status if not live else live[0].returns_to,
         on_deadlock=document.on_deadlock,
         budget=None if document.budget is None else document.budget.in_seconds(),

@@ -27,6 +27,7 @@ from polpod.model.executions import (
     BarrierTask,
     Execution,
     ExecutionStatus,
+    Unsettled,
 )
 from polpod.model.polpo.approvals import ApprovalStatus, Resolution
 from polpod.model.polpo.missions import MissionStatus
@@ -94,22 +95,27 @@ def settle(tx: Tx, at: datetime) -> None:
 def _pass(tx: Tx, task_id: str, over: bool, at: datetime) -> None:
     """Tell the barriers behind the task whether it is over."""
     for edge in tx[BarrierTasks].find(BarrierTasks.task_id.eq(task_id)):
-        if edge.over is over:
-            continue
-        tx[BarrierTasks].save(BarrierTask(edge.barrier_id, task_id, over))
         barrier = tx[Barriers].get(edge.barrier_id)
         if barrier is None:
             continue
-        barrier = structs.replace(barrier, remaining=barrier.remaining + (-1 if over else 1))
+        if edge.over is not over:
+            tx[BarrierTasks].save(BarrierTask(edge.barrier_id, task_id, over))
+            barrier = structs.replace(barrier, remaining=barrier.remaining + (-1 if over else 1))
+        if barrier.state is BarrierState.HOLDING and barrier.kind is BarrierKind.GATE:
+            # What it missed is tried again, was done meanwhile, or is gone.
+            barrier = structs.replace(barrier, state=BarrierState.WAITING, reason=None, reached_at=None)
         if barrier.state is BarrierState.WAITING and barrier.remaining == 0:
             _reach(tx, barrier, at)
-        elif barrier.state is BarrierState.HOLDING and barrier.kind is BarrierKind.GATE and not over:
-            tx[Barriers].save(structs.replace(barrier, state=BarrierState.WAITING, reason=None, reached_at=None))
         else:
             tx[Barriers].save(barrier)
 
 
 def _reach(tx: Tx, barrier: Barrier, at: datetime) -> None:
+    """All before it is over; where that is since the execution was aborted, nobody has to hear of it."""
+    execution = _execution(tx, barrier)
+    if execution.status in (ExecutionStatus.CANCELLING, ExecutionStatus.CANCELLED):
+        tx[Barriers].save(barrier)
+        return
     before = [
         t for e in tx[BarrierTasks].find(BarrierTasks.barrier_id.eq(barrier.id)) if (t := tx[Tasks].get(e.task_id))
     ]
@@ -118,7 +124,6 @@ def _reach(tx: Tx, barrier: Barrier, at: datetime) -> None:
         open_barrier(tx, barrier, at, None)
         return
     tx[Barriers].save(held)
-    execution = _execution(tx, held)
     body = _about(held) | {"reached_at": at}
     match held.kind:
         case BarrierKind.CHECKPOINT:
@@ -144,6 +149,15 @@ def open_barrier(tx: Tx, barrier: Barrier, at: datetime, by: str | None) -> None
     changes.meet(tx, barrier.id, at, met=True)
     body = _about(barrier) | ({"by": by} if by else {})
     note(tx, at, _execution(tx, barrier), _OPENED[barrier.kind], **body)
+    look_again(tx, barrier.execution_id)  # it may have been all that held up the end of it
+
+
+def look_again(tx: Tx, execution_id: str) -> bool:
+    """Let it be judged though no task of it moves; whether it has any."""
+    some = tx[Tasks].find(Tasks.execution_id.eq(execution_id), limit=1)
+    for task in some:
+        tx[UnsettledTasks].save(Unsettled(task.id, execution_id))
+    return bool(some)
 
 
 def _about(barrier: Barrier) -> dict[str, object]:
@@ -165,10 +179,13 @@ def _judge(tx: Tx, execution_id: str, at: datetime) -> None:
         return
     if execution.status is ExecutionStatus.CANCELLING:
         cancel_rest(tx, execution, at)
-    if _any(tx, execution_id, "moving"):
-        return
-    held = bool(tx[Barriers].find(Barriers.holding.eq(execution_id), limit=1))
-    match rules.judge(blocked=_any(tx, execution_id, "blocked"), held=held):
+    verdict = Verdict.GOES_ON
+    if not _any(tx, execution_id, "moving"):  # what is blocked is not read before: it may name ten thousand others
+        held = bool(tx[Barriers].find(Barriers.holding.eq(execution_id), limit=1))
+        verdict = rules.judge(blocked=_any(tx, execution_id, "blocked"), held=held)
+    match verdict:
+        case Verdict.GOES_ON if execution.reason == DEADLOCK:
+            tx[Executions].save(structs.replace(execution, reason=None, version=execution.version + 1, updated_at=at))
         case Verdict.DEADLOCK:
             _fail_blocked(tx, execution, at)
         case Verdict.OVER:
