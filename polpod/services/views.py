@@ -114,13 +114,18 @@ def task_view(task: Task, around: Surroundings) -> dict[str, Any]:
     return fields | {"state": state(task, around), "unmet": unmet, "approval": approval}
 
 
-def spec_view(tx: Tx, spec_id: str | None, *, with_values: bool) -> dict[str, Any] | None:
-    """What is executed; of the environment the names, and the values only on request (DESIGN §5, F84)."""
+def spec_view(tx: Tx, spec_id: str | None, *, with_values: bool, of_agent: bool = False) -> dict[str, Any] | None:
+    """What is executed; of the environment the names, and the values only on request (DESIGN §5, F84).
+
+    `of_agent`: also those that its agent has; else they are null.
+    """
     stored = tx[Specs].get(spec_id) if spec_id else None
     if stored is None:
         return None
     spec: Spec = stored.spec
-    env: object = spec.environment if with_values else sorted(spec.environment)
+    env: object = sorted(spec.environment)
+    if with_values:
+        env = spec.environment if of_agent or spec.agent is None else spec.env | dict.fromkeys(spec.agent.env)
     return {
         "command": spec.command,
         "shell": spec.shell,
