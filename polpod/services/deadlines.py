@@ -87,7 +87,7 @@ def look(tx: Tx, settings: Settings, at: datetime) -> list[int]:
 
 def _look_at_task(tx: Tx, task: Task, settings: Settings, at: datetime) -> list[int]:
     assert task.deadline is not None  # of the column
-    done_at = task.finished_at if task.status is S.DONE else None
+    done_at = (task.finished_at or task.updated_at) if task.status is S.DONE else None
     sla = rules.look(task.deadline, task.sla, task.created_at, done_at, at, settings.warning_threshold)
     found = structs.replace(task, sla=sla)
     tx[Tasks].save(found)  # no other version: who edits the task meanwhile is in nobody's way

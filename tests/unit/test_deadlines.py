@@ -133,6 +133,13 @@ def test_what_is_done_in_time_met_its_deadline_however_late_that_is_looked_at(st
     assert stored.next is None
 
 
+def test_what_a_program_says_is_done_and_not_since_when_was_so_when_that_was_said(stored: Stored) -> None:
+    """A library's user may store such a task; it has to fail nobody."""
+    stored.save(status=S.DONE, finished_at=None, updated_at=DEADLINE + HOUR)
+    stored.look(DEADLINE + 2 * HOUR, FAIL)
+    assert (stored.task.status, stored.kinds()) == (S.DONE, ["violated"])
+
+
 def test_what_is_done_too_late_did_not(stored: Stored) -> None:
     stored.save(status=S.DONE, finished_at=DEADLINE + HOUR)
     stored.look(DEADLINE + 2 * HOUR)
