@@ -188,7 +188,7 @@ def _checks(task: dict[str, Any]) -> list[tuple[str, Any]]:
     return facts
 
 
-def _environment(env: dict[str, str] | list[str] | None) -> str | None:
+def _environment(env: dict[str, str | None] | list[str] | None) -> str | None:
     if isinstance(env, dict):
-        return " ".join(f"{name}={value}" for name, value in sorted(env.items()))
+        return " ".join(name if value is None else f"{name}={value}" for name, value in sorted(env.items()))
     return " ".join(env or ())

@@ -9,14 +9,13 @@ import msgspec
 from msgspec import Struct
 
 from polpod.model.described import described
+from polpod.model.entity import storable
 
 Trigger = Literal["initial", "fix", "retry", "reassess"]
 """What the checks were carried out for: the first attempt, a fix, a retry, or because somebody asked."""
 
 HISTORY = 20
 """Earlier assessments that are kept with a task; the journal has them all."""
-LARGEST = 2**20
-"""Bytes of an assessment that is believed."""
 
 
 class CheckResult(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -68,12 +67,9 @@ class Assessment(Struct, frozen=True, kw_only=True, rename="camel", omit_default
 
 
 def decode(data: bytes, run_id: int) -> Assessment:
-    """What the checks of this run wrote down.  Raises ValueError for what is none of it."""
-    if len(data) > LARGEST:
-        raise ValueError(f"{len(data)} bytes are too much for an assessment")
-    if b"\\u0000" in data:
-        raise ValueError("it contains NUL")
+    """What the checks of this run wrote down.  Raises ValueError for what is none of it, or what no backend keeps."""
     found = msgspec.json.decode(data, type=Assessment)
+    storable(msgspec.to_builtins(found))
     if found.run_id != run_id:
         raise ValueError(f"it is of run {found.run_id}")
     return found

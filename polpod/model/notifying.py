@@ -59,7 +59,10 @@ class Webhook(_Channel, frozen=True, kw_only=True, rename="camel", tag="webhook"
     """What contains it, instead."""
 
     def __post_init__(self) -> None:
-        _ = urlsplit(self.url).port  # raises ValueError for what is none
+        where = urlsplit(self.url)
+        _ = where.port  # raises ValueError for what is none
+        if not where.hostname:
+            raise ValueError("url: it names no host")
         _one_at_most(secret=self.secret, secretFile=self.secret_file)
 
 

@@ -13,6 +13,9 @@ from datetime import datetime
 from polpod.model.deadlines import FINAL
 from polpod.model.tasks import Sla, SlaState, Task, TaskStatus
 
+BY_DEADLINE = "its deadline"
+"""Who asked for the end of a task that shall fail at its deadline."""
+
 
 def look(
     deadline: datetime, sla: Sla | None, began_at: datetime, done_at: datetime | None, now: datetime, threshold: float

@@ -19,6 +19,7 @@ from polpod.model.runs import Phase, Reason, Run, RunStatus
 from polpod.model.tasks import Task, TaskResult, TaskStatus
 from polpod.rules import approvals, budgets, prompts, retry, review
 from polpod.rules.again import Circumstances, retry_or_fail
+from polpod.rules.deadlines import BY_DEADLINE
 from polpod.rules.tasks import event, requeue, walk
 
 Meaning = Callable[[Task, Run, datetime, Circumstances], Change]
@@ -100,9 +101,6 @@ MEANING: Mapping[tuple[RunStatus, Reason], Meaning] = {
 
 _BEFORE_AN_END = frozenset({TaskStatus.PENDING, TaskStatus.AWAITING_APPROVAL, TaskStatus.IN_PROGRESS})
 """Where a power cut can have left the task of a run that ended; from anywhere else somebody moved it since."""
-
-BY_DEADLINE = "its deadline"
-"""Who asked for the end of a task that shall fail at its deadline."""
 
 REQUEUES = frozenset({_interrupted, _lost, _never_started})
 """What would make a task run again by itself, but not one whose end somebody asked for (F48)."""

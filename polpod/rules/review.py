@@ -23,6 +23,7 @@ from polpod.model.runs import Reason, Run, RunStatus
 from polpod.model.tasks import Task, TaskResult, TaskStatus, changed
 from polpod.rules import prompts, retry
 from polpod.rules.again import Circumstances, fix, retry_or_fail
+from polpod.rules.deadlines import BY_DEADLINE
 from polpod.rules.tasks import event, walk
 
 Meaning = Callable[[Task, Run, datetime, Circumstances], Change]
@@ -93,7 +94,13 @@ def _undecided(task: Task, run: Run, now: datetime, c: Circumstances) -> Change:
 
 
 def _cancelled(task: Task, run: Run, now: datetime, c: Circumstances) -> Change:
-    return walk(task, now, TaskStatus.CANCELLED, why=task.cancelled_by or run.kill_by, assessing=None)
+    return _ended(task, now, task.cancelled_by or run.kill_by)
+
+
+def _ended(task: Task, now: datetime, by: str | None) -> Change:
+    """Somebody asked for its end: it is cancelled, or, at its deadline, failed."""
+    status = TaskStatus.FAILED if by == BY_DEADLINE else TaskStatus.CANCELLED
+    return walk(task, now, status, why=by, assessing=None)
 
 
 def _interrupted(task: Task, run: Run, now: datetime, c: Circumstances) -> Change:
@@ -129,7 +136,7 @@ def _never_started(task: Task, run: Run, now: datetime, c: Circumstances) -> Cha
 def _stays(task: Task, run: Run, now: datetime, reason: str, **values: object) -> Change:
     """In review, to be checked once more."""
     if task.cancelled_by is not None:
-        return walk(task, now, TaskStatus.CANCELLED, why=task.cancelled_by, assessing=None)
+        return _ended(task, now, task.cancelled_by)
     recovered = event(task, "task:recovered", now, previous=task.status, reason=reason)
     return Change(changed(task, now, **values), (recovered,))
 

@@ -15,6 +15,7 @@ from polpod.model.executions import Barrier, BarrierKind, BarrierState, Executio
 from polpod.model.polpo.approvals import ApprovalKind, ApprovalRequest
 from polpod.model.runs import Run
 from polpod.model.tasks import Task, TaskStatus
+from polpod.rules import failures
 from polpod.rules.budgets import first_over
 from polpod.rules.pick import Capacity
 
@@ -70,6 +71,8 @@ class Surroundings(Struct, frozen=True):
     """Its execution, where nothing of that starts now."""
     approval: ApprovalRequest | None = None
     """The one that is pending about it."""
+    rejected: ApprovalRequest | None = None
+    """The one by which it failed."""
     over_budget: str | None = None
     """Its project, where nothing of that starts now, since it spent too much."""
 
@@ -106,13 +109,16 @@ class Ending(Struct, frozen=True):
     message: str | None = None
 
 
-def ending(task: Task) -> Ending:
-    """Whether, and how, waiting for this task is over, whatever becomes of those that it waits for."""
+def ending(task: Task, rejected: ApprovalRequest | None = None) -> Ending:
+    """Whether, and how, waiting for this task is over, whatever becomes of those that it waits for.
+
+    `rejected`: the request by which it failed.
+    """
     match task.status:
         case TaskStatus.DONE:
             return Ending("done")
         case TaskStatus.FAILED:
-            return Ending("failed", _failed(task).sentences[0])
+            return Ending("failed", failures.sentence(task, rejected))
         case TaskStatus.CANCELLED:
             return Ending("cancelled")
         case TaskStatus.AWAITING_APPROVAL:
@@ -179,7 +185,7 @@ def why(
         case State.AWAITING_APPROVAL:
             return _parked(task, around.approval, now)
         case State.FAILED:
-            return _failed(task)
+            return Why((failures.sentence(task, around.rejected),), failures.steps(task, around.rejected))
         case _:
             return Why((f"Task {t} is {at}.",))
 
@@ -352,7 +358,7 @@ def _stopped(task: Task, request: ApprovalRequest | None) -> Why:
     commands = (f"polpoctl retry {task.id}", f"polpoctl cancel {task.id}")
     if task.launch_failures:
         return Why((f"It could not be started {task.launch_failures} times in a row.",), commands)
-    if (found := _not_passed(task)) is not None:
+    if (found := failures.not_passed(task)) is not None:
         also = ", and it has side effects" if task.side_effects else ""
         again = (f"polpoctl reassess {task.id}", *commands)
         return Why((f"Task {task.id} did not pass its checks{also}: {found}: a person has to decide.",), again)
@@ -362,38 +368,3 @@ def _stopped(task: Task, request: ApprovalRequest | None) -> Why:
         return Why((f"{_UNDECIDED[result.reason].format(result.run_id)}{also}: a person has to decide.",), commands)
     because = f": {request.message}" if request is not None and request.message else ""
     return Why((f"Task {task.id} waits for approval{because}.",), commands)
-
-
-def _failed(task: Task) -> Why:
-    result = task.result
-    if result is None:
-        return Why((f"Task {task.id} failed before it ran.",), (f"polpoctl retry {task.id}",))
-    tried = f" It was tried {task.attempts} times." if task.attempts > 1 else ""
-    if (found := _not_passed(task)) is not None:
-        steps = (f"polpoctl show {task.id}", f"polpoctl reassess {task.id}", f"polpoctl retry {task.id}")
-        return Why((f"Task {task.id} did not pass its checks: {found}.{tried}",), steps)
-    how = {
-        "exited": f"its command exited with {result.exit_code}",
-        "signalled": f"its command was ended by signal {result.signal}",
-        "oom": result.error or "it used more memory than it may",
-        "spawn_failed": f"its command could not be executed: {result.error}",
-        "timeout": "it ran longer than its max_duration",
-        "stale": "it showed no activity",
-    }.get(result.reason, result.reason)
-    return Why((f"Task {task.id} failed: {how}.{tried}",), (f"polpoctl logs {task.id}", f"polpoctl retry {task.id}"))
-
-
-def _not_passed(task: Task) -> str | None:
-    """What its checks found, in short; None: they passed, or there were none of this result."""
-    found = task.result.assessment if task.result is not None else None
-    if found is None or found.get("passed") is True:
-        return None
-    parts = [part for name in ("checks", "metrics") if isinstance(part := found.get(name), list | tuple)]
-    bad = [one for part in parts for one in part if isinstance(one, dict) and one.get("passed") is not True]
-    named = [f"{one.get('label') or one.get('name')} ({one.get('message')})" for one in bad[:MOST_NAMED]]
-    more = f" and {len(bad) - MOST_NAMED} more" if len(bad) > MOST_NAMED else ""
-    return ", ".join(named) + more if named else str(found.get("message") or "nobody knows why")
-
-
-MOST_NAMED = 3
-"""Checks in one sentence."""

@@ -26,6 +26,9 @@ ANSWER = 2**16
 """Bytes of a reviewer's answer, or of a metric's, that are read."""
 REASONING = 600
 
+_SIGNALS = {number.value: number.name for number in signal.Signals}
+"""Those that have a name: most of the real-time ones have none."""
+
 Found = dict[str, Any]
 
 
@@ -131,5 +134,5 @@ def _how(ended: Ended, check: Check) -> str:
     if ended.exit_code is None:
         return f"it did not end within {check['timeout']:g} s"
     if ended.exit_code < 0:
-        return f"it was ended by {signal.Signals(-ended.exit_code).name}"
+        return f"it was ended by {_SIGNALS.get(-ended.exit_code, f'signal {-ended.exit_code}')}"
     return f"exit code {ended.exit_code}"

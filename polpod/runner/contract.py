@@ -51,6 +51,9 @@ LOG_HEAD: Final = 2**20
 EXIT_SIZE: Final = 4096
 """Bytes preallocated for the second witness, so that a full disk cannot refuse it."""
 
+ASSESSMENT_SIZE: Final = 2**20
+"""Bytes of what checks found that are believed."""
+
 OUTCOME: Final = (
     "status",
     "reason",

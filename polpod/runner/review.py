@@ -15,7 +15,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
         raise
     assessment = summary(spec, found)
     _say(f"\n{assessment['message']}\n")
-    _write(spec["result"], json.dumps(assessment).encode())
+    _write(spec["result"], encoded(assessment))
     return {True: PASSED, False: FAILED, None: UNKNOWN}[assessment["passed"]]
 
 
@@ -68,6 +68,23 @@ def summary(spec: contract.ReviewSpec, found: Sequence[Found]) -> dict[str, Any]
         assessment["scores"] = {name: sum(values) / len(values) for name, values in scores.items()}
         assessment["globalScore"] = sum(review["globalScore"] for review in reviews) / len(reviews)
     return assessment
+
+
+def encoded(assessment: Mapping[str, Any]) -> bytes:
+    """As it is written down; without what the checks wrote where nobody would believe so much."""
+    whole = _json(assessment)
+    if len(whole) <= contract.ASSESSMENT_SIZE:
+        return whole
+    short = {part: [_without_words(one) for one in assessment[part]] for part in ("checks", "metrics")}
+    return _json({**assessment, **short})
+
+
+def _without_words(found: Found) -> Found:
+    return {name: value for name, value in found.items() if name not in ("output", "reviewers")}
+
+
+def _json(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, ensure_ascii=False).encode(errors="replace")
 
 
 def _message(verdicts: Sequence[bool | None]) -> str:

@@ -45,6 +45,6 @@ def weighted(scores: Mapping[str, float], dimensions: Sequence[Mapping[str, Any]
 
 def _score(given: Mapping[str, Any], name: str) -> float:
     value = given.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -math.inf < value < math.inf:
         raise ValueError(f"it gives no score for {name}")
-    return min(HIGHEST, max(LOWEST, float(value)))
+    return float(min(HIGHEST, max(LOWEST, value)))  # an int may be one that no float is

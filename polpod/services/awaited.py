@@ -19,6 +19,7 @@ from polpod.model.tasks import Task, TaskStatus
 from polpod.rules.waiting import DEAD_ENDS, Ending, blocked, ending
 from polpod.services import views
 from polpod.services.journal import Watch
+from polpod.store import approvals
 from polpod.store.changes import require
 from polpod.store.gate import Gate
 from polpod.store.records import Tx
@@ -91,7 +92,7 @@ class Awaited:
         return found
 
     def _see(self, tx: Tx, task: Task) -> _Seen:
-        end, result = ending(task), task.result
+        end, result = ending(task, approvals.rejected(tx, task)), task.result
         if self._keep_waiting and end.outcome == "unknown":
             end = Ending(None)
         follow = not self._keep_waiting and not task.finished

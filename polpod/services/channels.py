@@ -17,13 +17,13 @@ from polpod.model.notifying import Channel, Command, Email, Webhook
 from polpod.rules.notifying import Notice
 from polpod.runner import contract
 from polpod.services import mail
-from polpod.services.delivery import NotDelivered, execute, post
+from polpod.services.delivery import LOG_SIZE, NotDelivered, execute, post
 from polpod.services.instance import Instance
 
-LOG_SIZE = 2**20
-"""Bytes after which a log is begun anew; the one before it is kept."""
-
 LARGEST_SECRET = 65536
+
+MOST_SAID = 1000
+"""Characters of what went wrong: others say it, and it is in records, logs and events."""
 
 
 class Line:
@@ -51,7 +51,9 @@ class Line:
             return f"took longer than {seconds:g} s"
         except Exception as exc:  # noqa: BLE001 -- the boundary: whatever is wrong out there is tried again, and no defect here
             said = f"{type(exc).__name__}: {exc.__cause__ or exc}"  # what ended a TLS connection is a cause
-            return said.replace(secret, "***") if secret else said
+            for form in _forms(secret):
+                said = said.replace(form, "***")
+            return said if len(said) <= MOST_SAID else f"{said[:MOST_SAID]}…"
         return None
 
     async def note(self, text: str) -> None:
@@ -76,6 +78,11 @@ class Line:
             case Webhook(secret=secret, secret_file=path) | Email(password=secret, password_file=path):
                 return secret if path is None else await trio.to_thread.run_sync(_read, self._instance.paths.root, path)
         return None
+
+
+def _forms(secret: str | None) -> tuple[str, ...]:
+    """How a message may have the secret: as it is, and as Python shows text and bytes that have it in them."""
+    return () if secret is None else (secret, repr(secret)[1:-1], repr(secret.encode())[2:-1])
 
 
 def _read(root: str, path: str) -> str:
@@ -104,7 +111,8 @@ def _open(path: str) -> int:
     """The log, to append to; nothing where there cannot be one.  Raises OSError where no descriptor is free."""
     with suppress(OSError):
         with suppress(FileNotFoundError):
-            if os.stat(path).st_size > LOG_SIZE:
+            if (size := os.stat(path).st_size) > LOG_SIZE:
+                os.truncate(path, min(size, 2 * LOG_SIZE))  # a command printed more until it was ended
                 os.replace(path, f"{path}.1")
         return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)

@@ -20,9 +20,9 @@ from polpod.config import Sla as Settings
 from polpod.model.changes import Change
 from polpod.model.executions import Execution, ExecutionStatus
 from polpod.model.runs import Reason
-from polpod.model.tasks import OCCUPYING, Sla, SlaState, Task, TaskStatus, changed
+from polpod.model.tasks import Sla, SlaState, Task, TaskStatus, changed
 from polpod.rules import deadlines as rules
-from polpod.rules.outcome import BY_DEADLINE
+from polpod.rules.deadlines import BY_DEADLINE
 from polpod.rules.tasks import event, walk
 from polpod.services.insist import insist, insist_read
 from polpod.services.instance import Instance, now
@@ -87,7 +87,7 @@ def look(tx: Tx, settings: Settings, at: datetime) -> list[int]:
 
 def _look_at_task(tx: Tx, task: Task, settings: Settings, at: datetime) -> list[int]:
     assert task.deadline is not None  # of the column
-    done_at = task.finished_at if task.status is S.DONE else None
+    done_at = (task.finished_at or task.updated_at) if task.status is S.DONE else None
     sla = rules.look(task.deadline, task.sla, task.created_at, done_at, at, settings.warning_threshold)
     found = structs.replace(task, sla=sla)
     tx[Tasks].save(found)  # no other version: who edits the task meanwhile is in nobody's way
@@ -98,8 +98,10 @@ def _look_at_task(tx: Tx, task: Task, settings: Settings, at: datetime) -> list[
     tx.append(Events, event(found, EVENTS[sla.state], at, **body))
     if not fails:
         return []
-    if task.status not in OCCUPYING:
-        changes.apply(tx, walk(found, at, *TO_FAILED[task.status], why="its deadline has passed"))
+    if not task.occupies:
+        changes.apply(
+            tx, walk(found, at, *TO_FAILED[task.status], why="its deadline has passed", cancelled_by=BY_DEADLINE)
+        )
         return []
     if task.cancelled_by is None:
         asked = changed(found, at, cancelled_by=BY_DEADLINE)

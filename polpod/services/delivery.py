@@ -4,7 +4,8 @@ Rules:
 
 1. An attempt that is given up leaves nothing behind: the connection is closed, the command killed with its group.
 2. A command sees the event and what no program can do without, never our environment; what it prints goes to its log.
-3. A signature is the HMAC-SHA256, with the secret, of the timestamp in its header, a dot, and the body.
+3. A command that prints more than its log holds is ended.
+4. A signature is the HMAC-SHA256, with the secret, of the timestamp in its header, a dot, and the body.
 """
 
 from __future__ import annotations
@@ -30,6 +31,11 @@ from polpod.services.submission import clean_environment
 
 MOST_READ = 16384
 """Bytes of an answer in which its first line must end."""
+
+LOG_SIZE = 2**20
+"""Bytes that a command may print; of a log after which it is begun anew, and the one before it is kept."""
+LOOK_EVERY = 0.1
+"""Seconds between looks at how much that is."""
 
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
 
@@ -73,7 +79,7 @@ async def post(url: str, notice: Notice, secret: str | None) -> None:
 
 
 def signature(secret: str, timestamp: str, body: bytes) -> str:
-    """In hexadecimal (rule 3)."""
+    """In hexadecimal (rule 4)."""
     return hmac.new(secret.encode(), f"{timestamp}.".encode() + body, hashlib.sha256).hexdigest()
 
 
@@ -93,7 +99,7 @@ async def execute(command: tuple[str, ...], notice: Notice, socket: str, cwd: st
     finally:
         os.close(stdin)
     try:
-        code = await process.wait()
+        code = await _end(process, output)
     finally:
         if process.returncode is None:  # so its number is still its own, and that of its group
             os.killpg(process.pid, signal.SIGKILL)
@@ -101,6 +107,16 @@ async def execute(command: tuple[str, ...], notice: Notice, socket: str, cwd: st
                 await process.wait()
     if code != 0:
         raise NotDelivered(f"exited with {code}" if code > 0 else f"ended by signal {-code}")
+
+
+async def _end(process: trio.Process, output: int) -> int:
+    """Its exit code.  Raises NotDelivered: it printed too much."""
+    most = os.fstat(output).st_size + LOG_SIZE
+    while True:
+        with trio.move_on_after(LOOK_EVERY):
+            return await process.wait()
+        if os.fstat(output).st_size > most:
+            raise NotDelivered(f"printed more than {LOG_SIZE} bytes")
 
 
 async def _first_line(stream: trio.abc.Stream) -> bytes:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from email.message import EmailMessage
 from email.utils import format_datetime
 from functools import cache
+from io import BufferedReader
 
 import trio
 
@@ -19,6 +20,9 @@ from polpod.rules.notifying import Notice
 from polpod.services.delivery import NotDelivered
 
 PORTS = {"starttls": 587, "tls": 465, "none": 25}
+
+MOST_READ = 65536
+"""Bytes of all that a server says in one session."""
 
 
 async def send(
@@ -97,6 +101,11 @@ class _Session(smtplib.SMTP):
         self._tls, self._opened = email.tls == "tls", opened
         super().__init__(email.host, email.port or PORTS[email.tls], socket.gethostname(), seconds)
 
+    def getreply(self) -> tuple[int, bytes]:
+        if self.file is None and self.sock is not None:
+            self.file = _Bounded(self.sock.makefile("rb"))
+        return super().getreply()
+
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
         sock = socket.create_connection((host, port), timeout)
         try:
@@ -109,6 +118,22 @@ class _Session(smtplib.SMTP):
             sock.close()
             raise
         return sock
+
+
+class _Bounded:
+    """What a server says, up to MOST_READ bytes: its answers have no end but the one that it gives them."""
+
+    def __init__(self, file: BufferedReader) -> None:
+        self._file, self._left = file, MOST_READ
+        self.close = file.close
+
+    def readline(self, most: int) -> bytes:
+        """Raises NotDelivered."""
+        line = self._file.readline(most)
+        self._left -= len(line)
+        if self._left < 0:
+            raise NotDelivered(f"the server says more than {MOST_READ} bytes")
+        return line
 
 
 def _plain(text: str) -> str:

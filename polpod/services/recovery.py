@@ -19,8 +19,9 @@ from polpod.model.runs import Reason, Run
 from polpod.model.tasks import TaskStatus
 from polpod.paths import numbers_of_runs
 from polpod.rules import budgets
+from polpod.rules.deadlines import BY_DEADLINE
 from polpod.rules.judge import Facts, Life, Verdict, judge
-from polpod.rules.outcome import BY_DEADLINE, no_row
+from polpod.rules.outcome import no_row
 from polpod.rules.tasks import walk
 from polpod.runner import directory
 from polpod.services import bookkeeping

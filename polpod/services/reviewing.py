@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from polpod.config import Config
-from polpod.model.assessments import LARGEST, Assessment, decode
+from polpod.model.assessments import Assessment, decode
 from polpod.model.expectations import (
     DIMENSIONS,
     Expectation,
@@ -152,8 +152,8 @@ def evidence(instance: Instance, run: Run) -> Evidence:
 
 
 def _assessment(instance: Instance, run: Run) -> Assessment | None:
-    data = directory.read_assessment(instance.paths.run(run.id), LARGEST + 1)
-    if data is None:
+    data = directory.read_assessment(instance.paths.run(run.id), contract.ASSESSMENT_SIZE + 1)
+    if data is None or len(data) > contract.ASSESSMENT_SIZE:
         return None
     try:
         return decode(data, run.id)

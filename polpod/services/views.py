@@ -13,7 +13,7 @@ from polpod.model.runs import Run
 from polpod.model.tasks import Spec, Task, TaskStatus
 from polpod.rules.waiting import Surroundings, state
 from polpod.services.instance import Instance
-from polpod.store import queries, spending
+from polpod.store import approvals, queries, spending
 from polpod.store.missions import Barriers, Executions
 from polpod.store.polpo import Approvals
 from polpod.store.records import Tx
@@ -59,6 +59,8 @@ class Unmet(NamedTuple):
     """Its execution, where nothing of that starts now."""
     approval: ApprovalRequest | None
     """The one that is pending about it."""
+    rejected: ApprovalRequest | None
+    """The one by which it failed."""
     over_budget: str | None
     """Its project, where that spent too much."""
 
@@ -81,6 +83,7 @@ def unmet_dependencies(tx: Tx, task: Task) -> Unmet:
         barriers,
         execution if execution is not None and execution.status in IDLE else None,
         tx[Approvals].get(task.approval_id) if task.approval_id is not None else None,
+        approvals.rejected(tx, task),
         task.project if _over_budget(tx, task) else None,
     )
 
@@ -102,7 +105,15 @@ async def live_runs(instance: Instance, tasks: Iterable[Task]) -> Mapping[str, R
 def surroundings(task: Task, unmet: Unmet, run: Run | None, stuck: frozenset[int]) -> Surroundings:
     is_stuck = task.run_id in stuck and task.occupies
     return Surroundings(
-        unmet.tasks, run, is_stuck, unmet.quarantined, unmet.barriers, unmet.idle, unmet.approval, unmet.over_budget
+        unmet.tasks,
+        run,
+        is_stuck,
+        unmet.quarantined,
+        unmet.barriers,
+        unmet.idle,
+        unmet.approval,
+        unmet.rejected,
+        unmet.over_budget,
     )
 
 
@@ -114,13 +125,18 @@ def task_view(task: Task, around: Surroundings) -> dict[str, Any]:
     return fields | {"state": state(task, around), "unmet": unmet, "approval": approval}
 
 
-def spec_view(tx: Tx, spec_id: str | None, *, with_values: bool) -> dict[str, Any] | None:
-    """What is executed; of the environment the names, and the values only on request (DESIGN §5, F84)."""
+def spec_view(tx: Tx, spec_id: str | None, *, with_values: bool, of_agent: bool = False) -> dict[str, Any] | None:
+    """What is executed; of the environment the names, and the values only on request (DESIGN §5, F84).
+
+    `of_agent`: also those that its agent has; else they are null.
+    """
     stored = tx[Specs].get(spec_id) if spec_id else None
     if stored is None:
         return None
     spec: Spec = stored.spec
-    env: object = spec.environment if with_values else sorted(spec.environment)
+    env: object = sorted(spec.environment)
+    if with_values:
+        env = spec.environment if of_agent or spec.agent is None else spec.env | dict.fromkeys(spec.agent.env)
     return {
         "command": spec.command,
         "shell": spec.shell,

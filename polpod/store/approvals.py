@@ -127,6 +127,15 @@ def pending(tx: Tx, about: str) -> ApprovalRequest | None:
     return found[0] if found else None
 
 
+def rejected(tx: Tx, task: Task) -> ApprovalRequest | None:
+    """The request by which the task failed: nobody allowed it, and that was its end."""
+    if task.status is not TaskStatus.FAILED:
+        return None
+    last = tx[Approvals].find(Approvals.about.eq(f"task/{task.id}"), order_by=(Approvals.seq.desc(),), limit=1)
+    denied = (ApprovalStatus.REJECTED, ApprovalStatus.TIMEOUT)
+    return next((r for r in last if r.status in denied and r.resolved_at == task.finished_at), None)
+
+
 def asked_by(change: Change) -> Asked:
     """What is asked where nobody said: by the reason of the last transition."""
     why = str(_last_move(change, "reason") or "")

@@ -31,6 +31,8 @@ def test_at_its_deadline_a_task_fails_with_its_run_though_the_daemon_dies_there(
     host.call("mission.execute", id="m")
     held = host.submit("true", hold=True, deadline=soon(1.5))
     long = host.submit("sleep", "1000", max_retries=5, deadline=soon(1.5))
+    check = {"type": "test", "command": "sleep 1000"}
+    checked = host.submit("true", expectations=[check], max_retries=5, deadline=soon(1.5))
     run = host.running(long)
     until(host.survive, "it dies")
     assert died.exists()
@@ -39,7 +41,11 @@ def test_at_its_deadline_a_task_fails_with_its_run_though_the_daemon_dies_there(
     assert (ended["kill_reason"], ended["kill_by"]) == ("timeout", "its deadline")
     assert not alive(run["job_pid"])
     assert not alive(run["pid"])
-    assert host.finished(held)["status"] == "failed"
+    assert host.finished(held)["status"] == host.finished(checked)["status"] == "failed"
+    assert all(run["ended_at"] for run in host.runs(checked))
+    for task_id in (long, held, checked):
+        (why,) = host.call("task.why", id=task_id)["sentences"]
+        assert why == f"Task {task_id} failed: its deadline had passed."
     for subject in (f"task/{long}", f"task/{held}"):
         assert told(host, subject) in (["warning", "violated"], ["violated"])  # a slow host looks late
     assert (host.finished(quick)["status"], told(host, f"task/{quick}")) == ("done", ["met"])

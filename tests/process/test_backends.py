@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from kit.host import Host
 from kit.jobs import POLPOCTL, waits_for
 from kit.postgres import server
 from kit.waiting import until
+from kit.webhook import Webhook
 
 
 @pytest.fixture(params=LASTING)
@@ -63,6 +65,41 @@ def test_what_was_accepted_is_done_once_through_kills_of_the_daemon(host: Host, 
     host.start()
     assert host.call("daemon.status")["tasks"] == {"done": 10}
     assert host.submit("true") == str(max(map(int, [*ids, live])) + 1)
+
+
+def test_checks_an_approval_and_who_is_told_of_them_go_on_through_kills_of_the_daemon(
+    host: Host, storage: str, tmp_path: Path
+) -> None:
+    """A scheduled mission, too: each is carried out once, and each event told in its order, at least once."""
+    kinds = ["task:created", "assessment:*", "approval:*", "schedule:triggered"]
+    go, done = tmp_path / "go", tmp_path / "done"
+    with Webhook() as hook:
+        host.configure(**settings_of(storage), notifications=[{"name": "hook", "url": hook.url, "kinds": kinds}])
+        host.start()
+        until(lambda: host.submit("true", hold=True) and hook.told, "the channel has its place in the journal")
+        check = {"type": "test", "command": f"echo checked >> {done}; {waits_for(go, 'true')}"}
+        task_id = host.submit(shell=f"echo worked >> {done}", expectations=[check], approve_done=True)
+        mission = json.dumps({"tasks": [{"title": "t", "command": ["sh", "-c", f"echo came >> {done}"]}]})
+        host.call("mission.create", name="m", document=mission)
+        until(lambda: done.exists() and "checked" in done.read_text(), "its checks are carried out")
+        soon = datetime.now(UTC) + timedelta(seconds=1)
+        host.call("schedule.set", id="m", expression=soon.isoformat())
+        host.kill()
+        until(lambda: datetime.now(UTC) > soon, "the time of the schedule has come")
+        go.touch()
+        host.start()
+        until(lambda: _status(host, task_id) == "awaiting_approval", "it waits for a person")
+        until(lambda: "came" in done.read_text(), "what was scheduled is done")
+        host.call("approval.approve", id=task_id)
+        host.kill()
+        host.start()
+        assert host.finished(task_id)["status"] == "done"
+        said = host.call("event.list", kinds=kinds, limit=1000)["events"]
+        until(lambda: hook.told and hook.told[-1] == said[-1], "all is told")
+        first = hook.told[0]["seq"]
+        assert list({event["seq"]: event for event in hook.told}.values()) == [e for e in said if e["seq"] >= first]
+        assert host.call("daemon.status")["storage"] == storage
+    assert sorted(done.read_text().split()) == ["came", "checked", "worked"]
 
 
 def test_what_a_job_keeps_outlives_it_and_the_daemon(host: Host, tmp_path: Path) -> None:

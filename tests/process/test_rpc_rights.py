@@ -54,6 +54,25 @@ def test_another_user_sees_tasks_but_not_the_values_of_their_environment(shared:
     assert shared.call("task.get", id=task_id, env=True)["task"]["spec"]["env"] == {"TOKEN": CANARY}
 
 
+def test_what_agents_and_missions_know_stays_with_whose_they_are(shared: Host) -> None:
+    shared.call("agent.add", name="keeper", command=["true"], env={"TOKEN": CANARY})
+    said = {"tasks": [{"title": "t", "command": ["true"], "env": {"TOKEN": CANARY}}]}
+    for n, name in enumerate(("m1", "m2")):
+        mission: Any = ("mission.create", {"name": name, "document": json.dumps(said)})
+        call_as((os.geteuid(), UID)[n], shared.socket, [mission])
+    mine = {"agent": "keeper", "description": "d", "hold": True, "env": {"OWN": "seen"}}
+    (submitted,) = call_as(UID, shared.socket, [("task.submit", mine)])
+    values = {"id": submitted["result"]["id"], "env": True}
+    theirs, own, task = call_as(
+        UID,
+        shared.socket,
+        [("mission.document", {"id": "m1"}), ("mission.document", {"id": "m2"}), ("task.get", values)],
+    )
+    assert (word(theirs), CANARY in json.dumps(own)) == ("permission_denied" if MEMBER else None, True)
+    assert task["result"]["task"]["spec"]["env"] == {"OWN": "seen", "TOKEN": None if MEMBER else CANARY}
+    assert shared.call("task.get", **values)["task"]["spec"]["env"]["TOKEN"] == CANARY
+
+
 def test_another_user_sees_what_everybody_spent_and_says(shared: Host) -> None:
     task_id = shared.submit("true")
     assert shared.finished(task_id)["status"] == "done"

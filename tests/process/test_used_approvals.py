@@ -143,6 +143,8 @@ def test_gates_hold_what_they_say_and_a_reload_doubles_none(started: Host) -> No
     assert (again["revision_count"], again["retries"], again["approval"]["revision"]) == (1, 0, 1)
     polpoctl(started, "approval", "reject", judged, "--feedback", "and again")
     assert started.task(judged)["status"] == "failed"
+    assert f"failed: uid {os.geteuid()} rejected it" in polpoctl(started, "why", judged)
+    assert "rejected it" in str(started.call("task.wait", ids=[judged])["tasks"])
     free = started.submit("true")
     assert started.finished(free)["status"] == "done"
 

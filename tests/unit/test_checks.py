@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from kit.samples import a_task
 
 from polpod.config import Config
-from polpod.model.assessments import Assessment
+from polpod.model.assessments import Assessment, decode
 from polpod.model.expectations import DIMENSIONS, as_said, expectations_of, metrics_of
 from polpod.model.submissions import Submission
-from polpod.runner import checks, scoring
+from polpod.runner import checks, contract, scoring
 from polpod.runner.command import carry_out
-from polpod.runner.review import summary
+from polpod.runner.review import encoded, summary
 from polpod.services.reviewing import checks_of, longest
 
 SPEC: Any = {
@@ -50,6 +50,7 @@ def log(tmp_path: Path) -> Path:
     ("exit 1", False, "exit code 1"),
     ("echo good; exit 7", False, "exit code 7"),
     ("kill -KILL $$", False, "SIGKILL"),
+    ("kill -40 $$", False, "signal 40"),
     ("/there/is/none", False, "exit code 127"),
 ])  # fmt: skip
 def test_a_test_passes_with_exit_code_0_and_with_no_other(log: Path, shell: str, passed: bool, says: str) -> None:
@@ -189,6 +190,10 @@ def test_scores_are_between_1_and_5(value: float) -> None:
     assert 1 <= scores["a"] <= 5
 
 
+def test_a_score_may_be_a_number_that_no_float_is() -> None:
+    assert scoring.scores_of(b'{"scores": {"a": 1%s}}' % (b"0" * 400), ["a"]) == {"a": 5.0}
+
+
 def test_the_usual_dimensions_weigh_1_together() -> None:
     """§13.205: four of them."""
     assert len(DIMENSIONS) == 4
@@ -207,6 +212,19 @@ def test_all_must_pass(verdicts: list[bool | None], passed: bool | None) -> None
     assessment = msgspec.convert(summary(SPEC, found), Assessment)
     assert (assessment.passed, assessment.run_id) == (passed, 6)
     assert assessment.timestamp
+
+
+def test_what_is_written_down_is_never_more_than_is_believed() -> None:
+    """A task with as many checks as it may have, each with all that is kept of it, gets a verdict."""
+    most = {"passed": True, "message": "m", "output": "\N{GRINNING FACE}" * checks.KEPT}
+    reviewer = {"reviewer": 1, "scores": {"a": 5.0}, "reasoning": "\N{GRINNING FACE}" * checks.REASONING}
+    review = {"type": "llm_review", "passed": True, "message": "m", "reviewers": [reviewer] * 9}
+    metric = {"name": "m", "value": 1.0, "threshold": 1.0, **most}
+    for kind, outputs in (({"type": "test", **most}, [most["output"]] * 128), (review, [""] * 128)):
+        data = encoded(summary(SPEC, [kind] * 64 + [metric] * 64))
+        said = decode(data, SPEC["run_id"])
+        assert (len(data) <= contract.ASSESSMENT_SIZE, said.passed) == (True, True)
+        assert [one.output for one in (*said.checks, *said.metrics)] == outputs
 
 
 def test_the_score_of_several_reviews_is_their_mean() -> None:

@@ -99,6 +99,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "$.settings.notifications[0]",
     ),
     ({"settings": {"notifications": [{"name": "a", "url": "http://h:99999/"}]}}, "$.settings.notifications[0]"),
+    ({"settings": {"notifications": [{"name": "a", "url": "http://:80/"}]}}, "$.settings.notifications[0]"),
     ({"settings": {"notifications": [{"name": "a", "url": "http://u@h/"}]}}, "$.settings.notifications[0].url"),
     ({"settings": {"notifications": [{"name": "a", "url": "http://h/"}] * 2}}, "$.settings.notifications"),
     *(

@@ -17,13 +17,15 @@ from msgspec import structs
 from polpod.config import Sla as Settings
 from polpod.config import parse
 from polpod.errors import InvalidConfig
+from polpod.model.assessments import Assessment
 from polpod.model.deadlines import AT_ONCE, look_at
 from polpod.model.events import Event
 from polpod.model.executions import Execution, ExecutionStatus
-from polpod.model.runs import Reason, RunStatus
+from polpod.model.runs import Phase, Reason, RunStatus
 from polpod.model.tasks import Sla, SlaState, Task, TaskStatus
 from polpod.rules import deadlines as rules
-from polpod.rules.outcome import BY_DEADLINE, outcome
+from polpod.rules.deadlines import BY_DEADLINE
+from polpod.rules.outcome import outcome
 from polpod.services import deadlines
 from polpod.services.missions.settling import report
 from polpod.store.group import GroupCommit
@@ -133,6 +135,13 @@ def test_what_is_done_in_time_met_its_deadline_however_late_that_is_looked_at(st
     assert stored.next is None
 
 
+def test_what_a_program_says_is_done_and_not_since_when_was_so_when_that_was_said(stored: Stored) -> None:
+    """A library's user may store such a task; it has to fail nobody."""
+    stored.save(status=S.DONE, finished_at=None, updated_at=DEADLINE + HOUR)
+    stored.look(DEADLINE + 2 * HOUR, FAIL)
+    assert (stored.task.status, stored.kinds()) == (S.DONE, ["violated"])
+
+
 def test_what_is_done_too_late_did_not(stored: Stored) -> None:
     stored.save(status=S.DONE, finished_at=DEADLINE + HOUR)
     stored.look(DEADLINE + 2 * HOUR)
@@ -183,6 +192,17 @@ def test_a_task_that_runs_is_to_be_ended_in_the_same_transaction(stored: Stored)
     assert stored.look(DEADLINE + HOUR, FAIL) == []
 
 
+CHECKED = {"status": S.REVIEW, "run_id": 6, "applied_run": 5, "phase": "review", "assessing": "initial"}
+
+
+def test_so_is_one_whose_checks_are_carried_out(stored: Stored) -> None:
+    """W37: no run goes on for a task that is over."""
+    stored.save(**CHECKED)
+    assert stored.look(DEADLINE, FAIL) == [6]
+    assert (stored.task.status, stored.task.cancelled_by) == (S.REVIEW, BY_DEADLINE)
+
+
+@pytest.mark.parametrize("checks", [False, True])
 @pytest.mark.parametrize(
     ("status", "reason", "expected"),
     [
@@ -195,11 +215,17 @@ def test_a_task_that_runs_is_to_be_ended_in_the_same_transaction(stored: Stored)
     ],
 )
 def test_however_the_run_of_such_a_task_ends_it_is_not_tried_again(
-    status: RunStatus, reason: Reason, expected: TaskStatus
+    status: RunStatus, reason: Reason, expected: TaskStatus, checks: bool
 ) -> None:
     """W37; work that was done meanwhile is not thrown away."""
     task = a_task(status=S.IN_PROGRESS, run_id=5, max_retries=3, cancelled_by=BY_DEADLINE)
-    change = outcome(task, a_run(status, reason), NOW, 0.5)
+    run, found = a_run(status, reason), None
+    if checks:
+        task = structs.replace(task, **CHECKED)
+        passed = status is RunStatus.COMPLETED
+        run = a_run(status, reason, id=6, phase=Phase.REVIEW, exit_code=0 if passed else 1)
+        found = Assessment(run_id=6, passed=passed, timestamp="t") if reason is Reason.EXITED else None
+    change = outcome(task, run, NOW, 0.5, assessment=found)
     assert change is not None
     assert (change.task.status, change.task.retries) == (expected, 0)
 

@@ -432,6 +432,9 @@ def test_another_attempt_keeps_what_was_found_of_those_before() -> None:
     assert [one["passed"] for one in done.result.assessment_history] == [False]
 
 
+REVIEWED = b'{"type": "llm_review", "passed": true, "message": "", "reviewers": [{"reviewer": ?}]}'
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -441,13 +444,21 @@ def test_another_attempt_keeps_what_was_found_of_those_before() -> None:
         b'{"runId": 5, "passed": true, "timestamp": "t"}',
         b'{"runId": 6, "passed": 1, "timestamp": "t"}',
         b'{"runId": 6, "passed": true, "timestamp": "t", "message": "\\u0000"}',
-        b'{"runId": 6, "passed": true, "timestamp": "t"}' + b" " * 2**21,
+        b'{"runId": 6, "passed": true, "timestamp": "t", "globalScore": 1e999}',
+        b'{"runId": 6, "passed": true, "timestamp": "t", "checks": [%s]}' % REVIEWED.replace(b"?", b"1" + b"0" * 60),
+        b'{"runId": 6, "passed": true, "timestamp": "t", "checks": [%s]}'
+        % REVIEWED.replace(b"?", b"[" * 400 + b"]" * 400),
     ],
 )
 def test_what_is_no_assessment_of_this_run_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 -- of several causes
         decode(data, 6)
     assert decode(b'{"runId": 6, "passed": true, "timestamp": "t"}', 6).passed
+
+
+def test_a_check_may_write_of_nul() -> None:
+    """Six characters of text that say NUL are none."""
+    assert decode(b'{"runId": 6, "passed": true, "timestamp": "t", "message": "\\\\u0000"}', 6).message == "\\u0000"
 
 
 def test_now_is_nobody_s_clock() -> None:

@@ -9,8 +9,10 @@ import pytest
 from kit.samples import NOW, a_run, a_task
 
 from polpod.model.agents import Busy, Queue
+from polpod.model.polpo.approvals import ApprovalKind, ApprovalRequest, ApprovalStatus
 from polpod.model.runs import RunStatus
 from polpod.model.tasks import OCCUPYING, Task, TaskResult, TaskStatus
+from polpod.rules.deadlines import BY_DEADLINE
 from polpod.rules.pick import Capacity
 from polpod.rules.waiting import Ending, State, Surroundings, Why, blocked, ending, state, why
 
@@ -256,6 +258,34 @@ FAILURES = [
 def test_a_failed_task_says_how_it_ended(ended: TaskResult, how: str, attempts: int, tried: str) -> None:
     because = explained(a_task(status=S.FAILED, result=ended, attempts=attempts))
     assert because == Why((f"Task 7 failed: {how}.{tried}",), ("polpoctl logs 7", "polpoctl retry 7"))
+
+
+def rejected(status: ApprovalStatus, by: str, feedback: str | None = None) -> ApprovalRequest:
+    return ApprovalRequest(
+        id="a3", seq=3, gate_id="polpod", task_id="7", kind=ApprovalKind.DONE, status=status, requested_at=NOW,
+        resolved_at=NOW, resolved_by=by, feedback=feedback,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("ended", [None, result("exited", "completed", exit_code=0), result("timeout", "killed")])
+@pytest.mark.parametrize(
+    ("values", "request_", "how"),
+    [
+        ({"cancelled_by": BY_DEADLINE}, None, "its deadline had passed"),
+        ({}, rejected(ApprovalStatus.REJECTED, "uid 0"), "uid 0 rejected it (a3)"),
+        ({}, rejected(ApprovalStatus.REJECTED, "uid 0", "not\nso"), "uid 0 rejected it (a3): not so"),
+        ({}, rejected(ApprovalStatus.TIMEOUT, "timeout"), "nobody approved it in time (a3)"),
+    ],
+)
+def test_what_was_decided_is_why_a_task_failed_however_well_it_ran(
+    ended: TaskResult | None, values: dict[str, Any], request_: ApprovalRequest | None, how: str
+) -> None:
+    task = a_task(status=S.FAILED, result=ended, attempts=1, **values)
+    first = ("polpoctl logs 7",) if ended is not None else ()
+    assert explained(task, Surroundings(rejected=request_)) == Why(
+        (f"Task 7 failed: {how}.",), (*first, "polpoctl retry 7")
+    )
+    assert ending(task, request_) == Ending("failed", f"Task 7 failed: {how}.")
 
 
 @pytest.mark.parametrize(("agent", "who"), [(None, "somebody"), ("fixer", "agent fixer")])

@@ -155,7 +155,9 @@ async def get(call: Call, params: Show) -> dict[str, object]:
 
 
 async def document(call: Call, params: ById) -> dict[str, object]:
+    """For whose it is: there are values of environments in it."""
     mission = await call.desk.instance.tasks.read(lambda tx: require_mission(tx, params.id))
+    require_own(call.caller, mission)
     return {"id": mission.id, "name": mission.name, "document": mission.data}
 
 

@@ -101,7 +101,8 @@ async def get(call: Call, params: Get) -> dict[str, object]:
         task = require(tx, params.id)
         if with_values:
             require_own(call.caller, task)  # a run has the values of its own task already, and no business with others
-        spec = views.spec_view(tx, task.spec_id, with_values=with_values)
+        is_owner = call.caller.right is Right.OWNER
+        spec = views.spec_view(tx, task.spec_id, with_values=with_values, of_agent=is_owner)
         return task, views.unmet_dependencies(tx, task), spec
 
     task, unmet, spec = await instance.tasks.read(body)
