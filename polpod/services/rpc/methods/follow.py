@@ -9,6 +9,7 @@ import trio
 from msgspec import Meta, Struct
 
 from polpod.errors import NotFound
+from polpod.model.events import Event
 from polpod.model.runs import Phase, Run
 from polpod.model.submissions import Id
 from polpod.services import views
@@ -16,6 +17,7 @@ from polpod.services.awaited import Awaited
 from polpod.services.instance import Instance
 from polpod.services.journal import EVERYTHING
 from polpod.services.logs import Slice, read_log
+from polpod.services.rpc.answers import Ended
 from polpod.services.rpc.method import Call, Method, Right
 from polpod.store import queries
 from polpod.store.changes import require
@@ -149,7 +151,31 @@ def _events(tx: Tx, params: EventList) -> dict[str, object]:
 
 
 METHODS = (
-    Method("task.wait", WaitFor, dict, wait, "Wait until tasks end (long poll).", Right.RUN, waits=True),
-    Method("task.logs", Logs, dict, logs, "Bytes of a run's log from an offset (long poll).", Right.RUN, waits=True),
-    Method("event.list", EventList, dict, events, "Events after a cursor (long poll).", Right.RUN, waits=True),
+    Method(
+        "task.wait",
+        WaitFor,
+        {"finished": bool, "tasks": list[Ended]},
+        wait,
+        "Wait until tasks end (long poll).",
+        Right.RUN,
+        waits=True,
+    ),
+    Method(
+        "task.logs",
+        Logs,
+        {"run_id": int | None, "offset": int, "data": str, "next_offset": int, "end": bool},
+        logs,
+        "Bytes of a run's log from an offset (long poll).",
+        Right.RUN,
+        waits=True,
+    ),
+    Method(
+        "event.list",
+        EventList,
+        {"events": list[Event], "first": int | None, "next": int},
+        events,
+        "Events after a cursor (long poll).",
+        Right.RUN,
+        waits=True,
+    ),
 )

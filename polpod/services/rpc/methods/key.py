@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 from polpod.errors import NotFound
 from polpod.model.organisation.people import ApiKey
 from polpod.model.tasks import Instant
+from polpod.services.rpc.answers import ShownApiKey
 from polpod.services.rpc.directory import Made, methods
 from polpod.services.rpc.method import Call
 from polpod.store.organisation import ApiKeys, Users
@@ -45,4 +46,4 @@ def _view(key: ApiKey) -> object:
     return {name: value for name, value in msgspec.structs.asdict(key).items() if name not in key.hidden}
 
 
-METHODS = methods("key", ApiKeys, Add, _made, view=_view)
+METHODS = methods("key", ApiKeys, Add, _made, view=_view, shown=ShownApiKey, told=("secret",))
