@@ -5,6 +5,9 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+import orjson
+import trio
+
 from polpod.services.rpc.described import describe
 from polpod.services.rpc.method import Call, Method, Nothing, Right
 from polpod.services.rpc.methods import (
@@ -37,14 +40,14 @@ from polpod.services.rpc.methods import (
 )
 
 
-async def discover(call: Call, params: Nothing) -> dict[str, Any]:
-    """The OpenRPC document, made from this table."""
-    return openrpc()
+async def discover(call: Call, params: Nothing) -> orjson.Fragment:
+    """The OpenRPC document, made from this table: once, and beside the event loop, since it takes a moment."""
+    return orjson.Fragment(await trio.to_thread.run_sync(_document))
 
 
-_DOCUMENT = {"openrpc": str, "info": dict[str, Any], "methods": list[dict[str, Any]], "components": dict[str, Any]}
+_TOLD = {"openrpc": str, "info": dict[str, Any], "methods": list[dict[str, Any]], "components": dict[str, Any]}
 
-DISCOVER = Method("rpc.discover", Nothing, _DOCUMENT, discover, "This document.", Right.RUN)
+DISCOVER = Method("rpc.discover", Nothing, _TOLD, discover, "This document.", Right.RUN)
 
 _NOUNS = (
     *(task, follow, run, mission, approval, workflow, workflow_execution, schedule, agent),
@@ -59,3 +62,8 @@ METHODS = {m.name: m for m in (*(m for noun in _NOUNS for m in noun.METHODS), DI
 def openrpc() -> dict[str, Any]:
     """OpenRPC 1.3.2: what every method takes and gives, how it refuses, and an example of it."""
     return describe(METHODS)
+
+
+@cache
+def _document() -> bytes:
+    return orjson.dumps(openrpc())
