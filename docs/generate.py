@@ -6,6 +6,7 @@ Each page is a function of what polpod itself goes by, so that it cannot say any
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from runpy import run_path
@@ -80,6 +81,7 @@ def rpc() -> str:
     ]
     for described in document["methods"]:
         lines += _method(described, METHODS[described["name"]])
+    lines += _errors(document)
     lines += ["## Types", ""]
     for name, schema in sorted(types.items()):
         lines += _type(name, schema)
@@ -194,13 +196,45 @@ def _method(described: Schema, method: Method) -> list[str]:
         notes.append("Waits until the daemon has recovered.")
     if method.waits:
         notes.append("May take long on purpose.")
+    result = described["result"]["schema"]
+    refused = ", ".join(f"[`{word}`](#errors)" for word in (e["$ref"].rpartition("/")[2] for e in described["errors"]))
     return [
         f"## {method.name}",
         "",
         f"{method.summary} {' '.join(notes)}",
         "",
         *_table("parameter", ((p["name"], p["schema"], p["required"]) for p in described["params"])),
-        f"Result: {_kind(described['result']['schema'])}.",
+        *_result(result),
+        f"Refused with: {refused}.",
+        "",
+        *(line for example in described["examples"] for line in _example(method.name, example)),
+    ]
+
+
+def _result(schema: Schema) -> list[str]:
+    if "properties" not in schema:
+        return [f"Result: {_kind(schema)}.", ""]
+    members = [f"| `{name}` | {_kind(kind)} |" for name, kind in schema["properties"].items()]
+    return ["| result | type |", "| --- | --- |", *members, ""] if members else ["Result: an empty object.", ""]
+
+
+def _example(name: str, example: Schema) -> list[str]:
+    """A call and its answer, a line each."""
+    params = {param["name"]: param["value"] for param in example["params"]}
+    said = {"method": name, "params": params}, {"result": example["result"]["value"]}
+    return ["```json", *(json.dumps(message, ensure_ascii=False) for message in said), "```", ""]
+
+
+def _errors(document: Schema) -> list[str]:
+    rows = [f"| `{word}` | {e['code']} | {e['message']} |" for word, e in document["components"]["errors"].items()]
+    return [
+        "## Errors",
+        "",
+        "By `data.type`; `internal_error` has none.",
+        "",
+        "| | code | |",
+        "| --- | --- | --- |",
+        *rows,
         "",
     ]
 
@@ -233,12 +267,14 @@ def _kind(schema: Schema) -> str:
     """A JSON Schema in words."""
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
-        return f"[{name}](#{name.lower()})"
+        return f"[{name}](#{name.lower().replace('.', '')})"  # GitHub's anchors have no dots
     if "anyOf" in schema:
         return " or ".join(_kind(s) for s in schema["anyOf"])
     if "enum" in schema:
         return _listed(schema["enum"])
     match schema.get("type"):
+        case "array" if "prefixItems" in schema:
+            return f"list of {', '.join(map(_kind, schema['prefixItems']))}"
         case "array":
             return f"list{_size(schema, 'Items')} of {_kind(schema['items'])}"
         case "object" if isinstance(schema.get("additionalProperties"), dict):

@@ -4,18 +4,43 @@ from __future__ import annotations
 
 import time
 
-from polpoctl.client import FOR_EVER
+from polpoctl.conversation import FOR_EVER
 from polpoctl.follow import LONG_POLL
+from polpoctl.render import notice
+from polpoctl.steps import Ask, take
 
 TYPE_CHECKING = False  # as in polpod.wire.jsonrpc
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
-    from polpoctl.client import Lasting
+    from polpoctl.steps import Call, Steps
+
+
+def ends(
+    ids: list[str], *, any_of_them: bool = False, keep_waiting: bool = False, timeout: float | None = None
+) -> Steps[tuple[bool, list[dict[str, Any]]]]:
+    """As steps, what `wait_for` does."""
+    until = FOR_EVER if timeout is None else time.monotonic() + timeout
+    while True:
+        left = max(0.0, min(LONG_POLL, until - time.monotonic()))
+        asked = {"ids": ids, "any": any_of_them, "keep_waiting": keep_waiting, "timeout": left}
+        answer = yield Ask("task.wait", asked, until)
+        if answer["finished"] or time.monotonic() >= until:
+            yield answer["finished"], answer["tasks"]
+            return
+
+
+def over(end: tuple[bool, list[dict[str, Any]]], ids: Iterable[str], timeout: float | None) -> list[dict[str, Any]]:
+    """The entries of what has ended.  Raises TimeoutError."""
+    finished, entries = end
+    if not finished:
+        raise TimeoutError(f"not over after {timeout:g} s: {', '.join(ids)}")
+    return entries
 
 
 def wait_for(
-    daemon: Lasting,
+    call: Call,
     ids: list[str],
     *,
     any_of_them: bool = False,
@@ -26,10 +51,5 @@ def wait_for(
 
     Raises TimeRanOut if nobody could be asked at the end; RemoteError, ContactLost.
     """
-    until = FOR_EVER if timeout is None else time.monotonic() + timeout
-    while True:
-        left = max(0.0, min(LONG_POLL, until - time.monotonic()))
-        asked = {"ids": ids, "any": any_of_them, "keep_waiting": keep_waiting, "timeout": left}
-        answer = daemon.call("task.wait", asked, until)
-        if answer["finished"] or time.monotonic() >= until:
-            return answer["finished"], answer["tasks"]
+    steps = ends(ids, any_of_them=any_of_them, keep_waiting=keep_waiting, timeout=timeout)
+    return next(take(steps, call, notice))

@@ -1,74 +1,68 @@
-"""The socket: finding it, calling, many calls at once, and calls that outlast a restart of polpod.
+"""Clients of a polpod: connections, calls that outlast a restart of it, and the library's face (docs/client.md).
 
 Rules:
 
 1. An answer lost is not an answer: contact that ends before it came is ContactLost, and only calls that change nothing
    are made again by themselves (`Lasting`).
-2. Every wait is bounded: PATIENCE for an answer, which is more than any long poll takes, and RECONNECT for a daemon.
-3. `_socket` is what `socket` wraps: the wrapper costs a start 5 ms for `enum` and `selectors`.
+2. Every wait is bounded: PATIENCE for an answer, and RECONNECT for a daemon.
+3. Everyday commands load this module: what only the library needs is loaded when it is used.
 """
 
 from __future__ import annotations
 
-import _socket
-import json
-import os
 import time
 
-from polpoctl import exits
+from polpoctl.conversation import (
+    FOR_EVER,
+    PATIENCE,
+    RECONNECT,
+    Absence,
+    Conversation,
+    cannot_be_sent,
+    first,
+    identity,
+    not_identified,
+    passing,
+    sockets,
+)
 from polpoctl.exits import Failure
 from polpoctl.render import notice
-from polpod import paths
-from polpod.wire import frames, jsonrpc
-from polpod.wire.errors import METHOD_NOT_FOUND, UNAVAILABLE
+from polpoctl.transport import ContactLost, Unreachable, opened, said
+from polpod.wire import frames
 from polpod.wire.jsonrpc import RemoteError
 
 TYPE_CHECKING = False  # as in polpod.wire.jsonrpc
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterable, Iterator
-    from typing import Any
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, TypeVar
 
-PATIENCE = 60.0
-"""Seconds to wait for an answer."""
+    from polpoctl.asynchronous import AsyncClient
+    from polpoctl.nouns import Noun
+    from polpoctl.steps import Steps
 
-RECONNECT = 60.0
-"""Seconds to wait for a daemon that went away."""
+    T = TypeVar("T")
 
-FOR_EVER = float("inf")
+__all__ = (
+    "AsyncClient",
+    "Client",
+    "Connection",
+    "ContactLost",
+    "Failure",
+    "Lasting",
+    "RemoteError",
+    "Unreachable",
+    "connect",
+)
 
 AT_ONCE = 16
 """Calls of `call_many` that are under way together."""
 
-_CHUNK = 2**18
-
-
-class ContactLost(Failure):
-    """polpod went away, or fell silent, before it answered."""
-
-    def __init__(self, why: str) -> None:
-        super().__init__(f"contact lost: {why}", exits.UNREACHABLE)
-
-
-class Unreachable(Failure):
-    """No polpod answers at `path`."""
-
-    def __init__(self, path: str, why: str, tried: list[str]) -> None:
-        lines = [f"no polpod answers at {path}: {why}"]
-        if len(tried) > 1:
-            lines.append(f"tried: {', '.join(tried)}")
-        super().__init__("\n".join([*lines, f"to start one: {_start_command(path, tried)}"]), exits.UNREACHABLE)
-
-
-def sockets(args: Namespace) -> list[str]:
-    """The sockets to try, in order: DESIGN §10."""
-    return paths.client_sockets(args.socket, args.root, os.environ, _working_directory())
-
 
 def connect(args: Namespace, patience: float = PATIENCE) -> Connection:
     """A connection to the first socket that exists; `patience`: seconds to wait for an answer.  Raises Failure."""
-    tried = sockets(args)
-    return Connection(next((path for path in tried if os.path.exists(path)), tried[0]), tried, patience)
+    tried = sockets(args.socket, args.root)
+    return Connection(first(tried), tried, patience)
 
 
 class Connection:
@@ -78,28 +72,17 @@ class Connection:
         """Connect.  Raises Failure (Unreachable; not allowed; a path that is too long)."""
         self.path = path
         self.tried = tried or [path]
-        if len(os.fsencode(path)) > paths.SUN_PATH_MAX:
-            raise exits.usage(
-                f"{path}: longer than the {paths.SUN_PATH_MAX} bytes of a Unix socket's path; use --socket"
-            )
-        self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-        try:
-            self._socket.connect(path)
-        except PermissionError:
-            self._socket.close()
-            raise Failure(f"you may not use the polpod at {path}{_who_may(path)}", exits.NOT_ALLOWED) from None
-        except OSError as exc:
-            self._socket.close()
-            raise Unreachable(path, _said(exc), self.tried) from None
-        self._socket.settimeout(patience)
-        self._decoder = frames.Decoder()
-        self._last_id = 0
-        self._waiting: set[int] = set()
-        self._answers: dict[int, Any] = {}
+        self._patience = patience
+        self._transport = opened(path, self.tried, patience)
+        self._conversation = Conversation(path)
         self._identify()
 
     def close(self) -> None:
-        self._socket.close()
+        self._transport.close()
+
+    def ended(self) -> bool:
+        """Whether polpod is known to have gone: whatever is sent would not reach it."""
+        return self._transport.ended()
 
     def call(self, method: str, params: dict[str, Any] | None = None) -> Any:
         """The result of one call.  Raises RemoteError, ContactLost."""
@@ -120,90 +103,51 @@ class Connection:
 
     def ask(self, method: str, params: dict[str, Any]) -> int:
         """Send a call without waiting; `answer` takes the number that this returns.  Raises Failure."""
-        self._last_id += 1
-        message = jsonrpc.request(method, params, self._last_id)
+        asked, message = self._conversation.ask(method, params)
+        waiting = self._conversation.waiting
         try:
-            text = json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-            frame = frames.encode(text.encode())
-        except (frames.FrameTooLong, ValueError) as exc:  # a lone surrogate is a UnicodeEncodeError, so a ValueError
-            raise Failure(f"{method} cannot be sent: {exc}", exits.FAILED) from None
-        self._send(frame)
-        self._waiting.add(self._last_id)
-        return self._last_id
+            self._transport.send(message, crossing=bool(waiting))
+        except frames.FrameTooLong as exc:
+            raise cannot_be_sent(method, exc) from None
+        except OSError as exc:
+            raise ContactLost(said(exc, self._patience)) from None
+        waiting.add(asked)
+        return asked
 
     def answer(self, asked: int) -> Any:
         """The result of that call, or its RemoteError (returned, not raised).  Raises ContactLost."""
-        while asked not in self._answers:
-            self._receive()
-        return self._answers.pop(asked)
+        answers = self._conversation.answers
+        while asked not in answers:
+            try:
+                message = self._transport.receive()
+            except (OSError, EOFError) as exc:
+                raise ContactLost(said(exc, self._patience)) from None
+            except frames.FrameTooLong as exc:
+                raise self._conversation.nonsense(exc) from None
+            self._conversation.hear(message)
+        return answers.pop(asked)
 
     def _identify(self) -> None:
         """Speak for the run that this process is of, where the socket is that run's.  Raises Failure."""
-        run_id, token, own = map(os.environ.get, ("POLPO_RUN_ID", "POLPO_TOKEN", "POLPO_SOCKET"))
-        if not (run_id and token and own and run_id.isdecimal() and _same(own, self.path)):
+        if (known := identity(self.path)) is None:
             return
         try:
-            self.call("run.identify", {"run_id": int(run_id), "token": token})
+            self.call("run.identify", known)
         except RemoteError as error:
-            if error.code != METHOD_NOT_FOUND:  # a daemon of before knows runs by their processes alone
-                why = f"{error}\nto speak for yourself: unset POLPO_TOKEN"
-                raise Failure(why, exits.of_error(error)) from None
-
-    def _send(self, frame: bytes) -> None:
-        view = memoryview(frame)
-        try:
-            while view:
-                if self._waiting:
-                    self._make_room()
-                view = view[self._socket.send(view, _socket.MSG_NOSIGNAL) :]
-        except OSError as exc:
-            raise ContactLost(_said(exc)) from None
-
-    def _make_room(self) -> None:
-        """Read answers until something can be sent: else both sides may wait for the other to read."""
-        import select  # only for calls under way together
-
-        poll = select.poll()
-        poll.register(self._socket.fileno(), select.POLLIN | select.POLLOUT)
-        while True:
-            happened = poll.poll(PATIENCE * 1000)
-            if not happened:
-                raise TimeoutError
-            if happened[0][1] & ~select.POLLOUT:
-                self._receive()
-            if happened[0][1] & select.POLLOUT:
-                return
-
-    def _receive(self) -> None:
-        try:
-            data = self._socket.recv(_CHUNK)
-        except OSError as exc:
-            raise ContactLost(_said(exc)) from None
-        if not data:
-            raise ContactLost("polpod closed the connection")
-        try:
-            for frame in self._decoder.feed(data):
-                asked, outcome = jsonrpc.response(json.loads(frame))
-                if asked is None and isinstance(outcome, RemoteError):  # it could not even tell which call it is about
-                    raise outcome
-                if not isinstance(asked, int) or asked not in self._waiting:
-                    raise jsonrpc.NotAResponse(str(outcome))
-                self._waiting.discard(asked)
-                self._answers[asked] = outcome
-        except (frames.FrameTooLong, jsonrpc.NotAResponse, ValueError) as exc:
-            raise Failure(f"{self.path} does not speak as a polpod does: {exc}", exits.UNREACHABLE) from None
-
-
-class TimeRanOut(Exception):
-    """The caller's own time ran out while polpod was away."""
+            if (failure := not_identified(error)) is not None:
+                raise failure from None
 
 
 class Lasting:
     """Calls that change nothing, made again when contact was lost, for `patience` seconds from the loss on."""
 
-    def __init__(self, connection: Connection, patience: float = RECONNECT) -> None:
+    def __init__(
+        self, connection: Connection, patience: float = RECONNECT, *, say: Callable[[str], None] = notice
+    ) -> None:
+        """`say` is told of contact lost and found."""
         self._connection = connection
         self._patience = patience
+        self._say = say
 
     def close(self) -> None:
         self._connection.close()
@@ -213,79 +157,129 @@ class Lasting:
 
         Raises RemoteError; ContactLost when polpod does not come back; TimeRanOut when it is not back by `until`.
         """
-        patient_until = 0.0
+        absence: Absence | None = None
         while True:
             try:
                 result = self._connection.call(method, params)
             except (ContactLost, RemoteError) as exc:
-                if isinstance(exc, RemoteError) and exc.word != UNAVAILABLE:
+                if not passing(exc):
                     raise
-                if not patient_until:
-                    patient_until = time.monotonic() + self._patience
-                    notice(f"contact lost, waiting for polpod at {self._connection.path} …")
-                self._connection.close()
-                self._connection = _reconnect(self._connection.path, patient_until, until, exc)
+                if absence is None:
+                    absence = self._absent(until)
+                self._reconnect(absence, exc)
             else:
-                if patient_until:
-                    notice("contact again")
+                if absence is not None:
+                    self._say("contact again")
                 return result
 
+    def call_once(self, method: str, params: dict[str, Any]) -> Any:
+        """The result of a call that changes something: made to a polpod that is there, and never again.
 
-def _reconnect(path: str, patient_until: float, until: float, lost: Exception) -> Connection:
-    pause = 0.05
-    while (left := min(patient_until, until) - time.monotonic()) > 0:
-        time.sleep(min(pause, left))
-        pause = min(pause * 1.5, 1.0)
-        try:
-            return Connection(path)
-        except Failure as exc:
-            lost = exc
-    if until < patient_until:
-        raise TimeRanOut
-    raise ContactLost(f"polpod did not come back in time ({str(lost).splitlines()[0]})")
+        Raises RemoteError; ContactLost, after which nobody knows whether the call was carried out.
+        """
+        if self._connection.ended():
+            self._reconnect(self._absent(FOR_EVER), ContactLost("polpod closed the connection"))
+        return self._connection.call(method, params)
 
+    def _absent(self, until: float) -> Absence:
+        self._say(f"contact lost, waiting for polpod at {self._connection.path} …")
+        return Absence(self._patience, until)
 
-def _said(exc: OSError) -> str:
-    if isinstance(exc, TimeoutError):
-        return f"no answer for {PATIENCE:g} s"
-    return (exc.strerror or str(exc)).lower()
-
-
-def _same(one: str, other: str) -> bool:
-    try:
-        return os.path.samefile(one, other)
-    except OSError:
-        return False
+    def _reconnect(self, absence: Absence, lost: Exception) -> None:
+        self._connection.close()
+        for pause in absence.pauses():
+            time.sleep(pause)
+            try:
+                self._connection = Connection(self._connection.path)
+                return
+            except Failure as exc:
+                lost = exc
+        raise absence.over(lost)
 
 
-def _who_may(path: str) -> str:
-    """Whom the socket is for, if that is a group and can be seen."""
-    import grp  # only for this message
+class Client:
+    """A polpod, as a program talks to it; each call blocks.  For one thread at a time.
 
-    try:
-        status = os.stat(path)
-        group = grp.getgrgid(status.st_gid).gr_name
-    except (OSError, KeyError):
-        return ""
-    return f": it is for members of group {group}, from their next login on" if status.st_mode & 0o020 else ""
+    `socket`, `root`: which polpod is meant, as with polpoctl's options; without them, the one that polpoctl finds.
+    `patience`: for how many seconds a polpod that went away is waited for.  Contact that was lost is found again by the
+    next call; calls that change nothing are made again by themselves, and a `task.submit` with an idempotency key too.
+    """
+
+    def __init__(self, socket: str | None = None, root: str | None = None, *, patience: float = RECONNECT) -> None:
+        """Connect.  Raises Failure."""
+        tried = sockets(socket, root)
+        self._polpod = Lasting(Connection(first(tried), tried), patience, say=lambda text: None)
+
+    def call(self, method: str, /, **params: Any) -> Any:
+        """The result of a method (docs/rpc.md), with its parameters by name.
+
+        Raises RemoteError for what polpod refused; Failure for what never reached it; ContactLost (a Failure) where
+        nobody knows whether it was carried out.
+        """
+        from polpoctl.nouns import repeatable
+
+        make = self._polpod.call if repeatable(method, params) else self._polpod.call_once
+        return make(method, params)
+
+    def __getattr__(self, noun: str) -> Noun:
+        """The methods of a noun: `client.task.submit(…)` is `client.call("task.submit", …)`."""
+        from polpoctl.nouns import Noun
+
+        return Noun(noun, self.call)
+
+    def wait(self, *ids: str, any: bool = False, timeout: float | None = None) -> list[dict[str, Any]]:
+        """Wait until all, or any, of the tasks ended: an entry for each, as task.wait has it.
+
+        Raises TimeoutError after `timeout` seconds.
+        """
+        from polpoctl.awaiting import ends, over
+
+        return over(next(self._taken(ends(list(ids), any_of_them=any, timeout=timeout))), ids, timeout)
+
+    def cursor(self) -> int:
+        """The number of the newest event: what happens from now on comes after it."""
+        from polpoctl.follow import newest_event
+
+        return next(self._taken(newest_event()))
+
+    def events(
+        self, after: int = 0, *, kinds: Iterable[str] = (), subject: str | None = None, follow: bool = True
+    ) -> Iterator[dict[str, Any]]:
+        """Events after that one, each once, in order; with `follow` also those that are yet to happen.
+
+        Raises EventsGone where some of those after `after` are not kept any more; not where that is 0, which means all that
+        are kept.
+        """
+        from polpoctl.follow import events
+
+        return self._taken(events(after, kinds=kinds, subject=subject, follow=follow, complete=True))
+
+    def logs(self, id: str, *, run: int | None = None, follow: bool = True) -> Iterator[bytes]:
+        """What a task wrote, in pieces: with `follow` in all of its runs, until it ends; else in its newest run so far."""
+        from polpoctl.follow import content, log
+
+        return map(content, self._taken(log(id, run, follow=follow)))
+
+    def close(self) -> None:
+        """End the connection."""
+        self._polpod.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _taken(self, steps: Steps[T]) -> Iterator[T]:
+        from polpoctl.steps import take, unsaid
+
+        return take(steps, self._polpod.call, unsaid)
 
 
-def _working_directory() -> str:
-    try:
-        return os.getcwd()
-    except FileNotFoundError:  # it was removed; the root has no `.polpo` that is nearer
-        return "/"
+def __getattr__(name: str) -> type[AsyncClient]:
+    """AsyncClient, which needs anyio, once somebody asks for it."""
+    if name != "AsyncClient":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from polpoctl.asynchronous import AsyncClient
 
-
-def _start_command(path: str, tried: list[str]) -> str:
-    """What starts a polpod at that socket, ready to be pasted."""
-    from shlex import join  # only for this message
-
-    if path == os.path.join("/run/polpo", paths.SOCKET_NAME) and os.path.exists(path):
-        return "systemctl start polpod"
-    if len(tried) > 1:
-        return "polpoctl start"
-    root, socket = os.path.split(os.path.dirname(path))
-    if (socket, os.path.basename(path)) == (paths.STATE, paths.SOCKET_NAME):
-        return join(["polpoctl", "start", "--root", root])
-    return join(["polpoctl", "start", "--socket", path])
+    return AsyncClient

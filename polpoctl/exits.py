@@ -64,7 +64,7 @@ def of_error(error: RemoteError) -> int:
     """The code for an error response."""
     if error.code in (errors.INVALID_PARAMS, errors.METHOD_NOT_FOUND):
         return USAGE
-    return BY_WORD.get(error.word or "", FAILED)
+    return BY_WORD.get(error.type or "", FAILED)
 
 
 def of_errors(found: Iterable[RemoteError], asked: int) -> int:

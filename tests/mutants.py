@@ -119,7 +119,7 @@ MUTANTS = (
     Mutant("a2a", 'polpod/contracts/elkar/line.py', '            if not answered:\n', '            if False:\n', A2A_LINE),
     Mutant("a2a", 'polpod/contracts/elkar/line.py', 'params | {"once": {"client": self._client, "number": self._changes}}', 'params', A2A_LINE),
     Mutant("a2a", 'polpod/contracts/elkar/line.py', 'self._changes += 1', 'self._changes = 1', A2A_LINE),
-    Mutant("a2a", 'polpod/contracts/elkar/line.py', 'if exc.word != UNAVAILABLE:', 'if True:', A2A_LINE),
+    Mutant("a2a", 'polpod/contracts/elkar/line.py', 'if exc.type != UNAVAILABLE:', 'if True:', A2A_LINE),
     Mutant("a2a", 'polpod/contracts/elkar/line.py', 'if not self._reached:', 'if True:', A2A_LINE),
     Mutant("organisation", 'polpod/model/entity.py', 'return value.astimezone(UTC)', 'return value', ORGANISATION + "entities.py"),
     Mutant("organisation", 'polpod/model/entity.py', '        case float():\n            if not math.isfinite(value):', '        case float():\n            if math.isnan(value):', ORGANISATION + "entities.py"),

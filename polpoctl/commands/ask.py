@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 from polpoctl import exits
-from polpoctl.client import FOR_EVER, Lasting, TimeRanOut, connect
+from polpoctl.client import Lasting, connect
+from polpoctl.conversation import FOR_EVER, TimeRanOut
 from polpoctl.render import Screen, notice
 from polpoctl.times import duration
 

@@ -21,5 +21,5 @@ def run(args: Namespace) -> int:
     results, code = acting.perform(args, connection, "task.cancel")
     cancelled = [result["id"] for result in results if not result.get("error")]
     if args.wait and cancelled:
-        wait_for(Lasting(connection), cancelled)
+        wait_for(Lasting(connection).call, cancelled)
     return code

@@ -7,17 +7,16 @@ import sys
 
 from polpoctl import exits
 from polpoctl.client import Lasting, connect
-from polpoctl.follow import LONG_POLL
+from polpoctl.follow import events
 from polpoctl.parsers import count
 from polpoctl.render import Screen, escape, fit, notice
+from polpoctl.steps import take
 from polpoctl.times import local
 
 TYPE_CHECKING = False  # as in polpod.wire.jsonrpc
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from typing import Any
-
-PAGE = 1000
 
 
 def options(parser: ArgumentParser) -> None:
@@ -26,19 +25,12 @@ def options(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    call = Lasting(connect(args)).call
     screen = Screen(args)
-    asked: dict[str, Any] = {} if args.after is None else {"after": args.after, "limit": PAGE}
-    while True:
-        page = call("event.list", asked)
-        if "after" in asked and page["first"] is not None and page["first"] > asked["after"] + 1:
-            notice(f"events {asked['after'] + 1} to {page['first'] - 1} are not kept any more")
-        for event in page["events"]:
-            _print(screen, event)
-        sys.stdout.flush()
-        if not args.follow and (args.after is None or not page["events"]):
-            return exits.OK
-        asked = {"after": page["next"], "limit": PAGE} | ({"wait": LONG_POLL} if args.follow else {})
+    for event in take(events(args.after, follow=args.follow), Lasting(connect(args)).call, notice):
+        _print(screen, event)
+        if args.follow:
+            sys.stdout.flush()
+    return exits.OK
 
 
 def _print(screen: Screen, event: dict[str, Any]) -> None:

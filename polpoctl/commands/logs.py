@@ -8,7 +8,8 @@ from polpoctl import exits
 from polpoctl.client import Lasting, connect
 from polpoctl.follow import Log, content
 from polpoctl.parsers import count, positive
-from polpoctl.render import Screen
+from polpoctl.render import Screen, notice
+from polpoctl.steps import take
 
 TYPE_CHECKING = False  # as in polpod.wire.jsonrpc
 if TYPE_CHECKING:
@@ -26,14 +27,6 @@ def options(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     screen = Screen(args)
-
-    def sink(part: dict[str, Any]) -> None:
-        if screen.json:
-            screen.json_line(part)
-        else:
-            sys.stdout.buffer.write(content(part))
-        sys.stdout.flush()
-
     which: dict[str, Any] = {}
     if args.run is not None:
         which = {"run": args.run}
@@ -41,9 +34,12 @@ def run(args: Namespace) -> int:
         which = {"phase": "review"}
     elif not args.follow:  # the work is what a task is known for; who follows sees each run, of the checks too
         which = {"phase": "execution"}
-    log = Log(Lasting(connect(args)).call, args.id, which, tail=args.lines)
-    if args.follow:
-        log.follow(sink)
-    else:
-        log.present(sink)
+    log = Log(args.id, which, tail=args.lines)
+    steps = log.follow() if args.follow else log.present()
+    for part in take(steps, Lasting(connect(args)).call, notice):
+        if screen.json:
+            screen.json_line(part)
+        else:
+            sys.stdout.buffer.write(content(part))
+        sys.stdout.flush()
     return exits.OK

@@ -6,7 +6,8 @@ import sys
 import time
 
 from polpoctl import exits, missions
-from polpoctl.client import FOR_EVER, RECONNECT, Lasting, TimeRanOut, connect
+from polpoctl.client import Lasting, connect
+from polpoctl.conversation import FOR_EVER, RECONNECT, TimeRanOut
 from polpoctl.follow import LONG_POLL
 from polpoctl.parsers import amount, positive
 from polpoctl.render import Screen, notice

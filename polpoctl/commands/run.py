@@ -19,6 +19,7 @@ from polpoctl.commands.wait import how
 from polpoctl.exits import Failure
 from polpoctl.follow import Log, content
 from polpoctl.render import Screen, notice
+from polpoctl.steps import take
 from polpod.wire.jsonrpc import RemoteError
 
 TYPE_CHECKING = False  # as in polpod.wire.jsonrpc
@@ -61,13 +62,10 @@ def run(args: Namespace) -> int:
 def _follow(args: Namespace, daemon: Lasting, task_id: str, interrupts: _Interrupts) -> int:
     # With --json, stdout is for one document: how the task ended.
     out = sys.stderr if args.json else sys.stdout
-
-    def sink(part: dict[str, Any]) -> None:
+    for part in take(Log(task_id, {"after": 0}).follow(), daemon.call, notice):
         out.buffer.write(content(part))
         out.flush()
-
-    Log(daemon.call, task_id, {"after": 0}).follow(sink)
-    _, (task,) = wait_for(daemon, [task_id])
+    _, (task,) = wait_for(daemon.call, [task_id])
     if args.json:
         Screen(args).value(task)
     if task["reason"] == "spawn_failed":

@@ -6,7 +6,8 @@ import os
 import time
 
 from polpoctl import exits
-from polpoctl.client import Connection, ContactLost, Unreachable, sockets
+from polpoctl.client import Connection, ContactLost, Unreachable
+from polpoctl.conversation import sockets
 from polpoctl.executable import polpod
 from polpoctl.render import Screen, notice
 from polpod import paths
@@ -32,7 +33,7 @@ def options(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     root = paths.daemon_root(args.root, os.environ, os.getcwd())
     socket = paths.daemon_socket(args.socket, os.environ, root)
-    meant = next(filter(os.path.exists, sockets(args)), socket)
+    meant = next(filter(os.path.exists, sockets(args.socket, args.root)), socket)
     if meant != socket:
         notice(f"without --root {root}, polpoctl means another polpod: the one at {meant}")
     args.root = root

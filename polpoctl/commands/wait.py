@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from polpoctl import exits
 from polpoctl.awaiting import wait_for
-from polpoctl.client import FOR_EVER, RECONNECT, Lasting, TimeRanOut, connect
+from polpoctl.client import Lasting, connect
+from polpoctl.conversation import FOR_EVER, RECONNECT, TimeRanOut
 from polpoctl.render import Screen, notice
 from polpoctl.times import duration
 
@@ -32,10 +33,10 @@ def run(args: Namespace) -> int:
     daemon = Lasting(connect(args), FOR_EVER if args.keep_waiting else RECONNECT)
     try:
         finished, tasks = wait_for(
-            daemon, args.ids, any_of_them=args.any, keep_waiting=args.keep_waiting, timeout=args.timeout
+            daemon.call, args.ids, any_of_them=args.any, keep_waiting=args.keep_waiting, timeout=args.timeout
         )
-    except TimeRanOut:
-        notice("time ran out while polpod was away")
+    except TimeRanOut as exc:
+        notice(str(exc))
         return exits.TIMED_OUT
     ended = [task for task in tasks if task["outcome"] is not None]
     screen = Screen(args)

@@ -21,7 +21,7 @@ from polpod.store.tables import Specs, Tasks
 
 T = TypeVar("T")
 
-_HIDDEN = {
+HIDDEN = {
     "nonce",
     "token_hash",
     "seen_at",
@@ -151,4 +151,4 @@ def spec_view(tx: Tx, spec_id: str | None, *, with_values: bool, of_agent: bool 
 def run_view(run: Run) -> dict[str, Any]:
     fields: dict[str, Any] = msgspec.to_builtins(run)
     command = None if run.command is None else msgspec.json.decode(run.command)
-    return {name: value for name, value in fields.items() if name not in _HIDDEN} | {"command": command}
+    return {name: value for name, value in fields.items() if name not in HIDDEN} | {"command": command}

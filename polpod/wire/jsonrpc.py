@@ -68,7 +68,7 @@ class RemoteError(Exception):
         self.data = data
 
     @property
-    def word(self) -> str | None:
+    def type(self) -> str | None:
         """`data.type`, one of errors.WORDS; None where there is none."""
         found = self.data.get("type") if isinstance(self.data, dict) else None
         return found if isinstance(found, str) else None

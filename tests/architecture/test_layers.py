@@ -125,6 +125,7 @@ LAYERS: dict[str, set[str]] = {
     "polpod.daemon": {"polpod", "polpod.*", "trio", "orjson", "msgspec"},
     "polpod.__main__": {"polpod", "polpod.*", "trio"},
     "polpoctl": {"polpoctl", "polpod", "polpod.wire", "polpod.paths", "shtab", "rich"},
+    "polpoctl.asynchronous": {"polpoctl", "polpod.wire", "anyio"},
 }
 """Part → what it may import beyond the standard library.  A package's name allows what is in it; `polpod` alone is the
 package's own `__init__.py` (the version); `polpod.*` is everything."""

@@ -19,9 +19,9 @@ print(code, *sorted(set(sys.modules) - before), file=sys.stderr)
 """
 
 OURS = {
-    "polpoctl", "polpoctl.__main__", "polpoctl.budget", "polpoctl.catalog", "polpoctl.client", "polpoctl.commands", "polpoctl.exits",
-    "polpoctl.parsers", "polpoctl.queues", "polpoctl.render", "polpoctl.selection", "polpoctl.sizes", "polpoctl.submission",
-    "polpoctl.times", "polpod", "polpod.paths", "polpod.wire", "polpod.wire.errors", "polpod.wire.frames", "polpod.wire.jsonrpc",
+    "polpoctl", "polpoctl.__main__", "polpoctl.budget", "polpoctl.catalog", "polpoctl.client", "polpoctl.commands", "polpoctl.conversation",
+    "polpoctl.exits", "polpoctl.parsers", "polpoctl.queues", "polpoctl.render", "polpoctl.selection", "polpoctl.sizes", "polpoctl.submission",
+    "polpoctl.times", "polpoctl.transport", "polpod", "polpod.paths", "polpod.wire", "polpod.wire.errors", "polpod.wire.frames", "polpod.wire.jsonrpc",
 }  # fmt: skip
 
 THEIRS = {

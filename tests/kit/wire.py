@@ -58,4 +58,4 @@ def check_response(value: object) -> None:
         _, outcome = jsonrpc.response(value)
     except jsonrpc.NotAResponse:
         return
-    assert not isinstance(outcome, jsonrpc.RemoteError) or (outcome.word is None or isinstance(outcome.word, str))
+    assert not isinstance(outcome, jsonrpc.RemoteError) or (outcome.type is None or isinstance(outcome.type, str))

@@ -13,16 +13,22 @@ from typing import Any
 
 import orjson
 import pytest
-from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from jsonschema import Draft7Validator, Draft202012Validator  # type: ignore[import-untyped]
 from kit.fault import ELSEWHERE, LAST
+from referencing import Registry
+from referencing.jsonschema import DRAFT7
 
 import polpod
 from polpod.model.submissions import Submission
 from polpod.model.tasks import TaskStatus
 from polpod.rules.tasks import EDGES
+from polpod.services.rpc.described import refusals
 from polpod.services.rpc.table import METHODS, openrpc
+from polpod.wire.errors import WORDS
 
 DOCS = Path(__file__).parents[2] / "docs"
+OPENRPC = Path(__file__).parents[1] / "data" / "openrpc"
+"""Of others: its README says whose."""
 NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
@@ -61,14 +67,17 @@ def test_the_reference_has_every_method_and_every_parameter(document: Any) -> No
     for method in document["methods"]:
         section = sections[method["name"]]
         assert method["summary"] in section
-        assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == [p["name"] for p in method["params"]]
+        described = [p["name"] for p in method["params"]] + list(method["result"]["schema"].get("properties", ()))
+        assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == described
+        assert section.count("```json") == 1
 
 
 def test_the_reference_links_to_types_that_it_has() -> None:
     page = GENERATE.rpc()
     links = set(re.findall(r"\(#([^)]+)\)", page))
     assert links
-    assert links <= {heading.lower() for heading in re.findall(r"^### (.+)$", page, re.MULTILINE)}
+    headings = re.findall(r"^##+ (.+)$", page, re.MULTILINE)
+    assert links <= {heading.lower().replace(".", "") for heading in headings}
 
 
 def test_every_entry_of_the_fault_suite_has_its_test_or_its_reason() -> None:
@@ -100,16 +109,38 @@ def nodes(value: Any) -> Iterator[dict[str, Any]]:
         yield from nodes(inner)
 
 
+def taking(document: Any, method: Any) -> Any:
+    """Validates the parameters of a method."""
+    schema = {
+        "type": "object",
+        "properties": {p["name"]: p["schema"] for p in method["params"]},
+        "required": [p["name"] for p in method["params"] if p["required"]],
+        "additionalProperties": False,
+    }
+    return Draft202012Validator({"components": document["components"]} | schema)
+
+
 def test_the_document_has_its_head(document: Any) -> None:
     assert set(document) <= {"openrpc", "info", "servers", "methods", "components", "externalDocs"}
     assert re.fullmatch(r"1\.\d+\.\d+", document["openrpc"])
-    assert document["info"] == {"title": "polpod", "version": polpod.__version__}
+    assert document["info"] == {"title": "polpod", "version": polpod.__version__, "license": {"name": "Apache-2.0"}}
     assert isinstance(document["methods"], list)
 
 
 def test_every_method_is_described_once_and_by_name(document: Any) -> None:
     assert [m["name"] for m in document["methods"]] == sorted(METHODS)
-    known = {"name", "summary", "description", "params", "result", "paramStructure", "errors", "deprecated", "tags"}
+    known = {
+        "name",
+        "summary",
+        "description",
+        "params",
+        "result",
+        "paramStructure",
+        "errors",
+        "examples",
+        "deprecated",
+        "tags",
+    }
     for method in document["methods"]:
         assert set(method) <= known
         assert method["paramStructure"] == "by-name"
@@ -130,8 +161,9 @@ def test_every_reference_leads_somewhere_in_the_document(document: Any) -> None:
     references = [node["$ref"] for node in nodes(document) if "$ref" in node]
     assert references
     for reference in references:
-        assert reference.startswith("#/components/schemas/")
-        assert reference.removeprefix("#/components/schemas/") in document["components"]["schemas"]
+        _, components, kind, name = reference.split("/")
+        assert components == "components"
+        assert name in document["components"][kind]
 
 
 def test_every_schema_is_one(document: Any) -> None:
@@ -144,11 +176,38 @@ def test_every_schema_is_one(document: Any) -> None:
 def test_the_document_says_of_a_submission_what_the_daemon_says(document: Any) -> None:
     (submit,) = (m for m in document["methods"] if m["name"] == "task.submit")
     assert [p["name"] for p in submit["params"]] == list(Submission.__struct_fields__)
-    validator = Draft202012Validator(document | {"$ref": "#/components/schemas/Submission"})
+    validator = taking(document, submit)
     assert validator.is_valid({"command": ["true"], "labels": {"a": "b"}, "max_duration": 1.5})
     assert not validator.is_valid({"command": []})
     assert not validator.is_valid({"comand": ["true"]})
     assert not validator.is_valid({"priority": 2**31})
+
+
+def test_the_document_is_what_the_meta_schema_of_openrpc_says(document: Any) -> None:
+    openrpc, within = (json.loads((OPENRPC / f"{name}.json").read_text()) for name in ("meta-schema", "json-schema"))
+    known = Registry().with_resource("https://meta.json-schema.tools", DRAFT7.create_resource(within))
+    validator = Draft7Validator(openrpc, registry=known.with_resource(within["$id"], DRAFT7.create_resource(within)))
+    assert [f"{error.json_path}: {error.message}"[:500] for error in validator.iter_errors(document)] == []
+    assert not validator.is_valid(document | {"methods": [{"name": "x"}]})
+    assert not validator.is_valid(document | {"components": {"schemas": {"X": {"type": "no such"}}}})
+
+
+def test_every_method_says_what_it_answers_how_it_refuses_and_an_example(document: Any) -> None:
+    words = document["components"]["errors"]
+    assert words.keys() == {*WORDS, "internal_error"}
+    for method in document["methods"]:
+        schema, (example,) = method["result"]["schema"], method["examples"]
+        assert schema not in ({}, {"type": "object"}), method["name"]
+        assert {e["$ref"].removeprefix("#/components/errors/") for e in method["errors"]} <= set(words)
+        taking(document, method).validate({p["name"]: p["value"] for p in example["params"]})
+        Draft202012Validator({"components": document["components"]} | schema).validate(example["result"]["value"])
+
+
+def test_a_row_of_the_table_says_how_it_refuses() -> None:
+    assert {"unsupported", "conflict", "disk_full", "invalid"} <= set(refusals(METHODS["task.submit"]))
+    assert set(refusals(METHODS["rpc.discover"])) == {"invalid", "internal_error", "too_large"}
+    assert {"not_found", "invalid_transition", "permission_denied"} <= set(refusals(METHODS["task.retry"]))
+    assert {"conflict", "disk_full", "permission_denied"} & set(refusals(METHODS["queue.list"])) == set()
 
 
 def test_the_answers_that_have_a_type_are_described_by_it(document: Any) -> None:

@@ -17,6 +17,8 @@ from polpoctl import exits
 from polpoctl.client import Connection, ContactLost, Lasting, Unreachable
 from polpoctl.exits import Failure
 from polpoctl.follow import Log, content
+from polpoctl.render import notice
+from polpoctl.steps import take
 from polpod.wire.jsonrpc import RemoteError
 
 
@@ -64,7 +66,7 @@ def test_a_call_has_its_result_or_raises_its_error(polpod: Scripted, connection:
     assert connection.call("task.get", {"id": "ü"}) == {"got": {"id": "ü"}}
     with pytest.raises(RemoteError, match="no task 9") as error:
         connection.call("task.why", {"id": "9"})
-    assert error.value.word == "not_found"
+    assert error.value.type == "not_found"
 
 
 def test_many_calls_are_answered_in_order(polpod: Scripted, connection: Connection) -> None:
@@ -208,6 +210,11 @@ class Runs:
         return {"finished": self.read >= len(self.logs), "tasks": []}
 
 
+def read(daemon: Lasting, steps: Any, seen: bytearray) -> None:
+    for part in take(steps, daemon.call, notice):
+        seen.extend(content(part))
+
+
 @pytest.mark.parametrize("lose", [0, 2, 3, 5])
 @pytest.mark.parametrize("over", [False, True])
 def test_a_followed_log_has_every_byte_of_every_run_once(polpod: Scripted, lose: int, over: bool) -> None:
@@ -215,7 +222,7 @@ def test_a_followed_log_has_every_byte_of_every_run_once(polpod: Scripted, lose:
     polpod.answers = {"task.logs": logs.task_logs, "task.wait": logs.task_wait}
     daemon = Lasting(Connection(polpod.path))
     seen = bytearray()
-    Log(daemon.call, "5", {"after": 0}).follow(lambda part: seen.extend(content(part)))
+    read(daemon, Log("5", {"after": 0}).follow(), seen)
     assert bytes(seen) == b"".join(logs.logs)
     daemon.close()
 
@@ -225,7 +232,7 @@ def test_a_named_run_is_followed_to_its_own_end(polpod: Scripted) -> None:
     polpod.answers = {"task.logs": logs.task_logs, "task.wait": logs.task_wait}
     daemon = Lasting(Connection(polpod.path))
     seen = bytearray()
-    Log(daemon.call, "5", {"run": 1}).follow(lambda part: seen.extend(content(part)))
+    read(daemon, Log("5", {"run": 1}).follow(), seen)
     assert bytes(seen) == b"first"
     daemon.close()
 
@@ -234,7 +241,7 @@ def test_following_ends_for_a_task_that_can_never_start(polpod: Scripted) -> Non
     nothing = {"run_id": None, "offset": 0, "data": "", "next_offset": 0, "end": False}
     polpod.answers = {"task.logs": nothing, "task.wait": {"finished": True, "tasks": []}}
     daemon = Lasting(Connection(polpod.path))
-    Log(daemon.call, "5").follow(lambda part: pytest.fail("there is nothing"))
+    assert list(take(Log("5").follow(), daemon.call, notice)) == []
     daemon.close()
 
 
@@ -246,7 +253,7 @@ def test_the_last_lines_are_asked_for_once_and_then_what_follows(polpod: Scripte
     polpod.answers = {"task.logs": parts}
     daemon = Lasting(Connection(polpod.path))
     seen = bytearray()
-    Log(daemon.call, "5", tail=10).present(lambda part: seen.extend(content(part)))
+    read(daemon, Log("5", tail=10).present(), seen)
     first, second = (params for _, params in polpod.calls)
     assert (first["tail"], "offset" in first, "run" in first) == (10, False, False)
     assert ("tail" in second, second["offset"], second["run"]) == (False, 92, 7)

@@ -161,9 +161,9 @@ def test_a_response_is_its_result_or_its_error() -> None:
     assert response(jsonrpc.result(4, {"a": 1})) == (4, {"a": 1})
     assert response(jsonrpc.result(4, None)) == (4, None)
     id, error = response(jsonrpc.error(5, errors.APPLICATION_ERROR, "gone", {"type": "not_found"}))
-    assert (id, type(error), str(error), error.word) == (5, RemoteError, "gone", "not_found")
-    assert RemoteError(1, "x").word is None
-    assert RemoteError(1, "x", {"type": 5}).word is None
+    assert (id, type(error), str(error), error.type) == (5, RemoteError, "gone", "not_found")
+    assert RemoteError(1, "x").type is None
+    assert RemoteError(1, "x", {"type": 5}).type is None
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,19 @@ from pathlib import Path
 
 import polpoctl
 from polpod.services.rpc import table
-from polpod.wire.methods import METHODS
+from polpod.wire.methods import METHODS, REPEATABLE
 
 NOUNS = {name.partition(".")[0] for name in METHODS}
 
 
 def test_the_list_is_what_the_daemon_answers() -> None:
     assert list(METHODS) == sorted(table.METHODS)
+
+
+def test_repeatable_is_what_changes_nothing() -> None:
+    # Asked twice is asked once; the second waits, the third is the owner's alone, and that is all of it.
+    harmless = {"approval.ask", "approval.await", "audit.list"}
+    assert set(REPEATABLE) == {m.name for m in table.METHODS.values() if not m.changes} | harmless
 
 
 def test_polpoctl_calls_only_what_is_in_the_list() -> None:

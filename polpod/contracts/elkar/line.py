@@ -76,8 +76,8 @@ class Line:
             try:
                 return await self._exchange(frame)
             except RemoteError as exc:
-                if exc.word != UNAVAILABLE:
-                    raise refused(str(exc), exc.word) from exc
+                if exc.type != UNAVAILABLE:
+                    raise refused(str(exc), exc.type) from exc
                 lost: Exception = exc
             except Unreachable:
                 raise

@@ -254,7 +254,7 @@ async def _carry_out(call: Call, request: jsonrpc.Call) -> Any:
     began, error, result = time.perf_counter(), None, None
     try:
         result = await _allowed(call, method, request.params)
-        return msgspec.to_builtins(result)
+        return result if isinstance(result, orjson.Fragment) else msgspec.to_builtins(result)
     except RequestError as exc:
         error = exc
         raise

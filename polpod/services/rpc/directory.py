@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from types import GenericAlias
 from typing import Annotated, Any, NamedTuple
 
 from msgspec import Meta, Struct
@@ -58,12 +59,15 @@ def methods(
     view: View = lambda record: record,
     among: tuple[Where[Any], ...] = (),
     read: Right = Right.MEMBER,
+    shown: type[Struct] | None = None,
+    told: tuple[str, ...] = (),
 ) -> tuple[Method, ...]:
     """The four methods of a noun; `table` must have one text column for its key.
 
-    `among`: what the others are is nobody's business here: they are neither listed nor shown nor removed.
+    `shown`: the type of what `view` makes; `told`: the names of what the maker alone is told.  `among`: what the others are is nobody's business here: they are neither listed nor shown nor removed.
     """
     (key,) = table.key
+    kind = shown or table.entity
 
     def absent(id: str) -> NotFound:
         return NotFound(f"there is no {noun} {id}: `polpoctl {noun} list` shows what there is")
@@ -77,7 +81,7 @@ def methods(
         more = len(page) < len(found) or len(found) == params.limit
         return {f"{noun}s": [view(record) for record in page], "next": key.get(page[-1]) if more else None}
 
-    async def shown(call: Call, params: ById) -> dict[str, object]:
+    async def got(call: Call, params: ById) -> dict[str, object]:
         found = await call.desk.instance.tasks.read(lambda tx: tx[table].find(*among, key.eq(params.id)))
         if not found:
             raise absent(params.id)
@@ -116,8 +120,23 @@ def methods(
         return {"id": params.id}
 
     return (
-        Method(f"{noun}.list", List, dict, listed, f"The {noun}s by page, by id.", read),
-        Method(f"{noun}.get", ById, dict, shown, f"One {noun}.", read),
-        Method(f"{noun}.add", add, dict, added, f"Add a {noun}.", Right.OWNER, writes=True),
-        Method(f"{noun}.remove", ById, dict, removed, f"Forget a {noun}.", Right.OWNER, writes=True),
+        Method(
+            f"{noun}.list",
+            List,
+            {f"{noun}s": GenericAlias(list, (kind,)), "next": str | None},
+            listed,
+            f"The {noun}s by page, by id.",
+            read,
+        ),
+        Method(f"{noun}.get", ById, {noun: kind}, got, f"One {noun}.", read),
+        Method(
+            f"{noun}.add",
+            add,
+            {noun: kind} | dict.fromkeys(told, str),
+            added,
+            f"Add a {noun}.",
+            Right.OWNER,
+            writes=True,
+        ),
+        Method(f"{noun}.remove", ById, {"id": str}, removed, f"Forget a {noun}.", Right.OWNER, writes=True),
     )

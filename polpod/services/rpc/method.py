@@ -75,7 +75,7 @@ class Method:
     name: str
     params: type[Struct]
     result: Any
-    """The type of the answer, for documentation."""
+    """The type of the answer, or the types of its members by name: for documentation."""
     answer: Callable[[Call, Any], Awaitable[Any]]
     summary: str
     right: Right = Right.MEMBER

@@ -164,5 +164,5 @@ METHODS = (
     ),
     Method("a2a.list", List, Page, list_, "A2A tasks by page, the newest first.", Right.RUN),
     Method("a2a.assign", Assign, Assigned, assign, "Let an agent work on what a user said last.", writes=True),
-    Method("a2a.remove", Remove, dict, remove, "Forget an A2A task.", Right.RUN, writes=True),
+    Method("a2a.remove", Remove, {"id": str}, remove, "Forget an A2A task.", Right.RUN, writes=True),
 )  # fmt: skip

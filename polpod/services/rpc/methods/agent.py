@@ -14,6 +14,7 @@ from polpod.model.submissions import Argument, Name
 from polpod.model.tasks import Prompt
 from polpod.services import agents, views
 from polpod.services.instance import Instance, now
+from polpod.services.rpc.answers import ShownAgent
 from polpod.services.rpc.method import Call, Method, Right
 from polpod.services.rpc.own import require_own
 from polpod.services.rpc.refusal import entity
@@ -194,9 +195,16 @@ def _stored_view(stored: StoredAgent | None) -> dict[str, Any]:
 
 
 METHODS = (
-    Method("agent.list", Page, dict, list_, "Agents by name, and what each does now.", Right.RUN),
-    Method("agent.get", Get, dict, get, "One agent.", Right.RUN),
-    Method("agent.add", Add, dict, add, "Add an agent beside those of polpo.json.", writes=True),
-    Method("agent.edit", Edit, dict, edit, "Change an agent that was added.", writes=True),
-    Method("agent.remove", ById, dict, remove, "Forget an agent that was added.", writes=True),
+    Method(
+        "agent.list",
+        Page,
+        {"agents": list[ShownAgent], "next": str | None},
+        list_,
+        "Agents by name, and what each does now.",
+        Right.RUN,
+    ),
+    Method("agent.get", Get, {"agent": ShownAgent}, get, "One agent.", Right.RUN),
+    Method("agent.add", Add, {"agent": ShownAgent}, add, "Add an agent beside those of polpo.json.", writes=True),
+    Method("agent.edit", Edit, {"agent": ShownAgent}, edit, "Change an agent that was added.", writes=True),
+    Method("agent.remove", ById, {"removed": str}, remove, "Forget an agent that was added.", writes=True),
 )

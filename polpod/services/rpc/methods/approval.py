@@ -167,14 +167,14 @@ def _require_own(call: Call, tx: Tx, request: ApprovalRequest) -> None:
 
 
 METHODS = (
-    Method("approval.list", List, dict, list_, "What waits for a person, by page, the oldest first.", Right.RUN),
-    Method("approval.get", ById, dict, get, "One request, or the last one about a task.", Right.RUN),
-    Method("approval.approve", Approve, dict, approve, "Let what waits go on.", writes=True),
-    Method("approval.reject", Reject, dict, reject, "Do not let it, or have it done over.", writes=True),
-    Method("approval.answer", Answer, dict, answer, "Answer what a run asked.", writes=True),
-    Method("approval.ask", Ask, dict, ask, "A run asks a person.", Right.RUN, writes=True),
+    Method("approval.list", List, {"approvals": list[ApprovalRequest], "next": int | None}, list_, "What waits for a person, by page, the oldest first.", Right.RUN),
+    Method("approval.get", ById, {"approval": ApprovalRequest}, get, "One request, or the last one about a task.", Right.RUN),
+    Method("approval.approve", Approve, {"approval": ApprovalRequest}, approve, "Let what waits go on.", writes=True),
+    Method("approval.reject", Reject, {"approval": ApprovalRequest}, reject, "Do not let it, or have it done over.", writes=True),
+    Method("approval.answer", Answer, {"approval": ApprovalRequest}, answer, "Answer what a run asked.", writes=True),
+    Method("approval.ask", Ask, {"approval": ApprovalRequest}, ask, "A run asks a person.", Right.RUN, writes=True),
     Method(
-        "approval.await", Await, dict, await_, "A run waits for the answer (long poll).", Right.RUN, writes=True,
+        "approval.await", Await, {"approval": ApprovalRequest | None}, await_, "A run waits for the answer (long poll).", Right.RUN, writes=True,
         waits=True, telling=True,
     ),
 )  # fmt: skip

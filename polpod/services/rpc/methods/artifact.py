@@ -155,13 +155,42 @@ async def _own(call: Call, artifact_id: str) -> Artifact:
 
 METHODS = (
     Method(
-        "artifact.begin", Begin, dict, begin, "Announce a file that is to be kept for a task.", Right.RUN, writes=True
+        "artifact.begin",
+        Begin,
+        {"id": str, "part": int},
+        begin,
+        "Announce a file that is to be kept for a task.",
+        Right.RUN,
+        writes=True,
     ),
-    Method("artifact.write", Write, dict, write, "Its next bytes.", Right.RUN, writes=True, telling=True),
+    Method("artifact.write", Write, {"size": int}, write, "Its next bytes.", Right.RUN, writes=True, telling=True),
     Method(
-        "artifact.end", End, dict, end, "All was sent: check it, and keep it.", Right.RUN, writes=True, telling=True
+        "artifact.end",
+        End,
+        {"artifact": Artifact},
+        end,
+        "All was sent: check it, and keep it.",
+        Right.RUN,
+        writes=True,
+        telling=True,
     ),
-    Method("artifact.get", Get, dict, get, "A part of the content, with what is known of it.", Right.RUN),
-    Method("artifact.list", List, dict, list_, "Artifacts by page, by id.", Right.RUN),
-    Method("artifact.remove", ById, dict, remove, "Forget an artifact, content and all.", Right.RUN, writes=True),
+    Method(
+        "artifact.get",
+        Get,
+        {"artifact": Artifact, "offset": int, "data": str, "next_offset": int, "end": bool},
+        get,
+        "A part of the content, with what is known of it.",
+        Right.RUN,
+    ),
+    Method(
+        "artifact.list",
+        List,
+        {"artifacts": list[Artifact], "next": str | None},
+        list_,
+        "Artifacts by page, by id.",
+        Right.RUN,
+    ),
+    Method(
+        "artifact.remove", ById, {"id": str}, remove, "Forget an artifact, content and all.", Right.RUN, writes=True
+    ),
 )

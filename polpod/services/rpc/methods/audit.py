@@ -45,4 +45,14 @@ async def list_(call: Call, params: List) -> dict[str, object]:
     return {"entries": page, "next": page[-1].id if more else None}
 
 
-METHODS = (Method("audit.list", List, dict, list_, "Who asked for what, the newest first.", Right.OWNER, telling=True),)
+METHODS = (
+    Method(
+        "audit.list",
+        List,
+        {"entries": list[AuditEntry], "next": str | None},
+        list_,
+        "Who asked for what, the newest first.",
+        Right.OWNER,
+        telling=True,
+    ),
+)

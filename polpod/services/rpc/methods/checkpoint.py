@@ -74,12 +74,19 @@ METHODS = (
     Method(
         "checkpoint.save",
         Save,
-        dict,
+        {"turn_number": int, "id": str},
         save,
         "A run keeps where it can be resumed.",
         Right.RUN,
         writes=True,
         telling=True,
     ),
-    Method("checkpoint.get", Get, dict, get, "The last checkpoint of a task, whichever run saved it.", Right.RUN),
+    Method(
+        "checkpoint.get",
+        Get,
+        {"checkpoint": Checkpoint | None},
+        get,
+        "The last checkpoint of a task, whichever run saved it.",
+        Right.RUN,
+    ),
 )

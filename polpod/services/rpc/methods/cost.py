@@ -119,6 +119,15 @@ def _group(record: CostRecord, by: str) -> str:
 
 
 METHODS = (
-    Method("cost.add", Add, dict, add, "Note what a call of a model cost.", Right.RUN, writes=True, telling=True),
-    Method("cost.report", Report, dict, report, "What was spent, by agent, task or day.", Right.RUN),
+    Method(
+        "cost.add",
+        Add,
+        {"cost": CostRecord},
+        add,
+        "Note what a call of a model cost.",
+        Right.RUN,
+        writes=True,
+        telling=True,
+    ),
+    Method("cost.report", Report, {"costs": list[Spent]}, report, "What was spent, by agent, task or day.", Right.RUN),
 )

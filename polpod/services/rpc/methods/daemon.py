@@ -14,6 +14,7 @@ from polpod.services.ballast import ROOM
 from polpod.services.desk import Desk
 from polpod.services.instance import Instance, now
 from polpod.services.reload import attempt
+from polpod.services.rpc.answers import Status
 from polpod.services.rpc.method import Call, Method, Nothing, Right
 from polpod.services.rpc.methods.queue import overview
 from polpod.store.copy import copied_to
@@ -121,15 +122,22 @@ def _require_same_store(instance: Instance) -> None:
 
 
 METHODS = (
-    Method("daemon.status", Nothing, dict, status, "What it is and does, with counts.", Right.RUN),
-    Method("daemon.health", Nothing, dict, health, "Whether all is well, and what is not.", Right.RUN),
+    Method("daemon.status", Nothing, Status, status, "What it is and does, with counts.", Right.RUN),
+    Method(
+        "daemon.health",
+        Nothing,
+        {"ok": bool, "checks": dict[str, bool]},
+        health,
+        "Whether all is well, and what is not.",
+        Right.RUN,
+    ),
     Method(
         "daemon.reload",
         Nothing,
-        dict,
+        {"pid": int},
         reload,
         "Go on as what is there now, code and configuration, in the same process; the next call is answered by that.",
         Right.OWNER,
     ),
-    Method("daemon.shutdown", Nothing, dict, shutdown, "Stop: runs are ended in order first.", Right.OWNER),
+    Method("daemon.shutdown", Nothing, {"pid": int}, shutdown, "Stop: runs are ended in order first.", Right.OWNER),
 )

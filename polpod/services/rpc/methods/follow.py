@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 import trio
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, UnsetType
 
 from polpod.errors import Conflict, NotFound
 from polpod.model.events import Event
@@ -18,6 +18,7 @@ from polpod.services.awaited import Awaited
 from polpod.services.instance import Instance
 from polpod.services.journal import EVERYTHING
 from polpod.services.logs import Slice, read_log
+from polpod.services.rpc.answers import Ended
 from polpod.services.rpc.method import Call, Method, Right
 from polpod.store import queries
 from polpod.store.changes import require
@@ -272,9 +273,54 @@ def _events(tx: Tx, params: EventList) -> dict[str, object]:
 
 
 METHODS = (
-    Method("task.wait", WaitFor, dict, wait, "Wait until tasks end (long poll).", Right.RUN, waits=True),
-    Method("task.logs", Logs, dict, logs, "Bytes of a run's log from an offset (long poll).", Right.RUN, waits=True),
-    Method("event.list", EventList, dict, events, "Events after a cursor (long poll).", Right.RUN, waits=True),
-    Method("event.subscribe", Subscribe, dict, subscribe, "Tell events from now on, or after a cursor.", Right.RUN),
-    Method("event.unsubscribe", Unsubscribe, dict, unsubscribe, "Tell no more, of events or of a log.", Right.RUN),
+    Method(
+        "task.wait",
+        WaitFor,
+        {"finished": bool, "tasks": list[Ended]},
+        wait,
+        "Wait until tasks end (long poll).",
+        Right.RUN,
+        waits=True,
+    ),
+    Method(
+        "task.logs",
+        Logs,
+        {
+            "run_id": int | None,
+            "offset": int,
+            "data": str,
+            "next_offset": int,
+            "end": bool,
+            "subscription": int | UnsetType,
+        },
+        logs,
+        "Bytes of a run's log from an offset (long poll).",
+        Right.RUN,
+        waits=True,
+    ),
+    Method(
+        "event.list",
+        EventList,
+        {"events": list[Event], "first": int | None, "next": int},
+        events,
+        "Events after a cursor (long poll).",
+        Right.RUN,
+        waits=True,
+    ),
+    Method(
+        "event.subscribe",
+        Subscribe,
+        {"subscription": int, "next": int},
+        subscribe,
+        "Tell events from now on, or after a cursor.",
+        Right.RUN,
+    ),
+    Method(
+        "event.unsubscribe",
+        Unsubscribe,
+        {"subscription": int},
+        unsubscribe,
+        "Tell no more, of events or of a log.",
+        Right.RUN,
+    ),
 )

@@ -15,6 +15,7 @@ from polpod.model.organisation.people import ApiKey
 from polpod.model.tasks import Instant
 from polpod.services.instance import now
 from polpod.services.keys import ROLES, STORED, Role
+from polpod.services.rpc.answers import ShownApiKey
 from polpod.services.rpc.directory import Made, methods
 from polpod.services.rpc.method import Call, Method, Right
 from polpod.store.changes import note
@@ -71,6 +72,14 @@ async def revoke(call: Call, params: Revoke) -> dict[str, object]:
 
 
 METHODS = (
-    *methods("key", ApiKeys, Add, _made, view=_view),
-    Method("key.revoke", Revoke, dict, revoke, "Let a key be worth nothing from now on.", Right.OWNER, writes=True),
+    *methods("key", ApiKeys, Add, _made, view=_view, shown=ShownApiKey, told=("secret",)),
+    Method(
+        "key.revoke",
+        Revoke,
+        {"key": ShownApiKey},
+        revoke,
+        "Let a key be worth nothing from now on.",
+        Right.OWNER,
+        writes=True,
+    ),
 )

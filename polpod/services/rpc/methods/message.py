@@ -61,6 +61,17 @@ async def history(call: Call, params: History) -> dict[str, object]:
 
 
 METHODS = (
-    Method("message.send", Send, dict, send, "Say something in a channel.", Right.RUN, writes=True, telling=True),
-    Method("message.history", History, dict, history, "What was said last in a channel.", Right.RUN),
+    Method(
+        "message.send",
+        Send,
+        {"message": Message},
+        send,
+        "Say something in a channel.",
+        Right.RUN,
+        writes=True,
+        telling=True,
+    ),
+    Method(
+        "message.history", History, {"messages": list[Message]}, history, "What was said last in a channel.", Right.RUN
+    ),
 )

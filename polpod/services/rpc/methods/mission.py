@@ -25,6 +25,7 @@ from polpod.services.missions.executing import as_stored, execute, require_missi
 from polpod.services.missions.planning import checked, plan
 from polpod.services.missions.preparing import lasting, prepare
 from polpod.services.missions.saving import save
+from polpod.services.rpc.answers import ShownMission, ShownNode, ShownTask
 from polpod.services.rpc.method import Call, Method
 from polpod.services.rpc.methods.follow import LONG_POLL
 from polpod.services.rpc.methods.follow import Wait as LongPoll
@@ -265,17 +266,66 @@ def _summary(tx: Tx, mission: Mission) -> dict[str, Any]:
     }
 
 
+_SHOWN = {
+    "mission": ShownMission,
+    "execution": Execution | None,
+    "barriers": list[Barrier],
+    "tasks": list[ShownTask],
+    "next": int | None,
+}
+
 METHODS = (
-    Method("mission.create", Create, dict, create, "Store a mission; its document is checked whole.", writes=True),
-    Method("mission.list", Page, dict, list_, "Missions by page, the newest first."),
-    Method("mission.get", Show, dict, get, "A mission, one execution of it, and its tasks by page."),
-    Method("mission.document", ById, dict, document, "The document of a mission, as it was given."),
-    Method("mission.graph", ById, dict, graph, "The graph of its document, and how each node stands."),
-    Method("mission.wait", Wait, dict, wait, "Wait until it is over, or waits for a person (long poll).", waits=True),
-    Method("mission.executions", ById, dict, executions, "Its executions, the newest first."),
-    Method("mission.execute", ById, dict, execute_, "Carry it out: all its tasks in one transaction.", writes=True),
-    Method("mission.pause", ById, dict, pause, "Start nothing more of it.", writes=True),
+    Method(
+        "mission.create",
+        Create,
+        {"id": str, "name": str},
+        create,
+        "Store a mission; its document is checked whole.",
+        writes=True,
+    ),
+    Method(
+        "mission.list",
+        Page,
+        {"missions": list[ShownMission], "next": int | None},
+        list_,
+        "Missions by page, the newest first.",
+    ),
+    Method("mission.get", Show, _SHOWN, get, "A mission, one execution of it, and its tasks by page."),
+    Method(
+        "mission.document",
+        ById,
+        {"id": str, "name": str, "document": str},
+        document,
+        "The document of a mission, as it was given.",
+    ),
+    Method(
+        "mission.graph",
+        ById,
+        {"name": str, "nodes": list[ShownNode]},
+        graph,
+        "The graph of its document, and how each node stands.",
+    ),
+    Method(
+        "mission.wait",
+        Wait,
+        {"finished": bool, "execution": Execution},
+        wait,
+        "Wait until it is over, or waits for a person (long poll).",
+        waits=True,
+    ),
+    Method(
+        "mission.executions", ById, {"executions": list[Execution]}, executions, "Its executions, the newest first."
+    ),
+    Method(
+        "mission.execute",
+        ById,
+        {"execution": Execution, "tasks": int},
+        execute_,
+        "Carry it out: all its tasks in one transaction.",
+        writes=True,
+    ),
+    Method("mission.pause", ById, {"execution": Execution}, pause, "Start nothing more of it.", writes=True),
     Method("mission.resume", Resume, control.Resumed, resume, "Let it go on, or through a barrier.", writes=True),
-    Method("mission.abort", ById, dict, abort, "Cancel what of it is not over.", writes=True),
-    Method("mission.delete", ById, dict, delete, "Forget it with its executions and tasks.", writes=True),
+    Method("mission.abort", ById, {"runs": list[int]}, abort, "Cancel what of it is not over.", writes=True),
+    Method("mission.delete", ById, {"tasks": int}, delete, "Forget it with its executions and tasks.", writes=True),
 )

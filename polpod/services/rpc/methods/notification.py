@@ -67,9 +67,9 @@ async def test(call: Call, params: Test) -> dict[str, object]:
 
 
 METHODS = (
-    Method("notification.list", List, dict, list_, "What channels were told of, by page, the newest first."),
+    Method("notification.list", List, {"notifications": list[NotificationRecord], "next": int | None}, list_, "What channels were told of, by page, the newest first."),
     Method(
-        "notification.test", Test, dict, test, "Tell a channel of a test now, and say what came of it.", Right.OWNER,
+        "notification.test", Test, {"channel": str, "type": str, "delivered": bool, "problem": str | None}, test, "Tell a channel of a test now, and say what came of it.", Right.OWNER,
         writes=True, waits=True,
     ),
 )  # fmt: skip

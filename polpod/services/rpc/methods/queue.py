@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 from polpod.model.agents import Queue
 from polpod.model.submissions import Name
 from polpod.services.instance import Instance, now
+from polpod.services.rpc.answers import Queued
 from polpod.services.rpc.method import Call, Method, Nothing, Right
 from polpod.store import changes, queries
 from polpod.store.records import Tx
@@ -62,6 +63,8 @@ def overview(instance: Instance, tx: Tx) -> list[dict[str, Any]]:
 
 
 METHODS = (
-    Method("queue.list", Nothing, dict, list_, "The queues.", Right.RUN),
-    Method("queue.set", Set, dict, set_, "Set a queue's slots, pause or resume it.", Right.OWNER, writes=True),
+    Method("queue.list", Nothing, {"queues": list[Queued]}, list_, "The queues.", Right.RUN),
+    Method(
+        "queue.set", Set, {"queue": Queue}, set_, "Set a queue's slots, pause or resume it.", Right.OWNER, writes=True
+    ),
 )

@@ -9,12 +9,14 @@ from msgspec import Meta, Struct
 
 from polpod.errors import InvalidRequest, NotFound
 from polpod.model.runs import Reason, RunStatus
+from polpod.model.tasks import Progress as Told
 from polpod.model.tasks import Task
 from polpod.rules.outcome import MEANING
 from polpod.rules.progress import reported
 from polpod.services import views
 from polpod.services.instance import now
 from polpod.services.rpc import own
+from polpod.services.rpc.answers import ShownRun
 from polpod.services.rpc.method import Call, Method, Right
 from polpod.store.changes import apply, require
 from polpod.store.records import Tx
@@ -116,14 +118,37 @@ async def _told(call: Call, percent: float | None, text: str | None) -> dict[str
 
 
 METHODS = (
-    Method("run.get", ById, dict, get, "One run.", Right.RUN),
-    Method("run.list", List, dict, list_, "Runs by page, newest first.", Right.RUN),
+    Method("run.get", ById, {"run": ShownRun}, get, "One run.", Right.RUN),
     Method(
-        "run.identify", Identify, dict, identify, "Have the rights of this run from now on, and no others.", Right.RUN
+        "run.list", List, {"runs": list[ShownRun], "next": int | None}, list_, "Runs by page, newest first.", Right.RUN
     ),
-    Method("run.progress", Progress, dict, progress, "A run says how far it is.", Right.RUN, writes=True, telling=True),
     Method(
-        "run.activity", Activity, dict, activity, "A run says that it goes on.", Right.RUN, writes=True, telling=True
+        "run.identify",
+        Identify,
+        {"run_id": int, "task_id": str},
+        identify,
+        "Have the rights of this run from now on, and no others.",
+        Right.RUN,
     ),
-    Method("run.report", Report, dict, report, "A runner says how its run ended.", Right.RUN),
+    Method(
+        "run.progress",
+        Progress,
+        {"progress": Told | None},
+        progress,
+        "A run says how far it is.",
+        Right.RUN,
+        writes=True,
+        telling=True,
+    ),
+    Method(
+        "run.activity",
+        Activity,
+        {"progress": Told | None},
+        activity,
+        "A run says that it goes on.",
+        Right.RUN,
+        writes=True,
+        telling=True,
+    ),
+    Method("run.report", Report, {}, report, "A runner says how its run ended.", Right.RUN),
 )

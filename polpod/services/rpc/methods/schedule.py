@@ -20,6 +20,7 @@ from polpod.services.instance import now
 from polpod.services.missions import scheduling
 from polpod.services.missions.executing import require_mission
 from polpod.services.missions.scheduling import Wanted
+from polpod.services.rpc.answers import ShownSchedule
 from polpod.services.rpc.method import Call, Method
 from polpod.services.rpc.own import require_own
 from polpod.services.submission import utc
@@ -136,11 +137,25 @@ def _view(call: Call, schedule: Schedule, mission: Mission | None) -> dict[str, 
 
 
 METHODS = (
-    Method("schedule.list", Page, dict, list_, "The schedules of missions by page."),
-    Method("schedule.get", ById, dict, get, "The schedule of a mission."),
-    Method("schedule.next", Next, dict, next_, "The times that are to come."),
-    Method("schedule.set", Set, dict, set_, "Carry a mission out at these times.", writes=True),
-    Method("schedule.remove", ById, dict, remove, "Carry it out by itself no more.", writes=True),
-    Method("schedule.enable", ById, dict, enable, "Let its schedule go on from now.", writes=True),
-    Method("schedule.disable", ById, dict, disable, "Let nothing of its schedule happen.", writes=True),
+    Method(
+        "schedule.list",
+        Page,
+        {"schedules": list[ShownSchedule], "next": str | None},
+        list_,
+        "The schedules of missions by page.",
+    ),
+    Method("schedule.get", ById, {"schedule": ShownSchedule}, get, "The schedule of a mission."),
+    Method(
+        "schedule.next",
+        Next,
+        {"timezone": str, "times": list[datetime], "local": list[str]},
+        next_,
+        "The times that are to come.",
+    ),
+    Method("schedule.set", Set, {"schedule": Schedule}, set_, "Carry a mission out at these times.", writes=True),
+    Method("schedule.remove", ById, {}, remove, "Carry it out by itself no more.", writes=True),
+    Method("schedule.enable", ById, {"schedule": Schedule}, enable, "Let its schedule go on from now.", writes=True),
+    Method(
+        "schedule.disable", ById, {"schedule": Schedule}, disable, "Let nothing of its schedule happen.", writes=True
+    ),
 )

@@ -96,7 +96,7 @@ METHODS = (
     Method(
         "store.backup",
         Backup,
-        dict,
+        {"path": str, "bytes": int},
         backup,
         "Copy both databases, as of one moment.",
         Right.OWNER,

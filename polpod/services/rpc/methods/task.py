@@ -21,6 +21,7 @@ from polpod.rules.waiting import Why, why
 from polpod.services import agents, limits, operations, views
 from polpod.services.instance import now
 from polpod.services.operations import Done, Operation
+from polpod.services.rpc.answers import Affected, Entered, ShownRun, ShownTask, WholeTask
 from polpod.services.rpc.method import Call, Method, Right
 from polpod.services.rpc.own import require_own
 from polpod.services.rpc.refusal import invalid, refusal
@@ -261,17 +262,59 @@ METHODS = (
     Method(
         "task.submit", Submission, Submitted, submit, "Store a task; the answer says that it is durable.", writes=True
     ),
-    Method("task.submit_many", SubmitMany, dict, submit_many, "Store many tasks; a result for each.", writes=True),
-    Method("task.get", Get, dict, get, "One task with its runs, oldest first.", Right.RUN),
-    Method("task.list", List, dict, list_, "Tasks by page, in order of submission.", Right.RUN),
-    Method("task.update", Edit, dict, update, "Change a task that does not run.", writes=True),
-    Method("task.cancel", Selected, dict, cancel, "Cancel; what runs is ended first.", writes=True),
     Method(
-        "task.retry", Selected, dict, retry, "Run again what failed, was cancelled or waits for approval.", writes=True
+        "task.submit_many",
+        SubmitMany,
+        {"results": list[Entered]},
+        submit_many,
+        "Store many tasks; a result for each.",
+        writes=True,
     ),
-    Method("task.reassess", Selected, dict, reassess, "Check again work that is done, failed, or parked.", writes=True),
-    Method("task.remove", Selected, dict, remove, "Forget tasks that do not run.", writes=True),
-    Method("task.hold", Selected, dict, hold, "Keep pending tasks from starting.", writes=True),
-    Method("task.release", Selected, dict, release, "Let held tasks start.", writes=True),
-    Method("task.why", ById, dict, explain, "Why it waits, or failed, and what would change that.", Right.RUN),
+    Method(
+        "task.get",
+        Get,
+        {"task": WholeTask, "runs": list[ShownRun]},
+        get,
+        "One task with its runs, oldest first.",
+        Right.RUN,
+    ),
+    Method(
+        "task.list",
+        List,
+        {"tasks": list[ShownTask], "next": int | None},
+        list_,
+        "Tasks by page, in order of submission.",
+        Right.RUN,
+    ),
+    Method("task.update", Edit, {"task": Task}, update, "Change a task that does not run.", writes=True),
+    Method(
+        "task.cancel", Selected, {"results": list[Affected]}, cancel, "Cancel; what runs is ended first.", writes=True
+    ),
+    Method(
+        "task.retry",
+        Selected,
+        {"results": list[Affected]},
+        retry,
+        "Run again what failed, was cancelled or waits for approval.",
+        writes=True,
+    ),
+    Method(
+        "task.reassess",
+        Selected,
+        {"results": list[Affected]},
+        reassess,
+        "Check again work that is done, failed, or parked.",
+        writes=True,
+    ),
+    Method("task.remove", Selected, {"results": list[Affected]}, remove, "Forget tasks that do not run.", writes=True),
+    Method("task.hold", Selected, {"results": list[Affected]}, hold, "Keep pending tasks from starting.", writes=True),
+    Method("task.release", Selected, {"results": list[Affected]}, release, "Let held tasks start.", writes=True),
+    Method(
+        "task.why",
+        ById,
+        {"id": str, "status": TaskStatus, "sentences": list[str], "next": list[str]},
+        explain,
+        "Why it waits, or failed, and what would change that.",
+        Right.RUN,
+    ),
 )

@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 
 from polpod.errors import Conflict, InvalidRequest
 from polpod.model.organisation.people import HumanRole, User
+from polpod.services.rpc.answers import ShownUser
 from polpod.services.rpc.directory import Made, methods
 from polpod.services.rpc.method import Call
 from polpod.store.organisation import Users
@@ -42,4 +43,4 @@ def _view(user: User) -> object:
     return {name: value for name, value in msgspec.structs.asdict(user).items() if name not in user.hidden}
 
 
-METHODS = methods("user", Users, Add, _made, view=_view, among=(Users.role.ne(HumanRole.SYSTEM),))
+METHODS = methods("user", Users, Add, _made, view=_view, shown=ShownUser, among=(Users.role.ne(HumanRole.SYSTEM),))

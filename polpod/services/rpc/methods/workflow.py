@@ -127,6 +127,14 @@ def _require_kept(given: Any, kept: Any, at: str) -> None:
 
 METHODS = (
     *methods("workflow", WorkflowDefinitions, Add, _made),
-    Method("workflow.save", Save, dict, save, "Store the next version of a workflow.", Right.OWNER, writes=True),
+    Method(
+        "workflow.save",
+        Save,
+        {"workflow": WorkflowDefinition},
+        save,
+        "Store the next version of a workflow.",
+        Right.OWNER,
+        writes=True,
+    ),
     Method("workflow.execute", Execute, Executed, execute, "Carry a workflow out, as a mission.", writes=True),
 )

@@ -7,6 +7,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from polpod.errors import NotFound
+from polpod.model.organisation.workflows import WorkflowExecution
 from polpod.model.submissions import Id
 from polpod.services import views
 from polpod.services.rpc.method import Call, Method
@@ -39,6 +40,18 @@ async def get(call: Call, params: ById) -> dict[str, object]:
 
 
 METHODS = (
-    Method("workflow_execution.list", List, dict, list_, "Executions of workflows, the last updated first."),
-    Method("workflow_execution.get", ById, dict, get, "One execution of a workflow, node by node."),
+    Method(
+        "workflow_execution.list",
+        List,
+        {"workflow_executions": list[WorkflowExecution]},
+        list_,
+        "Executions of workflows, the last updated first.",
+    ),
+    Method(
+        "workflow_execution.get",
+        ById,
+        {"workflow_execution": WorkflowExecution},
+        get,
+        "One execution of a workflow, node by node.",
+    ),
 )

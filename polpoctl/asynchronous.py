@@ -1,0 +1,273 @@
+"""The client that is awaited: AsyncClient, on trio and on asyncio, with as many calls under way as there are tasks.
+
+Rules:
+
+1. What is said is polpoctl.conversation's, what takes several calls is polpoctl.steps': only the carrying is written here.
+2. Whoever waits for an answer reads for all; when that one is cancelled or has its answer, the next one reads on.
+3. A message that was sent in part ends the connection: what follows would be read as its rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+from anyio.abc import SocketAttribute, SocketStream
+
+from polpoctl.awaiting import ends, over
+from polpoctl.conversation import (
+    FOR_EVER,
+    PATIENCE,
+    RECONNECT,
+    Absence,
+    Conversation,
+    cannot_be_sent,
+    first,
+    identity,
+    not_identified,
+    passing,
+    sockets,
+)
+from polpoctl.exits import Failure
+from polpoctl.follow import content, events, log, newest_event
+from polpoctl.nouns import Noun, repeatable
+from polpoctl.steps import Ask, Remark
+from polpoctl.transport import ContactLost, ended, refuse_long, said, unreachable
+from polpod.wire import frames
+from polpod.wire.jsonrpc import RemoteError
+
+if TYPE_CHECKING:  # where it is made, it is there for type checkers alone
+    from polpoctl.steps import Steps
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """As polpoctl.client.Client, for `async with`; its calls may be made from many tasks at once."""
+
+    def __init__(self, socket: str | None = None, root: str | None = None, *, patience: float = RECONNECT) -> None:
+        """Which polpod is meant, and how long one that went away is waited for; `async with` connects.  Raises Failure."""
+        self._tried = sockets(socket, root)
+        self._path = first(self._tried)
+        self._patience = patience
+        self._connection: _Connection | None = None
+        self._connecting = anyio.Lock()
+
+    async def __aenter__(self) -> AsyncClient:
+        """Raises Failure."""
+        await self._connected(None)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End the connection."""
+        if self._connection is not None:
+            await self._connection.aclose()
+
+    async def call(self, method: str, /, **params: Any) -> Any:
+        """The result of a method; see polpoctl.client.Client.call."""
+        if repeatable(method, params):
+            return await self._call_lasting(method, params)
+        connection = self._connection
+        if connection is None or connection.ended():
+            connection = await self._back(
+                connection, Absence(self._patience), ContactLost("polpod closed the connection")
+            )
+        return await connection.call(method, params)
+
+    def __getattr__(self, noun: str) -> Noun:
+        """The methods of a noun: `await client.task.submit(…)`."""
+        return Noun(noun, self.call)
+
+    async def wait(self, *ids: str, any: bool = False, timeout: float | None = None) -> list[dict[str, Any]]:
+        """Wait until all, or any, of the tasks ended.  Raises TimeoutError."""
+        return over(await anext(self._taken(ends(list(ids), any_of_them=any, timeout=timeout))), ids, timeout)
+
+    async def cursor(self) -> int:
+        """The number of the newest event: what happens from now on comes after it."""
+        return await anext(self._taken(newest_event()))
+
+    def events(
+        self, after: int = 0, *, kinds: Iterable[str] = (), subject: str | None = None, follow: bool = True
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Events after that one, each once, in order.  Raises EventsGone; see polpoctl.client.Client.events."""
+        return self._taken(events(after, kinds=kinds, subject=subject, follow=follow, complete=True))
+
+    def logs(self, id: str, *, run: int | None = None, follow: bool = True) -> AsyncIterator[bytes]:
+        """What a task wrote, in pieces; see polpoctl.client.Client.logs."""
+        return _Taken(log(id, run, follow=follow), self._call_lasting, content)
+
+    def _taken(self, steps: Steps[T]) -> AsyncIterator[T]:
+        return _Taken(steps, self._call_lasting, lambda given: given)
+
+    async def _call_lasting(self, method: str, params: dict[str, Any], until: float = FOR_EVER) -> Any:
+        absence: Absence | None = None
+        while True:
+            connection = self._connection
+            try:
+                if connection is None:
+                    raise ContactLost("there is no connection")
+                return await connection.call(method, params)
+            except (ContactLost, RemoteError) as exc:
+                if not passing(exc):
+                    raise
+                if absence is None:
+                    absence = Absence(self._patience, until)
+                await self._back(connection, absence, exc)
+
+    async def _back(self, lost: _Connection | None, absence: Absence, why: Exception) -> _Connection:
+        """The next connection after one that was lost.  Raises ContactLost, TimeRanOut."""
+        for pause in absence.pauses():
+            await anyio.sleep(pause)
+            try:
+                return await self._connected(lost)
+            except Failure as exc:
+                why = exc
+        raise absence.over(why)
+
+    async def _connected(self, lost: _Connection | None) -> _Connection:
+        """The connection, unless it is still the one that was lost: then a new one.  Raises Failure."""
+        async with self._connecting:
+            if self._connection is lost or self._connection is None:
+                if lost is not None:
+                    await lost.aclose()
+                self._connection = await _Connection.to(self._path, self._tried)
+            return self._connection
+
+
+class _Taken(AsyncIterator[R]):
+    """As polpoctl.steps.take.  No generator: one that is not read to its end has to be closed, and this need not be."""
+
+    def __init__(self, steps: Steps[T], call: Callable[..., Awaitable[Any]], made: Callable[[T], R]) -> None:
+        """`made` makes what is given of what the steps give."""
+        self._steps = steps
+        self._call = call
+        self._made = made
+
+    async def __anext__(self) -> R:
+        answer = None
+        while True:
+            try:
+                step = self._steps.send(answer)
+            except StopIteration:
+                raise StopAsyncIteration from None
+            answer = None
+            if isinstance(step, Ask):
+                answer = await self._call(step.method, step.params, step.until)
+            elif not isinstance(step, Remark):
+                return self._made(step)
+
+
+class _Connection:
+    """One connection, and the calls that are under way on it."""
+
+    def __init__(self, path: str, stream: SocketStream) -> None:
+        self._stream = stream
+        self._conversation = Conversation(path)
+        self._decoder = frames.Decoder()
+        self._sending = anyio.Lock()
+        self._reading = False
+        self._read = anyio.Event()
+        self._lost: Failure | RemoteError | None = None
+
+    @classmethod
+    async def to(cls, path: str, tried: list[str]) -> _Connection:
+        """A connection to this socket.  Raises Failure."""
+        refuse_long(path)
+        try:
+            connection = cls(path, await anyio.connect_unix(path))
+        except OSError as exc:
+            raise unreachable(path, exc, tried) from None
+        try:
+            if (known := identity(path)) is not None:
+                await connection.call("run.identify", known)
+        except RemoteError as error:
+            if (failure := not_identified(error)) is not None:
+                await connection.aclose()
+                raise failure from None
+        return connection
+
+    async def aclose(self) -> None:
+        self._lost = self._lost or ContactLost("it was closed here")
+        await self._stream.aclose()
+
+    def ended(self) -> bool:
+        """Whether polpod is known to have gone."""
+        return self._lost is not None or ended(self._stream.extra(SocketAttribute.raw_socket))
+
+    async def call(self, method: str, params: dict[str, Any]) -> Any:
+        """The result of one call.  Raises RemoteError, Failure."""
+        asked, message = self._conversation.ask(method, params)
+        try:
+            frame = frames.encode(message)
+        except frames.FrameTooLong as exc:
+            raise cannot_be_sent(method, exc) from None
+        answered = False
+        try:
+            async with self._sending:
+                await self._send(asked, frame)
+            answer = await self._answer(asked)
+            answered = True
+        finally:
+            if not answered:
+                self._conversation.forget(asked)
+        if isinstance(answer, RemoteError):
+            raise answer
+        return answer
+
+    async def _send(self, asked: int, frame: bytes) -> None:
+        if self._lost is not None:
+            raise self._lost
+        self._conversation.waiting.add(asked)
+        sent = False
+        try:
+            with anyio.fail_after(PATIENCE):
+                await self._stream.send(frame)
+            sent = True
+        except (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError) as exc:
+            raise self._lose(exc) from None
+        finally:
+            if not sent and self._lost is None:
+                self._lost = ContactLost("a call was given up while it was sent")
+
+    async def _answer(self, asked: int) -> Any:
+        answers = self._conversation.answers
+        while asked not in answers:
+            if self._lost is not None:
+                raise self._lost
+            if self._reading:
+                await self._read.wait()
+                continue
+            self._reading = True
+            try:
+                await self._receive()
+            finally:
+                self._reading = False
+                self._read.set()
+                self._read = anyio.Event()
+        return answers.pop(asked)
+
+    async def _receive(self) -> None:
+        try:
+            with anyio.fail_after(PATIENCE):
+                data = await self._stream.receive()
+            for message in self._decoder.feed(data):
+                self._conversation.hear(message)
+        except (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream) as exc:
+            raise self._lose(exc) from None
+        except frames.FrameTooLong as exc:
+            self._lost = self._conversation.nonsense(exc)
+            raise self._lost from None
+        except (Failure, RemoteError) as exc:  # it spoke, but of nothing that was asked
+            self._lost = exc
+            raise
+
+    def _lose(self, error: Exception) -> ContactLost:
+        why = error if isinstance(error, OSError) else error.__cause__
+        lost = ContactLost(said(why if isinstance(why, OSError) else EOFError(), PATIENCE))
+        self._lost = self._lost or lost
+        return lost
