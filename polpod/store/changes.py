@@ -146,7 +146,7 @@ def remove(tx: Tx, tasks: Sequence[Task], at: datetime, by: str) -> None:
         for event in approvals.forget(tx, f"task/{task.id}", at, by):
             tx.append(Events, event)
         about = {} if task.a2a_id is None else {"a2a_id": task.a2a_id}
-        note(tx, at, "task:removed", f"task/{task.id}", status=task.status, by=by, **about)
+        note(tx, at, "task:removed", f"task/{task.id}", status=task.status, queue=task.queue, by=by, **about)
 
 
 def stays(tx: Tx, task: Task, going: Collection[str] = ()) -> str | None:

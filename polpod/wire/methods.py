@@ -41,6 +41,7 @@ METHODS = (
     "cost.add",
     "cost.report",
     "daemon.health",
+    "daemon.metrics",
     "daemon.reload",
     "daemon.shutdown",
     "daemon.status",

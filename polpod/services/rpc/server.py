@@ -75,7 +75,7 @@ async def _serve_connection(
     """`run_id`: what it said already that it is."""
     scope, reload = trio.CancelScope(), desk.reload
     try:
-        with client, scope:
+        with client, scope, desk.instance.meter.connected():
             who = caller(client, desk.instance.base_name)
             if run_id is not None:
                 who = of_run(who, run_id)

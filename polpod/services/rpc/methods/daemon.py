@@ -6,15 +6,18 @@ import os
 from contextlib import suppress
 from typing import Any
 
+from msgspec import Struct
+
 from polpod import __version__
 from polpod.config import load
 from polpod.errors import Conflict, DiskFull, Unavailable
-from polpod.services import limits
+from polpod.services import condition, limits
 from polpod.services.ballast import ROOM
+from polpod.services.exposition import exposition
 from polpod.services.instance import Instance, now
+from polpod.services.queues import overview
 from polpod.services.reload import attempt
 from polpod.services.rpc.method import Call, Method, Nothing, Right
-from polpod.services.rpc.methods.queue import overview
 from polpod.store.copy import copied_to
 from polpod.store.tables import Quarantine
 
@@ -60,19 +63,19 @@ async def status(call: Call, params: Nothing) -> dict[str, object]:
 
 
 async def health(call: Call, params: Nothing) -> dict[str, object]:
-    instance = call.desk.instance
-    with suppress(Unavailable):
-        await instance.tasks.read(lambda tx: None)
-    checks = {
-        "store": instance.tasks.trouble is None,
-        "recovered": instance.recovered.is_set(),
-        "accepting": not instance.stopping.is_set(),
-        "disk": not instance.disk_is_full(),
-        "wal": not instance.wal_is_long(),
-        "launcher": instance.launcher_paused is None,
-        "stuck": not call.desk.killer.stuck,
-    }
-    return {"ok": all(checks.values()), "checks": checks}
+    return await condition.health(call.desk.instance)
+
+
+class Exposition(Struct, frozen=True):
+    """What a monitoring system reads."""
+
+    content_type: str
+    text: str
+
+
+async def metrics(call: Call, params: Nothing) -> Exposition:
+    content_type, text = await exposition(call.desk.instance)
+    return Exposition(content_type, text.decode())
 
 
 async def shutdown(call: Call, params: Nothing) -> dict[str, object]:
@@ -117,6 +120,7 @@ def _require_same_store(instance: Instance) -> None:
 METHODS = (
     Method("daemon.status", Nothing, dict, status, "What it is and does, with counts.", Right.RUN),
     Method("daemon.health", Nothing, dict, health, "Whether all is well, and what is not.", Right.RUN),
+    Method("daemon.metrics", Nothing, Exposition, metrics, "What it counts of itself, as OpenMetrics text.", Right.RUN),
     Method(
         "daemon.reload",
         Nothing,
