@@ -83,6 +83,7 @@ METRICS = (
     Metric("polpod_notification_lag_events", "gauge", ("channel",), "Events that the channel has not looked at yet."),
     Metric("polpod_notifications_failed_total", "counter", ("channel",), "Events that it was told of in vain for too long."),
     Metric("polpod_rpc_calls_total", "counter", ("method", "outcome"), "Calls that were answered: ok, or the error's word."),
+    Metric("polpod_rpc_defects_total", "counter", (), "Calls that failed by a mistake of polpod's; its log says more."),
     Metric("polpod_rpc_duration_seconds", "histogram", (), "How long they took, but for those that wait on purpose."),
     Metric("polpod_connections", "gauge", (), "Clients that are connected."),
     Metric(
@@ -141,6 +142,7 @@ def _counted(meter: Meter) -> Values:
         "polpod_records_quarantined_total": dict(meter.quarantined),
         "polpod_notifications_failed_total": dict(meter.undelivered),
         "polpod_rpc_calls_total": dict(meter.calls),
+        "polpod_rpc_defects_total": dict(meter.defects),
         "polpod_rpc_duration_seconds": {(): deepcopy(meter.answers)},
         "polpod_event_loop_turn_seconds": {(): deepcopy(meter.loop.turns)},
     }

@@ -39,6 +39,9 @@ LONG = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0
 
 PHASES = ("execution", "review")
 
+DEFECT = "defect"
+"""The outcome of a call that failed by a mistake of ours."""
+
 Labels = tuple[str, ...]
 """Values of labels, in their order."""
 
@@ -102,6 +105,8 @@ class Meter:
         self.bodies: Counter[Labels] = Counter({("tasks",): 0, ("runs",): 0})
         self.calls: Counter[Labels] = Counter()
         """By method and outcome."""
+        self.defects: Counter[Labels] = Counter({(): 0})
+        """Calls that were answered with an error of ours."""
         self.answers = Histogram(SECONDS)
         """Seconds until a call was answered that does not wait on purpose."""
         self.connections = 0
@@ -177,6 +182,7 @@ class Meter:
     def called(self, method: str, outcome: str, seconds: float, *, waits: bool) -> None:
         """A call was answered."""
         self.calls[method, outcome] += 1
+        self.defects[()] += outcome == DEFECT
         if not waits:
             self.answers.observe(seconds)
 

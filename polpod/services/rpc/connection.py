@@ -22,6 +22,7 @@ import orjson
 import trio
 
 from polpod.errors import Damaged, PermissionDenied, RequestError, Unavailable
+from polpod.services.meter import DEFECT
 from polpod.services.rpc.method import Call, Caller, Method, Right
 from polpod.services.rpc.own import WRONG_TOKENS
 from polpod.services.rpc.refusal import invalid, refusal, shortened
@@ -251,7 +252,7 @@ async def _carry_out(call: Call, request: jsonrpc.Call) -> Any:
     if method is None:
         meter.called("unknown", "unknown", 0.0, waits=False)
         raise _UnknownMethod(f"there is no method {shortened(request.method, 100)!r}; rpc.discover lists them")
-    outcome = "defect"
+    outcome = DEFECT
     try:
         result = await _allowed(call, method, request.params)
         answer = msgspec.to_builtins(result)
