@@ -38,6 +38,7 @@ COMMANDS = {
     "cost": "note what a call of a model cost, and see what was spent",
     "message": "say something in a channel, and read what was said there",
     "stats": "say how many runs there were, how they ended, what they took",
+    "metrics": "print what polpod counts of itself, for a monitoring system",
     "report": "say, from inside a run, how far it is, or that it goes on",
     "events": "print what happened",
     "notification": "list what channels were told, or try one",

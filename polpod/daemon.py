@@ -9,6 +9,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
@@ -32,6 +33,7 @@ from polpod.services.journal import Journal
 from polpod.services.keys import Keys
 from polpod.services.killer import Killer
 from polpod.services.launcher import Forks, Launcher
+from polpod.services.meter import Meter
 from polpod.services.missions import firing, settling
 from polpod.services.reload import Handover, Reload
 from polpod.services.rpc import server
@@ -126,14 +128,15 @@ async def _open(
         raise
     await _refuse_strange(settings, tasks, runs)
     found = _raise_descriptor_limit()
-    tasks_by_status = await tasks.read(queries.count_by_status)
+    counts, last = await tasks.read(lambda tx: (queries.count_by_queue(tx), queries.last_seq(tx)))
     instance = Instance(
         paths=paths,
         socket=options.socket if listener is None else listener.path,
         config=settings,
         tasks=tasks,
         runs=runs,
-        journal=Journal({str(status): n for status, n in tasks_by_status.items()}),
+        journal=Journal(counts, last),
+        meter=Meter(sorted({*settings.queues(), *(queue for queue, _ in counts)}), settings.settings.told.channels),
         ended=await runs.read(RunTx.count_collected),
         boot_id=identity.boot_id(),
         descriptors=before.descriptors if before else found,
@@ -141,6 +144,7 @@ async def _open(
         base=choose_base(paths.path) if settings.settings.containment == "auto" else None,
     )
     tasks.subscribe(instance.journal.absorb)
+    _measure(instance)
     listener = listener or listen(options.socket)
     handover = None
     try:
@@ -161,6 +165,14 @@ async def _open(
                     os.rmdir(instance.base.path)
             held.close()
     return handover
+
+
+def _measure(instance: Instance) -> None:
+    meter = instance.meter
+    instance.tasks.subscribe(meter.absorb)
+    instance.tasks.watch(partial(meter.committed, "tasks"))
+    instance.runs.watch(partial(meter.committed, "runs"))
+    trio.lowlevel.add_instrument(meter.loop)
 
 
 def _claim(root: str, before: Handover | None) -> tuple[StateDirectory, Config, Held]:

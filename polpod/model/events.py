@@ -52,17 +52,21 @@ KINDS = (
     *_of(
         "task/ID",
         ("task:created", "title queue status", "It was handed in."),
-        ("task:transition", "from to reason unsafe", "Its status changed along one edge."),
-        ("task:updated", "fields by hold", "Somebody changed these fields."),
-        ("task:removed", "status by", "It was forgotten."),
+        ("task:transition", "from to queue reason unsafe", "Its status changed along one edge."),
+        (
+            "task:updated",
+            "fields by hold queue old_queue status",
+            "Somebody changed these fields; the last three where it came to another queue.",
+        ),
+        ("task:removed", "status queue by", "It was forgotten."),
         ("task:retry", "retries delay agent", "It is tried again, perhaps by another agent."),
         ("task:retry:blocked", "reason", "It would be tried again, but has side effects: a person decides."),
         ("task:maxRetries", "retries", "It was tried as often as it may be."),
         ("task:fix", "attempt max_fix", "Its agent puts right what its checks found."),
-        ("assessment:started", "run_id trigger", "Its checks are carried out."),
+        ("assessment:started", "run_id trigger queue", "Its checks are carried out."),
         (
             "assessment:complete",
-            "run_id trigger status reason passed scores global_score message",
+            "run_id trigger status reason passed scores global_score message queue",
             "They are over; `passed` is null where they came to no verdict.",
         ),
         ("escalation:triggered", "level handler target", "Its retries are spent, and the next level follows."),
@@ -71,10 +75,14 @@ KINDS = (
         ("task:timeout", "run_id reason elapsed", "A run took too long, or showed no activity for too long."),
         ("task:recovered", "previous reason", "An attempt decided nothing, and it waits again."),
         ("task:progress", "run_id percent text", "Its job says how far it is."),
-        ("agent:spawned", "run_id attempt agent", "A run of it was started."),
+        (
+            "agent:spawned",
+            "run_id attempt agent queue waited",
+            "A run of it was started, after so many seconds in which it was ready.",
+        ),
         (
             "agent:finished",
-            "run_id status reason exit_code signal duration error stdout stderr assessment assessment_history",
+            "run_id status reason exit_code signal duration error stdout stderr assessment assessment_history queue",
             "That run is over, and the task is told how.",
         ),
         ("agent:stale", "action idle run_id agent", "Its run shows no activity: a warning, or it is ended."),
@@ -185,7 +193,7 @@ KINDS = (
         ("store:lost", "", "Stands for an event that was lost with it."),
     ),
     *_of("store/FILE", ("store:quarantined", None, "A damaged file was moved aside.")),
-    *_of("NOUN/KEY", ("*:quarantined", "problem quarantine status", "A row cannot be read, and was set aside.")),
+    *_of("NOUN/KEY", ("*:quarantined", "problem quarantine status queue", "A row cannot be read, and was set aside.")),
 )
 
 

@@ -9,11 +9,13 @@ Rules:
 
 from __future__ import annotations
 
+import hashlib
 import statistics
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
+import msgspec
 from msgspec import Struct
 
 from polpod.model.entity import LARGEST
@@ -51,7 +53,15 @@ def metric(task: Task, run: Run, costs: Sequence[CostRecord], turns: int, at: da
         complexity=Complexity.MEDIUM,
         cpu_seconds=run.cpu_seconds,
         max_rss=run.max_rss,
+        spec_id=task.spec_id,
+        work=work_of(task),
     )
+
+
+def work_of(task: Task) -> str:
+    """What is equal for tasks that are the same work, although each was submitted from another environment."""
+    said = msgspec.json.encode((agent_of(task), task.title, task.project))
+    return hashlib.sha256(said).hexdigest()
 
 
 def agent_of(task: Task) -> str:

@@ -177,7 +177,12 @@ def launch(task: Task, run: Run, now: datetime) -> Change:
         run_id=run.id, started_boot=run.boot_id, attempts=run.attempt, phase=phase, not_before=None, started_at=now,
         question=None,
     )  # fmt: skip
-    spawned = event(task, "agent:spawned", now, run_id=run.id, attempt=run.attempt, agent=task.assigned_to)
+    # What a pending task was changed by last is as a rule what made it ready.
+    waited = max(0.0, (now - task.updated_at).total_seconds())
+    spawned = event(
+        task, "agent:spawned", now, run_id=run.id, attempt=run.attempt, agent=task.assigned_to, queue=task.queue,
+        waited=waited,
+    )  # fmt: skip
     return Change(moved.task, (*moved.events, spawned))
 
 
@@ -192,7 +197,7 @@ def _applied(meaning: Meaning, task: Task, run: Run, now: datetime, c: Circumsta
     if meaning is _done and _asks(task, run):
         meaning = _asked if task.cancelled_by is None else _cancelled
     change = meaning(task, run, now, c)
-    ended = event(task, "agent:finished", now, **msgspec.to_builtins(_of(run)))
+    ended = event(task, "agent:finished", now, **msgspec.to_builtins(_of(run)), queue=task.queue)
     failures = change.task.launch_failures if meaning is _never_started else 0
     # A power cut may have taken back the launch of this run, and left the task in progress with an older one.
     applied = msgspec.structs.replace(

@@ -40,7 +40,8 @@ def begin(task: Task, now: datetime, result: TaskResult) -> Change:
 def launch(task: Task, run: Run, now: datetime) -> Change:
     """Its checks are carried out by this run; the task stays in review."""
     moved = changed(task, now, run_id=run.id, started_boot=run.boot_id, phase="review", not_before=None)
-    return Change(moved, (event(task, "assessment:started", now, run_id=run.id, trigger=task.assessing),))
+    started = event(task, "assessment:started", now, run_id=run.id, trigger=task.assessing, queue=task.queue)
+    return Change(moved, (started,))
 
 
 def finished_well(task: Task, now: datetime, result: TaskResult | None) -> Change:
@@ -182,7 +183,7 @@ def _complete(task: Task, run: Run, now: datetime, c: Circumstances) -> Event:
     found = c.assessment
     return event(
         task, "assessment:complete", now, run_id=run.id, status=run.status, reason=str(run.reason),
-        trigger=task.assessing, passed=found.passed if found else None, scores=found.scores if found else None,
+        trigger=task.assessing, queue=task.queue, passed=found.passed if found else None, scores=found.scores if found else None,
         global_score=found.global_score if found else None, message=found.message if found else _how(run),
     )  # fmt: skip
 

@@ -99,5 +99,5 @@ def unsafe_set_status(task: Task, to: TaskStatus, reason: str, now: datetime) ->
 
 
 def _moved(task: Task, status: TaskStatus, to: TaskStatus, now: datetime, why: str | None) -> Event:
-    body = {"from": status, "to": to} | ({"reason": why} if why else {})
+    body = {"from": status, "to": to, "queue": task.queue} | ({"reason": why} if why else {})
     return event(task, "task:transition", now, **body)

@@ -145,6 +145,12 @@ class Cgroup:
             return int(line)
         return None
 
+    def memory(self) -> int | None:
+        """Bytes now; as above."""
+        for line in self._lines("memory.current"):
+            return int(line)
+        return None
+
     def oom_kills(self) -> int:
         """How many of its processes the kernel killed for want of memory."""
         for line in self._lines("memory.events"):

@@ -19,6 +19,7 @@ from polpod.rules.pick import Capacity
 from polpod.runner.containment import RunCgroups, base_name, choose_base
 from polpod.services import agents
 from polpod.services.journal import Journal
+from polpod.services.meter import Meter
 from polpod.services.spares import Spares
 from polpod.store.gate import Gate
 from polpod.store.records import Tx
@@ -47,6 +48,7 @@ class Instance:
     tasks: Gate[Tx]
     runs: Gate[RunTx]
     journal: Journal
+    meter: Meter = field(default_factory=Meter)
     ended: Counter[str]
     """Runs that are over and collected, by status."""
     boot_id: str
@@ -69,6 +71,10 @@ class Instance:
     """Set when the daemon was asked to stop: from then on nothing starts."""
     launcher_paused: str | None = None
     """Why the launcher starts nothing at the moment."""
+    stuck: set[int] = field(default_factory=set)
+    """Runs that cannot be ended, even by SIGKILL."""
+    told: dict[str, int] = field(default_factory=dict)
+    """The last event of the journal that each channel of notifications has seen."""
 
     @cached_property
     def base_name(self) -> str:

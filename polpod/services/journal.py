@@ -1,4 +1,4 @@
-"""What the daemon learns from committed events: counts by status, and who waits for a subject.
+"""What the daemon learns from committed events: counts by status and queue, and who waits for a subject.
 
 Rule: fed by the task store after each commit, in commit order; nothing else feeds it, so it never runs ahead of the rows.
 """
@@ -54,9 +54,16 @@ class Watch(Bell):
 
 
 class Journal:
-    def __init__(self, tasks: Mapping[str, int]) -> None:
-        """Starts from the counts by status that the store has now."""
-        self.tasks = Counter(tasks)
+    def __init__(self, tasks: Mapping[tuple[str, str], int], seq: int = 0) -> None:
+        """Starts from the counts by queue and status, and the last event, that the store has now."""
+        self.by_queue = Counter(tasks)
+        """Tasks by queue and status."""
+        self.tasks: Counter[str] = Counter()
+        """By status alone."""
+        for (_, status), number in tasks.items():
+            self.tasks[status] += number
+        self.seq = seq
+        """Of the last event."""
         self.work = Bell()
         """Rung when something may be ready to start."""
         self.missions = Bell()
@@ -76,6 +83,7 @@ class Journal:
         for event in events:
             subjects.add(event.subject)
             self._count(event)
+            self.seq = event.seq
             if "execution_id" in event.body:
                 self.missions.ring()
                 if event.subject.startswith("mission/"):  # it goes on, or lets something through
@@ -91,25 +99,35 @@ class Journal:
                 watch.tell(subject)
 
     def _count(self, event: Event) -> None:
+        body = event.body
         match event.kind:
             case "task:created":
-                self.tasks[event.body["status"]] += 1
+                self._add(body["queue"], body["status"], 1)
                 self.work.ring()
             case "task:transition":
-                self.tasks[event.body["from"]] -= 1
-                self.tasks[event.body["to"]] += 1
-                if event.body["to"] in _STARTABLE:
+                self._add(body["queue"], body["from"], -1)
+                self._add(body["queue"], body["to"], 1)
+                if body["to"] in _STARTABLE:
                     self.work.ring()
             case "task:removed":
-                self.tasks[event.body["status"]] -= 1
+                self._add(body["queue"], body["status"], -1)
             case "task:quarantined":
-                if event.body["status"] in self.tasks:  # else it was never counted
-                    self.tasks[event.body["status"]] -= 1
+                if body["status"] in self.tasks:  # else it was never counted
+                    self._add(body["queue"], body["status"], -1)
+                self.work.ring()
+            case "task:updated":
+                if "old_queue" in body:
+                    self._add(body["old_queue"], body["status"], -1)
+                    self._add(body["queue"], body["status"], 1)
                 self.work.ring()
             case "approval:requested":
                 self.approvals.ring()
-            case "assessment:complete" | "task:updated" | "budget:raised" | "queue:updated":
+            case "assessment:complete" | "budget:raised" | "queue:updated":
                 self.work.ring()
+
+    def _add(self, queue: str, status: str, number: int) -> None:
+        self.tasks[status] += number
+        self.by_queue[queue, str(status)] += number
 
     @contextmanager
     def listening(self, subjects: Iterable[str] = ()) -> Iterator[Watch]:

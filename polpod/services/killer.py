@@ -46,7 +46,7 @@ class Killer:
         self._inbox, self._nursery = inbox, nursery
         self._threads = trio.CapacityLimiter(AT_ONCE)
         self._ending: set[int] = set()
-        self._stuck: set[int] = set()
+        self._stuck = instance.stuck
 
     @property
     def stuck(self) -> frozenset[int]:

@@ -79,20 +79,20 @@ class _Follower:
 
     async def _follow(self) -> None:
         tasks, name = self._instance.tasks, self._name
-        cursor = stored = await insist(tasks, lambda tx: queries.cursor(tx, name))
+        cursor = stored = self._instance.told[name] = await insist(tasks, lambda tx: queries.cursor(tx, name))
         self._silences = await tasks.read(lambda tx: queries.silences(tx, name))
         with self._instance.journal.listening([EVERYTHING]) as bell:
             while True:
                 first, page = await tasks.read(lambda tx: self._next(tx, cursor))
                 if first > cursor + 1:
                     await self._tell(self._gap(cursor + 1, first - 1), first - 1)
-                    cursor = stored = first - 1
+                    cursor = stored = self._instance.told[name] = first - 1
                 for seq, notices in page:
                     for n, notice in enumerate(notices, 1):
                         if not self._is_silent(notice):
                             stored = seq if n == len(notices) else cursor
                             await self._tell(notice, stored)
-                    cursor = seq
+                    cursor = self._instance.told[name] = seq
                 if cursor - stored >= UNSTORED:
                     stored = cursor
                     await insist(tasks, lambda tx: queries.set_cursor(tx, name, cursor), durable=False)

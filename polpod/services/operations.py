@@ -164,7 +164,9 @@ def edit(tx: Tx, wanted: Edit, config: Config, by: str) -> Task:
         values |= changes.rewire(tx, task, tuple(dict.fromkeys(wanted.depends_on or ())))
     edited = changed(task, at, **values)
     names = sorted(values.keys() - {"unmet", "original_description"})
-    changes.apply(tx, Change(edited, (event(edited, "task:updated", at, fields=names, by=by),)))
+    moved = {"queue": edited.queue, "old_queue": task.queue, "status": task.status}
+    about = moved if edited.queue != task.queue else {}
+    changes.apply(tx, Change(edited, (event(edited, "task:updated", at, fields=names, by=by, **about),)))
     return edited
 
 

@@ -149,7 +149,7 @@ def remove(tx: Tx, tasks: Sequence[Task], at: datetime, by: str) -> None:
         for event in approvals.forget(tx, f"task/{task.id}", at, by):
             tx.append(Events, event)
         about = {name: value for name in ("execution_id", "a2a_id") if (value := getattr(task, name)) is not None}
-        note(tx, at, "task:removed", f"task/{task.id}", status=task.status, by=by, **about)
+        note(tx, at, "task:removed", f"task/{task.id}", status=task.status, queue=task.queue, by=by, **about)
 
 
 def stays(tx: Tx, task: Task, going: Collection[str] = ()) -> str | None:

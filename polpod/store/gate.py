@@ -9,7 +9,8 @@ Rules:
 4. Subscribers hear of a commit before its writers are answered, in the thread of the event loop.
 5. After a commit in doubt nobody is answered any more: `broken` says so, and the process has to stop and recover.  Where
    the kind of store says so, CommitInDoubt is the answer: to whom a library is, it is not for us to stop.
-6. What its writer does can be seen without asking it, for the watchdog: `waited_for`, `rounds` and `thread`.
+6. What its writer does can be seen without asking it, for the watchdog: `waited_for`, `rounds` and `thread`; and whoever
+   measures it is shown each group (`watch`).
 7. A body that meets records that do not decode is carried out again once they are set aside, by a body of its own: one
    bad row costs nobody an answer (F10).
 """
@@ -83,6 +84,7 @@ class Gate(Generic[T]):
         self._turns: dict[Ticket[T, object], anyio.Event] = {}
         """Of each ticket without an answer; set when it is answered, when it has to lead, or when the gate broke."""
         self._subscribers: list[Callable[[tuple[Event, ...]], None]] = []
+        self._watchers: list[Callable[[Group[T]], None]] = []
         self._readers = deque(readers or (writer.session,))
         self._reading = anyio.CapacityLimiter(len(readers)) if readers else self._writing
         self._written = anyio.Event()
@@ -129,6 +131,10 @@ class Gate(Generic[T]):
     def subscribe(self, callback: Callable[[tuple[Event, ...]], None]) -> None:
         """Call back after each group with its journal events, in commit order (rule 4).  It must not raise."""
         self._subscribers.append(callback)
+
+    def watch(self, callback: Callable[[Group[T]], None]) -> None:
+        """Call back after each group, before its writers are answered.  It must not raise."""
+        self._watchers.append(callback)
 
     async def truncate_when_idle(self, idle: float = IDLE) -> NoReturn:
         """Empty the WAL each time that nothing was written for `idle` seconds, or as soon as those let it who read then.
@@ -228,6 +234,8 @@ class Gate(Generic[T]):
 
     def _publish(self, group: Group[T]) -> None:
         try:
+            for watcher in self._watchers:
+                watcher(group)
             if group.events:
                 for callback in self._subscribers:
                     callback(group.events)

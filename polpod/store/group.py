@@ -17,6 +17,7 @@ Rules:
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar, cast
@@ -76,6 +77,8 @@ class Group(Struct, Generic[T], frozen=True):
 
     tickets: list[Ticket[T, object]]
     events: tuple[Event, ...]
+    commits: tuple[float, ...] = ()
+    """Seconds that each COMMIT took which succeeded."""
 
 
 class GroupCommit(Generic[T]):
@@ -90,6 +93,7 @@ class GroupCommit(Generic[T]):
         self._full = False
         """Whether the last group met a full disk."""
         self._waiting: deque[Ticket[T, object]] = deque()
+        self._commits: list[float] = []
 
     def submit(self, ticket: Ticket[T, X]) -> None:
         self._waiting.append(cast("Ticket[T, object]", ticket))
@@ -122,11 +126,12 @@ class GroupCommit(Generic[T]):
         if self.broken is not None:
             raise self.broken
         tickets = self._take()
+        self._commits.clear()
         try:
             self.session.rest(full=self._full)
             events = self._together(tickets)
             self._full = any(isinstance(ticket.error, DiskFull) for ticket in tickets)
-            return Group(tickets, (*self.session.found(), *events))
+            return Group(tickets, (*self.session.found(), *events), tuple(self._commits))
         except (PolpodError, MemoryError) as error:
             where = self.session.where
             self.broken = CommitInDoubt(f"{where}: {error}: nobody knows whether the last writes are durable")
@@ -200,12 +205,14 @@ class GroupCommit(Generic[T]):
         return events
 
     def _commit(self, tickets: Sequence[Ticket[T, object]]) -> bool:
+        began = time.perf_counter()
         try:
             self.session.commit()
         except (DiskFull, Unavailable) as error:
             self.session.rollback()
             self._fail(tickets, error)
             return False
+        self._commits.append(time.perf_counter() - began)
         if self.after_commit is not None:
             self.after_commit()
         return True

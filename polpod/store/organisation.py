@@ -89,9 +89,16 @@ class TaskMetrics(Table[TaskMetricRecord, str]):
     agent_id = _t.text("agent_id", lambda r: r.agent_id)
     task_id = _t.text("task_id", lambda r: r.task_id)
     completed_at = _t.instant("completed_at", lambda r: r.completed_at)
+    spec_id = _t.text("spec_id", lambda r: r.spec_id if r.is_success else None)
+    work = _t.text("work", lambda r: r.work if r.is_success else None)
     key = (id,)
     order = (completed_at.desc(),)
-    indexes = (Index((agent_id.asc(), completed_at.desc())), Index((task_id.asc(),)))
+    indexes = (
+        Index((agent_id.asc(), completed_at.desc())),
+        Index((task_id.asc(),)),
+        Index((spec_id.asc(), completed_at.desc()), where_not_null=spec_id),
+        Index((work.asc(), completed_at.desc()), where_not_null=work),
+    )
     refs = (Ref(task_id, Tasks),)
 
 

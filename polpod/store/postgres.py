@@ -263,6 +263,9 @@ class PostgresRows:
     def total(self, table: AnyTable, column: str, where: Sequence[Where[Any]]) -> float:
         return float(self._one(sql.total(sql.POSTGRES, table, column, where)))
 
+    def tally(self, table: AnyTable, columns: Sequence[str], where: Sequence[Where[Any]]) -> Sequence[tuple[Any, ...]]:
+        return self._execute(sql.tally(sql.POSTGRES, table, columns, where)).fetchall()
+
     def delete(self, table: AnyTable, where: Sequence[Where[Any]]) -> int:
         self.changed = True
         return self._execute(sql.delete(sql.POSTGRES, table, where)).rowcount

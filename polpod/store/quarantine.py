@@ -92,7 +92,7 @@ def _kept_and_noted(tx: Tx, table: AnyTable, row: Row, problem: str) -> tuple[Qu
     kept = _keep(tx, table, row, problem, at)
     body = {"problem": problem, "quarantine": kept.seq}
     if table is Tasks:
-        body["status"] = row.columns[Tasks.status.name]
+        body |= {column.name: row.columns[column.name] for column in (Tasks.status, Tasks.queue)}
     return kept, Event(at=at, kind=f"{table.noun}:quarantined", subject=kept.subject, body=body)
 
 

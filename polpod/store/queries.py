@@ -136,9 +136,15 @@ def by_idempotency_key(tx: Tx, created_by: int, key: str) -> Task | None:
 
 
 def count_by_status(tx: Tx) -> dict[TaskStatus, int]:
-    """Reads the whole index of statuses: for the start of the daemon, and for checks."""
+    """As below."""
     counts = {status: tx[Tasks].count(Tasks.status.eq(status)) for status in TaskStatus}
     return {status: number for status, number in counts.items() if number}
+
+
+def count_by_queue(tx: Tx) -> dict[tuple[str, str], int]:
+    """Our tasks by queue and status.  Reads the whole index of statuses: for the start of the daemon, and for checks."""
+    counts = tx[Tasks].tally(Tasks.queue, Tasks.status, where=(Tasks.status.is_set(),))
+    return {(str(queue), str(status)): number for (queue, status), number in counts.items()}
 
 
 def page_of_tasks(

@@ -278,6 +278,13 @@ def total(dialect: Dialect, table: AnyTable, column: str, where: Sequence[Where[
     return _about(dialect, f"SELECT {dialect.total.format(column)}", table, shape), values
 
 
+def tally(dialect: Dialect, table: AnyTable, columns: Sequence[str], where: Sequence[Where[Any]]) -> Statement:
+    """How many rows there are of each combination of values: these, and then how many."""
+    shape, values = _split(dialect, where)
+    named = _quoted(columns)
+    return f"{_about(dialect, f'SELECT {named}, count(*)', table, shape)} GROUP BY {named}", values
+
+
 def delete(dialect: Dialect, table: AnyTable, where: Sequence[Where[Any]]) -> Statement:
     shape, values = _split(dialect, where)
     return _about(dialect, "DELETE", table, shape), values

@@ -183,6 +183,9 @@ class SqliteRows:
         (number,) = self._execute(sql.total(sql.SQLITE, table, column, where)).fetchone()
         return float(number)
 
+    def tally(self, table: AnyTable, columns: Sequence[str], where: Sequence[Where[Any]]) -> Sequence[tuple[Any, ...]]:
+        return self._found(sql.tally(sql.SQLITE, table, columns, where))
+
     def delete(self, table: AnyTable, where: Sequence[Where[Any]]) -> int:
         return self._execute(sql.delete(sql.SQLITE, table, where)).rowcount
 

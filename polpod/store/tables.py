@@ -152,7 +152,7 @@ class Tasks(Table[Task, str]):
         Index((ready_queue.asc(), priority.desc(), seq.asc(), execution_id.asc()), where_not_null=ready_queue),
         Index((wake_at.asc(), seq.asc()), where_not_null=wake_at),
         Index((busy_queue.asc(), seq.asc()), where_not_null=busy_queue),
-        Index((status.asc(), seq.asc())),
+        Index((status.asc(), seq.asc(), queue.asc())),  # with the queue: to count by both, no more is read
         Index((finished_at.asc(), seq.asc()), where_not_null=finished_at),
         Index((execution_id.asc(), stage.asc(), seq.asc()), where_not_null=stage),
         Index((other_status.asc(), seq.asc()), where_not_null=other_status),

@@ -109,6 +109,9 @@ LAYERS: dict[str, set[str]] = {
         *("polpod.services", "polpod.wire", "polpod.model", "polpod.errors"),
         *("trio", "trio_websocket", "h11", "msgspec", "orjson"),
     },
+    "polpod.services.exposition": {
+        *("polpod", "polpod.services", "polpod.store", "polpod.model", "polpod.errors", "trio", "prometheus_client"),
+    },
     "polpod.services.artifacts": {
         *("polpod.contracts.persistence.content", "polpod.contracts.persistence.errors"),
         *(

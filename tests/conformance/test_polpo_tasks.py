@@ -76,7 +76,7 @@ def walked_or_refused(polpo: Polpo, start: S, to: S) -> None:
         assert polpo.tasks.get_task(task.id) == moved
         (event,) = of_the_task(polpo.events(before))
         assert (event.kind, event.subject) == ("task:transition", f"task/{task.id}")
-        assert event.body == {"from": start, "to": to}
+        assert event.body == {"from": start, "to": to, "queue": "default"}
     else:
         with pytest.raises(InvalidTransition) as refused:
             polpo.tasks.transition(task.id, to)
@@ -346,7 +346,13 @@ def test_the_machine_is_overruled_with_a_reason(polpo: Polpo) -> None:
         assert (overruled.status, overruled.retries) == (to, 0)
         assert polpo.tasks.get_task(task.id) == overruled
         (event,) = of_the_task(polpo.events(before))
-        assert event.body == {"from": start, "to": to, "reason": "stuck since Tuesday", "unsafe": True}
+        assert event.body == {
+            "from": start,
+            "to": to,
+            "queue": "default",
+            "reason": "stuck since Tuesday",
+            "unsafe": True,
+        }
 
 
 @pytest.mark.parametrize("reason", ["", "  \n"])

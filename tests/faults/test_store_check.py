@@ -123,7 +123,7 @@ PLANTED = {
     "newer": (tasks("PRAGMA user_version = 99"), "later polpod", ("store restore BACKUP",)),
     "column": (tasks("UPDATE tasks SET priority = 7 WHERE id = '2'"), "tasks 2: column priority differs", REPAIR),
     "document": (tasks("UPDATE tasks SET doc = '{}' WHERE id = '2'"), "tasks 2 does not decode", ("start",)),
-    "index": (tasks("DROP INDEX tasks_status_seq"), "index tasks_status_seq is missing", REPAIR),
+    "index": (tasks("DROP INDEX tasks_status_seq_queue"), "index tasks_status_seq_queue is missing", REPAIR),
     "table": (tasks("CREATE TABLE other (x)"), "table other does not belong there", REPAIR),
     "trigger": (runs("DROP TRIGGER runs_outcome_is_final"), "trigger runs_outcome_is_final is missing", REPAIR),
     "gap": (tasks("DELETE FROM events WHERE seq = 3"), "the journal has gaps: 1 events", REPAIR),

@@ -181,7 +181,7 @@ def test_the_first_page_is_made_anew(host: Host) -> None:
     assert listed(host) == ids
 
 
-@pytest.mark.parametrize("index", ["tasks_status_seq", "sqlite_autoindex_tasks_1", "events_subject_seq"])
+@pytest.mark.parametrize("index", ["tasks_status_seq_queue", "sqlite_autoindex_tasks_1", "events_subject_seq"])
 def test_damage_to_an_index_costs_nothing(host: Host, index: str) -> None:
     ids = filled(host)
     for page in pages_of(host.paths.tasks_db, index):

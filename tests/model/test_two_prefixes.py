@@ -172,8 +172,8 @@ def _gate(path: str, kind: Any, world: World | None) -> Gate[Any]:
 async def _open(root: Path, boot_id: str, world: World | None) -> Instance:
     paths = daemon.prepare(str(root))
     tasks, runs = _gate(paths.tasks_db, TASKS, world), _gate(paths.runs_db, RUNS, world)
-    counts = await tasks.read(queries.count_by_status)
-    journal = Journal({str(k): n for k, n in counts.items()})
+    counts = await tasks.read(queries.count_by_queue)
+    journal = Journal(counts)
     tasks.subscribe(journal.absorb)
     return Instance(
         paths=paths,

@@ -248,6 +248,10 @@ def test_files_are_sent_with_what_keeps_them_safe_and_nothing_beside_them(web: W
     for method in ("POST", "PUT", "DELETE", "OPTIONS", "CONNECT"):
         assert web.get("/", method=method)[0] in (400, 405), method
     assert web.get("/rpc")[0] == 426
+    assert web.get("/metrics")[0] == 401
+    status, text, headers = web.get("/metrics", Authorization=f"Bearer {web.keys['observer']}")
+    assert (status, text.endswith(b"# EOF\n")) == (200, True)
+    assert headers["content-type"].startswith("application/openmetrics-text")
 
 
 def test_handshakes_of_every_kind_of_nonsense_harm_nobody(web: Web) -> None:

@@ -97,7 +97,7 @@ async def waiting(
     def submit(tx: Tx) -> None:
         for seq, (task_id, on) in enumerate(tasks.items(), 1):
             task = a_task(id=task_id, seq=seq, depends_on=on, unmet=len(on))
-            changes.apply(tx, Change(task, (event(task, "task:created", NOW, status=task.status),)))
+            changes.apply(tx, Change(task, (event(task, "task:created", NOW, queue=task.queue, status=task.status),)))
             for on_id in on:
                 tx[Dependencies].add(Dependency(task_id=task_id, on_id=on_id))
 

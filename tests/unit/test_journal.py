@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -12,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit.samples import LATER, NOW, a_run, a_task, task_store
 
+from polpod.config import Config
 from polpod.model.changes import Change
 from polpod.model.events import Event
+from polpod.model.submissions import Edit
 from polpod.model.tasks import Task, TaskStatus
 from polpod.rules.outcome import MEANING, launch, outcome
 from polpod.rules.tasks import EDGES, event, unsafe_set_status, walk
@@ -26,6 +29,7 @@ from polpod.store.records import Tx
 from polpod.store.tables import Tasks
 
 S = TaskStatus
+MOVED = {"from": "done", "to": "pending"}
 
 
 def an_event(kind: str = "x", subject: str = "task/7", **body: object) -> Event:
@@ -44,9 +48,11 @@ def rung(bell: Bell) -> bool:
 
 
 def test_it_starts_from_the_counts_that_it_is_given() -> None:
-    journal = Journal({"done": 3})
-    journal.absorb((an_event("task:transition", **{"from": "done", "to": "pending"}),))
-    assert journal.tasks == Counter(done=2, pending=1)
+    journal = Journal({("q", "done"): 3, ("r", "done"): 1}, 7)
+    journal.absorb((msgspec.structs.replace(an_event("task:transition", **MOVED, queue="q"), seq=8),))
+    assert journal.tasks == Counter(done=3, pending=1)
+    assert journal.by_queue == {("q", "done"): 2, ("q", "pending"): 1, ("r", "done"): 1}
+    assert journal.seq == 8
 
 
 class Followed:
@@ -70,12 +76,15 @@ class Followed:
     def agrees(self) -> bool:
         """Whether the counts are those of the rows."""
         rows = self.group.write(queries.count_by_status)
-        return {k: n for k, n in self.journal.tasks.items() if n} == {str(k): n for k, n in rows.items()}
+        by_both = self.group.write(queries.count_by_queue)
+        return {k: n for k, n in self.journal.tasks.items() if n} == {str(k): n for k, n in rows.items()} and {
+            k: n for k, n in self.journal.by_queue.items() if n
+        } == by_both
 
 
 def created(task_id: int) -> Change:
     task = a_task(id=str(task_id), seq=task_id)
-    return Change(task, (event(task, "task:created", NOW, status=task.status),))
+    return Change(task, (event(task, "task:created", NOW, queue=task.queue, status=task.status),))
 
 
 def step(task: Task, number: int, choice: int) -> Change:
@@ -108,6 +117,17 @@ def test_the_counts_are_those_of_the_rows_whatever_happens(
             assert followed.agrees()
 
 
+def test_a_task_that_comes_to_another_queue_is_counted_there(tmp_path: Path) -> None:
+    with task_store(tmp_path) as group:
+        followed = Followed(group)
+        followed.apply(created(1))
+        for queue in ("other", "other", "third"):  # the second changes nothing
+            wanted = Edit(id="1", queue=queue, title=queue)
+            followed.commit(Ticket(lambda tx: operations.edit(tx, wanted, Config(), "uid 0"), durable=True))
+            assert followed.agrees()
+        assert +followed.journal.by_queue == {("third", "pending"): 1}
+
+
 def test_what_is_removed_is_not_counted(tmp_path: Path) -> None:
     with task_store(tmp_path) as group:
         followed = Followed(group)
@@ -131,14 +151,17 @@ def test_a_transaction_that_failed_is_not_counted(tmp_path: Path) -> None:
 
 
 WORK = [
-    (an_event("task:created", status="pending"), True),
+    (an_event("task:created", queue="q", status="pending"), True),
     (an_event("task:updated", fields=["hold"]), True),
     (an_event("queue:updated", "queue/q"), True),
-    (an_event("task:removed", status="done"), False),
+    (an_event("task:removed", queue="q", status="done"), False),
     (an_event("agent:finished", status="completed"), False),
     (an_event("task:retry"), False),
     *(
-        (an_event("task:transition", **{"from": "x", "to": to}), to not in ("assigned", "in_progress", "draft"))
+        (
+            an_event("task:transition", **{"from": "x", "to": to, "queue": "q"}),
+            to not in ("assigned", "in_progress", "draft"),
+        )
         for to in S
     ),
 ]

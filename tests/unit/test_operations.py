@@ -108,7 +108,7 @@ def test_what_does_not_run_is_cancelled_at_once(store: Store, status: S) -> None
     task = store.get()
     assert (task.status, task.cancelled_by, task.finished_at, store.ready()) == (S.CANCELLED, WHO, LATER, [])
     (moved,) = store.events()
-    assert moved.body == {"from": status, "to": "cancelled", "reason": WHO}
+    assert moved.body == {"from": status, "to": "cancelled", "queue": "default", "reason": WHO}
 
 
 @pytest.mark.parametrize("status", sorted(OCCUPYING))
@@ -156,7 +156,7 @@ def test_a_retry_makes_it_ready_and_gives_it_a_fresh_start(store: Store, status:
     assert store.ready() == ["7"]
     again, moved = store.events()
     assert (again.kind, again.body) == ("task:retry", {"retries": retries})
-    assert moved.body == {"from": status, "to": "pending", "reason": f"retry by {WHO}"}
+    assert moved.body == {"from": status, "to": "pending", "queue": "default", "reason": f"retry by {WHO}"}
 
 
 @pytest.mark.parametrize("status", [S.PENDING, S.REVIEW, S.DONE])
@@ -199,7 +199,11 @@ def test_what_does_not_run_is_forgotten(store: Store, status: S) -> None:
     assert store.group.write(lambda tx: tx[Tasks].get("7")) is None
     assert store.dependencies() == set()
     (event,) = store.events()
-    assert (event.kind, event.subject, event.body) == ("task:removed", "task/7", {"status": status, "by": WHO})
+    assert (event.kind, event.subject, event.body) == (
+        "task:removed",
+        "task/7",
+        {"status": status, "queue": "default", "by": WHO},
+    )
 
 
 def test_an_id_is_never_used_again(store: Store) -> None:
@@ -266,7 +270,8 @@ def test_what_is_named_is_changed_and_the_rest_is_not(store: Store) -> None:
     assert {name: getattr(after, name) for name in wanted} == wanted
     assert (after.description, after.version) == (before.description, 5)
     (event,) = store.events()
-    assert (event.kind, event.body) == ("task:updated", {"fields": sorted(wanted), "by": WHO})
+    moved = {"queue": wanted["queue"], "old_queue": "default", "status": "pending"}
+    assert (event.kind, event.body) == ("task:updated", {"fields": sorted(wanted), "by": WHO} | moved)
 
 
 CHECK = {"type": "test", "command": "make check"}
@@ -306,7 +311,13 @@ def test_work_that_succeeded_is_checked_again(store: Store, status: S) -> None:
     assert store.get("8").unmet == 1
     assert store.ready() == ["7"]
     (moved,) = store.events()
-    assert moved.body == {"from": status, "to": "review", "reason": f"reassess by {WHO}", "unsafe": True}
+    assert moved.body == {
+        "from": status,
+        "to": "review",
+        "queue": "default",
+        "reason": f"reassess by {WHO}",
+        "unsafe": True,
+    }
 
 
 def test_what_cannot_be_checked_is_refused(store: Store) -> None:

@@ -340,7 +340,13 @@ def test_a_launch_walks_to_in_progress_in_one_step() -> None:
     assert path(change) == ["pending", "assigned", "in_progress"]
     assert (task.run_id, task.attempts, task.started_boot, task.started_at) == (5, 2, BOOT, LATER)
     assert (task.not_before, task.applied_run, task.version) == (None, None, 2)
-    assert body(change, "agent:spawned") == {"run_id": 5, "attempt": 2, "agent": "fixer"}
+    assert body(change, "agent:spawned") == {
+        "run_id": 5,
+        "attempt": 2,
+        "agent": "fixer",
+        "queue": "default",
+        "waited": 60.0,
+    }
 
 
 # What holds for all of them.

@@ -133,7 +133,7 @@ def test_the_machine_can_be_overruled_and_the_journal_says_so(start: S, to: S) -
     change = unsafe_set_status(task, to, "the disk was full", LATER)
     assert (change.task.status, change.task.retries) == (to, 3)
     (moved,) = change.events
-    assert moved.body == {"from": start, "to": to, "reason": "the disk was full", "unsafe": True}
+    assert moved.body == {"from": start, "to": to, "queue": "default", "reason": "the disk was full", "unsafe": True}
     assert (change.task.finished_at is not None) == (to in FINISHED)
 
 

@@ -64,7 +64,7 @@ def test_a_row_is_kept_as_it_was_found(store: GroupCommit[Tx], db: Connection) -
     assert (kept.subject, kept.table, kept.columns, kept.doc) == ("task/7", "tasks", Tasks.row(task).columns, '{"\\xff')
     (event,) = store.write(lambda tx: tx[Events].find())
     assert (event.kind, event.subject) == ("task:quarantined", "task/7")
-    assert event.body == {"problem": kept.problem, "quarantine": 1, "status": "pending"}
+    assert event.body == {"problem": kept.problem, "quarantine": 1, "status": "pending", "queue": "default"}
     assert store.write(lambda tx: quarantine.of_task(tx, "7")) == kept
     assert store.write(lambda tx: quarantine.of_task(tx, "8")) is None
     assert store.write(lambda tx: quarantine.by_idempotency_key(tx, 5, "k")) == kept

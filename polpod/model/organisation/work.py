@@ -169,3 +169,7 @@ class TaskMetricRecord(Entity, frozen=True, kw_only=True):
     cpu_seconds: Amount | None = None
     max_rss: Count | None = None
     """Bytes; as the CPU time, of what polpod ran itself."""
+    spec_id: str | None = None
+    """What was executed, where a spec says that."""
+    work: str | None = None
+    """Equal for tasks that are the same work by their agent, title and project."""

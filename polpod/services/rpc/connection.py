@@ -22,6 +22,7 @@ import orjson
 import trio
 
 from polpod.errors import Damaged, PermissionDenied, RequestError, Unavailable
+from polpod.services.meter import DEFECT
 from polpod.services.rpc.method import Call, Caller, Method, Right
 from polpod.services.rpc.own import WRONG_TOKENS
 from polpod.services.rpc.refusal import invalid, refusal, shortened
@@ -248,17 +249,25 @@ class _UnknownMethod(Exception):
 
 
 async def _carry_out(call: Call, request: jsonrpc.Call) -> Any:
-    method = METHODS.get(request.method)
-    if method is None:
-        raise _UnknownMethod(f"there is no method {shortened(request.method, 100)!r}; rpc.discover lists them")
+    method, meter = METHODS.get(request.method), call.desk.instance.meter
     began, error, result = time.perf_counter(), None, None
+    if method is None:
+        meter.called("unknown", "unknown", 0.0, waits=False)
+        raise _UnknownMethod(f"there is no method {shortened(request.method, 100)!r}; rpc.discover lists them")
+    outcome = DEFECT
     try:
         result = await _allowed(call, method, request.params)
-        return result if isinstance(result, orjson.Fragment) else msgspec.to_builtins(result)
+        answer = result if isinstance(result, orjson.Fragment) else msgspec.to_builtins(result)
+        outcome = "ok"
+        return answer
     except RequestError as exc:
-        error = exc
+        error, outcome = exc, exc.kind
+        raise
+    except trio.Cancelled:  # the client left, or goes on elsewhere
+        outcome = "cancelled"
         raise
     finally:
+        meter.called(method.name, outcome, time.perf_counter() - began, waits=method.waits)
         if method.audited or isinstance(error, PermissionDenied):
             call.desk.audit.note(
                 method.name, request.params, who=call.caller.whole_name,

@@ -85,7 +85,7 @@ async def _serve_connection(
 ) -> None:
     """`run_id`: what it said already that it is."""
     try:
-        with client:
+        with client, desk.instance.meter.connected():
             who = caller(client, desk.instance.base_name)
             if run_id is not None:
                 who = of_run(who, run_id)

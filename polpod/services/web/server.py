@@ -25,9 +25,10 @@ from trio_websocket import wrap_server_stream
 
 from polpod.errors import StartError, StoreError, Unavailable
 from polpod.model.web import Web
+from polpod.services import condition
 from polpod.services.desk import Desk
+from polpod.services.exposition import exposition
 from polpod.services.rpc.method import Call
-from polpod.services.rpc.methods.daemon import checks
 from polpod.services.rpc.peers import of_key
 from polpod.services.rpc.server import Shared, converse, most_connections
 from polpod.services.socket import listen
@@ -174,8 +175,14 @@ class _Visit:
             nursery.cancel_scope.cancel()
 
     async def _health(self, headers: Mapping[str, str]) -> Answer:
-        found = await checks(self._desk)
-        return _json(found, HTTPStatus.OK if found["ok"] else HTTPStatus.SERVICE_UNAVAILABLE)
+        found = await condition.health(self._desk.instance)
+        return _json(found, HTTPStatus.OK if found["ready"] else HTTPStatus.SERVICE_UNAVAILABLE)
+
+    async def _metrics(self, headers: Mapping[str, str]) -> Answer:
+        if not self._web.open_metrics:
+            await self._door.require_key(headers, self._address)
+        kind, text = await exposition(self._desk.instance)
+        return Answer(text, kind)
 
     async def _session(self, headers: Mapping[str, str]) -> Answer:
         access = await self._door.require_key(headers, self._address)
@@ -183,6 +190,7 @@ class _Visit:
 
     _PATHS: Mapping[str, Callable[[_Visit, Mapping[str, str]], Awaitable[Answer]]] = {
         "/health": _health,
+        "/metrics": _metrics,
         "/session": _session,
     }
 

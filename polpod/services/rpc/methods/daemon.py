@@ -6,17 +6,19 @@ import os
 from contextlib import suppress
 from typing import Any
 
+from msgspec import Struct
+
 from polpod import __version__
 from polpod.config import load
 from polpod.errors import Conflict, DiskFull, Unavailable
-from polpod.services import limits
+from polpod.services import condition, limits
 from polpod.services.ballast import ROOM
-from polpod.services.desk import Desk
+from polpod.services.exposition import exposition
 from polpod.services.instance import Instance, now
+from polpod.services.queues import overview
 from polpod.services.reload import attempt
 from polpod.services.rpc.answers import Status
 from polpod.services.rpc.method import Call, Method, Nothing, Right
-from polpod.services.rpc.methods.queue import overview
 from polpod.store.copy import copied_to
 from polpod.store.tables import Quarantine
 
@@ -62,24 +64,19 @@ async def status(call: Call, params: Nothing) -> dict[str, object]:
 
 
 async def health(call: Call, params: Nothing) -> dict[str, object]:
-    return await checks(call.desk)
+    return await condition.health(call.desk.instance)
 
 
-async def checks(desk: Desk) -> dict[str, object]:
-    """Whether work is taken in, started and kept, and what of that is not."""
-    instance = desk.instance
-    with suppress(Unavailable):
-        await instance.tasks.read(lambda tx: None)
-    found = {
-        "store": instance.tasks.trouble is None,
-        "recovered": instance.recovered.is_set(),
-        "accepting": not instance.stopping.is_set(),
-        "disk": not instance.disk_is_full(),
-        "wal": not instance.wal_is_long(),
-        "launcher": instance.launcher_paused is None,
-        "stuck": not desk.killer.stuck,
-    }
-    return {"ok": all(found.values()), "checks": found}
+class Exposition(Struct, frozen=True):
+    """What a monitoring system reads."""
+
+    content_type: str
+    text: str
+
+
+async def metrics(call: Call, params: Nothing) -> Exposition:
+    content_type, text = await exposition(call.desk.instance)
+    return Exposition(content_type, text.decode())
 
 
 async def shutdown(call: Call, params: Nothing) -> dict[str, object]:
@@ -126,11 +123,12 @@ METHODS = (
     Method(
         "daemon.health",
         Nothing,
-        {"ok": bool, "checks": dict[str, bool]},
+        {"ok": bool, "ready": bool, "checks": dict[str, bool]},
         health,
         "Whether all is well, and what is not.",
         Right.RUN,
     ),
+    Method("daemon.metrics", Nothing, Exposition, metrics, "What it counts of itself, as OpenMetrics text.", Right.RUN),
     Method(
         "daemon.reload",
         Nothing,

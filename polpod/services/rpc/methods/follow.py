@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 import trio
-from msgspec import Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from polpod.errors import Conflict, NotFound
 from polpod.model.events import Event
@@ -64,6 +64,17 @@ class Logs(Struct, frozen=True, forbid_unknown_fields=True):
     """With `follow`: what those are to be numbered; null: with a new number."""
 
 
+class LogPart(Struct, frozen=True):
+    """Bytes of a run's log, in base 64, and where they end; `run_id` null: nothing has run yet."""
+
+    run_id: int | None
+    offset: int
+    data: str
+    next_offset: int
+    end: bool
+    subscription: int | UnsetType = UNSET
+
+
 class EventList(Struct, frozen=True, forbid_unknown_fields=True):
     after: Annotated[int, Meta(ge=0)] | None = None
     kinds: Annotated[tuple[str, ...], Meta(max_length=100)] = ()
@@ -100,7 +111,7 @@ async def wait(call: Call, params: WaitFor) -> dict[str, object]:
             await watch.wait(until)
 
 
-async def logs(call: Call, params: Logs) -> dict[str, object]:
+async def logs(call: Call, params: Logs) -> LogPart:
     """Bytes of a run's log from an offset; with `wait`, waits until there are some or none will follow.
 
     `end`: the log was read to its end, and nothing will be added: the run that was named is over, or none was named and
@@ -112,7 +123,9 @@ async def logs(call: Call, params: Logs) -> dict[str, object]:
     run = await _run(instance, params)
     number = call.subscriptions.add(LogFeed(instance, params), params.subscription)
     nothing = _answer(run, Slice(params.offset, b"", params.offset), end=False)
-    return nothing | {"subscription": number}  # all bytes come in notifications, so that another generation can go on
+    return msgspec.structs.replace(
+        nothing, subscription=number
+    )  # all bytes come in notifications, so that another generation can go on
 
 
 class LogFeed:
@@ -128,8 +141,9 @@ class LogFeed:
     async def next(self) -> dict[str, Any] | None:
         while not self._over:
             part = await _part(self._instance, self._params)
-            if part["data"] or part["end"]:
-                return part
+            if part.data or part.end:
+                told: dict[str, Any] = msgspec.to_builtins(part)
+                return told
         return None
 
     def told(self, params: dict[str, Any]) -> None:
@@ -141,7 +155,7 @@ class LogFeed:
         return "task.logs", msgspec.structs.asdict(self._params)
 
 
-async def _part(instance: Instance, params: Logs) -> dict[str, Any]:
+async def _part(instance: Instance, params: Logs) -> LogPart:
     with instance.journal.listening() as watch:
         awaited = Awaited(instance.tasks, watch, [params.id])
         until = trio.current_time() + params.wait
@@ -160,14 +174,9 @@ async def _part(instance: Instance, params: Logs) -> dict[str, Any]:
             await watch.wait(until if over else trio.current_time() + LOG_LOOK_EVERY)
 
 
-def _answer(run: Run | None, part: Slice, end: bool) -> dict[str, Any]:
-    return {
-        "run_id": run.id if run else None,
-        "offset": part.offset,
-        "data": base64.b64encode(part.data).decode(),
-        "next_offset": part.next_offset,
-        "end": end,
-    }
+def _answer(run: Run | None, part: Slice, end: bool) -> LogPart:
+    data = base64.b64encode(part.data).decode()
+    return LogPart(run.id if run else None, part.offset, data, part.next_offset, end)
 
 
 async def _run(instance: Instance, params: Logs) -> Run | None:
@@ -285,14 +294,7 @@ METHODS = (
     Method(
         "task.logs",
         Logs,
-        {
-            "run_id": int | None,
-            "offset": int,
-            "data": str,
-            "next_offset": int,
-            "end": bool,
-            "subscription": int | UnsetType,
-        },
+        LogPart,
         logs,
         "Bytes of a run's log from an offset (long poll).",
         Right.RUN,

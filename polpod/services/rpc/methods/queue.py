@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
 
 from polpod.model.agents import Queue
 from polpod.model.submissions import Name
-from polpod.services.instance import Instance, now
+from polpod.services.instance import now
+from polpod.services.queues import overview
 from polpod.services.rpc.answers import Queued
 from polpod.services.rpc.method import Call, Method, Nothing, Right
-from polpod.store import changes, queries
+from polpod.store import changes
 from polpod.store.records import Tx
 from polpod.store.tables import Queues
 
@@ -44,22 +45,6 @@ async def set_(call: Call, params: Set) -> dict[str, object]:
         return queue
 
     return {"queue": await instance.tasks.write(body)}
-
-
-def overview(instance: Instance, tx: Tx) -> list[dict[str, Any]]:
-    """The queues with what runs in them and what is ready to; reads what is ready from its index, and no other task."""
-    queues = instance.queues(tx)
-    busy = queries.busy(tx, queues, ())
-    return [
-        {
-            "name": q.name,
-            "slots": q.slots,
-            "paused": q.paused,
-            "busy": busy.queues.get(q.name, 0),
-            "ready": queries.count_ready(tx, q.name),
-        }
-        for q in queues.values()
-    ]
 
 
 METHODS = (
