@@ -101,6 +101,13 @@ class Connection:
     def close(self) -> None:
         self._socket.close()
 
+    def hang_up(self) -> None:
+        """From another thread: whoever waits for an answer gets ContactLost."""
+        try:
+            self._socket.shutdown(_socket.SHUT_RDWR)
+        except OSError:  # it is closed already
+            pass
+
     def call(self, method: str, params: dict[str, Any] | None = None) -> Any:
         """The result of one call.  Raises RemoteError, ContactLost."""
         answer = self.answer(self.ask(method, params or {}))

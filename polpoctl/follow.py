@@ -35,9 +35,11 @@ class Log:
         which: dict[str, Any] | None = None,
         *,
         tail: int | None = None,
+        said: Callable[[str], None] = notice,
     ) -> None:
-        """`call` makes a call that may be made again; `tail`: begin with so many last lines."""
+        """`call` makes a call that may be made again; `tail`: begin with so many last lines; `said`: what is told beside."""
         self._call = call
+        self._said = said
         self._task_id = task_id
         self._which = which or {}
         self._run: int | None = self._which.get("run")
@@ -50,7 +52,7 @@ class Log:
         while (part := self._next(0))["data"]:
             sink(part)
         if part["run_id"] is None:
-            notice(f"task {self._task_id} has not run yet")
+            self._said(f"task {self._task_id} has not run yet")
 
     def follow(self, sink: Callable[[dict[str, Any]], None]) -> None:
         """Pass on what there is and what follows, until the task ends; or, where a run was named, until that one ends."""
@@ -82,7 +84,7 @@ class Log:
         if following is None:
             return ended
         if self._run is not None:
-            notice(f"run {following} of task {self._task_id} begins")
+            self._said(f"run {following} of task {self._task_id} begins")
         self._run, self._offset = following, 0
         return False
 
