@@ -89,6 +89,8 @@ class Part(NamedTuple):
     data: bytes
     run: int | None
     said: str = ""
+    over: bool = False
+    """Nothing follows, unless it is run again."""
 
 
 News = Page | Told | Contact | Text | Part
@@ -175,7 +177,7 @@ class Feed:
 
         try:
             Log(link.call, task_id, tail=LAST_LINES, said=said).follow(sink)
-            said("it has ended")
+            self._post(Part(number, b"", None, "it has ended", over=True))
         except RemoteError as error:
             said(str(error))
         except Closed:

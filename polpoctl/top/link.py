@@ -33,20 +33,23 @@ class Link:
     def call(self, method: str, params: dict[str, Any]) -> Any:
         """The result of a call that may be made again.  Raises RemoteError, Closed."""
         while True:
+            is_new = self._connection is None
             try:
                 result = self._there().call(method, params)
-            except RemoteError as error:
-                if error.word != UNAVAILABLE:
+            except (RemoteError, Failure) as trouble:
+                if isinstance(trouble, RemoteError) and trouble.word != UNAVAILABLE:
                     raise
-                self._lost(str(error))
-            except Failure as failure:
-                self._lost(str(failure))
+                self._drop()
+                if self._closed:
+                    raise Closed from None
+                if is_new:  # else there may be another polpod already
+                    self._lost(str(trouble))
+                    time.sleep(_PAUSE)
             else:
                 if self._away:
                     self._away = False
                     self._told(None)
                 return result
-            time.sleep(_PAUSE)
 
     def once(self, method: str, params: dict[str, Any]) -> Any:
         """The result of a call that changes something, made once.  Raises RemoteError, Failure, Closed."""
@@ -71,9 +74,6 @@ class Link:
         return self._connection
 
     def _lost(self, why: str) -> None:
-        self._drop()
-        if self._closed:
-            raise Closed
         if not self._away:
             self._away = True
             self._told(why.splitlines()[0])

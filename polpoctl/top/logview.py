@@ -32,6 +32,7 @@ class LogView:
         self.run: int | None = None
         self.said = ""
         """What is to be known beside the log itself."""
+        self.over = False
         self._lines: deque[str] = deque(maxlen=KEPT)
         self._begun = ""
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -47,7 +48,7 @@ class LogView:
         if part.number != self.number:
             return
         if part.said:
-            self.said = part.said
+            self.said, self.over = part.said, part.over
         if part.run is not None and part.run != self.run:
             if self.run is not None:
                 self._add(self._decoder.decode(b"", True))

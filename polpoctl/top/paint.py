@@ -52,8 +52,10 @@ class Painter:
     def picture(self, state: State, width: int, height: int, now: float) -> Grid:
         """All lines of a terminal of this size."""
         if state.log is not None:
-            head = [f"log of task {state.log.task_id}  {state.log.title}"]
-            top = [self._text((fit(printable(head[0]), width), "bold"))]
+            head = f"log of task {state.log.task_id}  {state.log.title}"
+            top = [self._text((fit(printable(head), width), "bold"))]
+            if state.trouble is not None:
+                top = [self._status(state, width)]
             room = max(1, height - 3)
             body = state.log.rows(self._console, width, room, colour=self._colour)
         else:
@@ -71,7 +73,7 @@ class Painter:
 
     def _status(self, state: State, width: int) -> Row:
         if state.trouble is not None:
-            return self._text((fit(printable(f"no contact, trying again: {state.trouble}"), width), "bold red"))
+            return self._text((fit(printable(f"polpod is away: {state.trouble}"), width), "bold red"))
         if not state.status:
             return self._text(("polpod …", "dim"))
         status = state.status
@@ -138,20 +140,23 @@ class Painter:
         return self._text((fit(printable(_chosen(state)), width) or " ", "dim"))
 
     def _keys(self, state: State, width: int) -> Row:
-        parts: list[tuple[str, str]] = []
-        left = width
-        for key, word in reversed(state.keys()):  # the last ones help to find the others
-            left -= len(key) + len(word) + 3
-            if left < -2:
+        *some, help_, quit_ = state.keys()
+        fitting = [help_, quit_]  # by which the others are found
+        for key in some:
+            if sum(len(name) + len(word) + 3 for name, word in [*fitting, key]) > width + 2:
                 break
-            parts[:0] = [(key, "bold"), (f" {word}  ", "")]
-        return self._text(*parts)
+            fitting.insert(-2, key)
+        return self._text(*(part for key, word in fitting for part in ((key, "bold"), (f" {word}  ", ""))))
 
 
 def _chosen(state: State) -> str:
     if state.log is not None:
         log = state.log
-        parts = [f"run {log.run}" if log.run is not None else "", log.said, f"{log.below} below" if log.below else ""]
+        parts = [
+            f"run {log.run}" if log.run is not None else "no run yet",
+            log.said,
+            f"{log.below} below" if log.below else "",
+        ]
     else:
         table = state.table
         parts = [f"/{table.filter}" if table.filter else "", f"by {table.order}" if table.order else ""]

@@ -60,6 +60,7 @@ class State:
                 self.status = news.status
                 self.table.accept(news)
                 self._want()
+                self._follow_on()
             case Told():
                 self.message = news.text
             case Contact():
@@ -129,7 +130,7 @@ class State:
     def _in_log(self, key: str) -> None:
         log = self.log
         assert log is not None
-        task = next((t for t in self.table.entries if t.get("id") == log.task_id), None)
+        task = self._task_of(log)
         if key in ("escape", "left", "backspace"):
             self.log = None
             self._source.leave_log()
@@ -186,6 +187,15 @@ class State:
         self._logs += 1
         self.log = LogView(self._logs, task_id, title)
         self._source.follow(self._logs, task_id)
+
+    def _follow_on(self) -> None:
+        """Where the log that is looked at has ended, and its task runs again, that run's is."""
+        log = self.log
+        if log is not None and log.over and (task := self._task_of(log)) and task["run_id"] not in (None, log.run):
+            self._follow(log.task_id, log.title)
+
+    def _task_of(self, log: LogView) -> Entry | None:
+        return next((entry for entry in self.table.entries if entry.get("id") == log.task_id), None)
 
     def _back(self) -> None:
         if self.table.filter:

@@ -192,7 +192,7 @@ _TASK_COLUMNS = (
 _TASK_DEEDS = (
     Deed("c", "cancel", _selected("task.cancel"), "Cancel task {name}?"),
     Deed("r", "retry", _selected("task.retry"), "Run task {name} again?"),
-    Deed("h", "hold or release", _hold_or_release),
+    Deed("h", "hold", _hold_or_release),
     Deed("w", "why", _why),
 )
 _TASK_ORDERS = (
@@ -214,7 +214,7 @@ QUEUES = View(
         Column("READY", lambda e, now: str(e["ready"])),
         Column("STATE", lambda e, now: state(e)),
     ),
-    (Deed("p", "pause or resume", _open_or_pause),),
+    (Deed("p", "pause", _open_or_pause),),
     paged=False,
 )  # fmt: skip
 MISSIONS = View(
@@ -227,7 +227,7 @@ MISSIONS = View(
         Column("NAME", lambda e, now: e["name"]),
     ),
     (
-        Deed("p", "pause or resume", _pause_or_resume),
+        Deed("p", "pause", _pause_or_resume),
         Deed("x", "abort", _one("mission.abort", "mission {name}: aborted"), "Abort mission {name}?"),
     ),
     enter="tasks",
