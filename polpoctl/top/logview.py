@@ -44,9 +44,7 @@ class LogView:
         return self._below
 
     def accept(self, part: Part) -> None:
-        """Add what came, if it is of this log."""
-        if part.number != self.number:
-            return
+        """Add what came."""
         if part.said:
             self.said, self.over = part.said, part.over
         if part.run is not None and part.run != self.run:

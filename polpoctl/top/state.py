@@ -68,8 +68,10 @@ class State:
             case Sentences():
                 self.sentences = news
             case Part():
-                if self.log is not None:
+                if self.log is not None and self.log.number == news.number:
                     self.log.accept(news)
+                    if news.said:
+                        self.message = ""  # which is older, and would hide it
 
     def press(self, key: str) -> None:
         """Do what the key means here and now."""

@@ -40,6 +40,7 @@ class Terminal:
 
     def __enter__(self) -> Terminal:
         self._before = termios.tcgetattr(0)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # also where somebody had it ignored
         signal.signal(signal.SIGTSTP, self._suspend)
         signal.signal(signal.SIGWINCH, self._resized)
         for number in _ENDING:
