@@ -57,7 +57,7 @@ class LogView:
 
     def move(self, by: int) -> None:
         """Look at lines further down, or up."""
-        self._below = max(0, min(self._below - by, len(self._lines) - 1))
+        self._below = max(0, min(self._below - by, self._count() - 1))
 
     def home(self) -> None:
         """Look at the first line that is kept."""
@@ -68,21 +68,28 @@ class LogView:
         self._below = 0
 
     def rows(self, console: Console, width: int, height: int, *, colour: bool) -> Grid:
-        """What is looked at, wrapped, in at most so many lines."""
+        """What is looked at, wrapped, in at most so many lines; nobody looks further up than the first one."""
         lines = [*self._lines, *([self._begun] if self._begun else [])]
         shown: Grid = []
         for line in reversed(lines[: len(lines) - self._below]):
             shown[:0] = grid.wrapped(_cells(line, console, colour), width)
             if len(shown) >= height:
-                break
-        return shown[-height:]
+                return shown[-height:]
+        while self._below and len(shown) < height:
+            shown += grid.wrapped(_cells(lines[-self._below], console, colour), width)
+            self._below -= 1
+        return shown[:height]
 
     def _add(self, text: str) -> None:
+        had_begun = bool(self._begun)
         *whole, self._begun = (self._begun + text).split("\n")
         self._begun = self._begun[-LONGEST:]
         self._lines.extend(line[-LONGEST:] for line in whole)
         if self._below:
-            self._below = min(self._below + len(whole), len(self._lines) - 1)
+            self._below = min(self._below + len(whole) + bool(self._begun) - had_begun, self._count() - 1)
+
+    def _count(self) -> int:
+        return len(self._lines) + bool(self._begun)
 
 
 def _cells(line: str, console: Console, colour: bool) -> Row:
