@@ -27,14 +27,14 @@ def run(args: Namespace) -> int:
         raise exits.usage("top needs a terminal; polpoctl list does without")
     if os.environ.get("TERM", "dumb") == "dumb":
         raise exits.usage("top needs a terminal that can do more than TERM=dumb says; polpoctl list does without")
-    connection = connect(args)  # or else why not, as every command says it
-    connection.close()
     try:
         from polpoctl.top import loop
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "rich":
             raise
         raise exits.Failure(MISSING, exits.FAILED) from None
+    connection = connect(args)  # or else why not, as every command says it
+    connection.close()
     path = connection.path
     loop.run(lambda: Connection(path), colour=Screen(args).colour)
     return exits.OK

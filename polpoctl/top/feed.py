@@ -109,12 +109,21 @@ class Feed:
         self._asked: queue.SimpleQueue[Asked] = queue.SimpleQueue()
         self._stir = threading.Event()
         self._now = threading.Event()
+        self._links = [Link(opened, self._contact) for _ in range(2)]
         self._log: Link | None = None
 
     def start(self) -> None:
-        """Begin; the threads end with the process."""
-        _thread(self._follow_journal)
-        _thread(self._read)
+        """Begin."""
+        _thread(self._follow_journal, self._links[0])
+        _thread(self._read, self._links[1])
+
+    def close(self) -> None:
+        """Ask nothing any more."""
+        self.leave_log()
+        for link in self._links:
+            link.close()
+        self._now.set()
+        self._stir.set()
 
     def want(self, wanted: Wanted) -> None:
         """Read this page from now on, again whenever something happened."""
@@ -147,16 +156,14 @@ class Feed:
     def _contact(self, trouble: str | None) -> None:
         self._post(Contact(trouble))
 
-    def _follow_journal(self) -> None:
-        link = Link(self._opened, self._contact)
+    def _follow_journal(self, link: Link) -> None:
         while True:
             # The newest cursor first, then the reading: what happens in between rings again.
             newest = link.call("event.list", {"limit": 1})["next"]
             self._stir.set()
             link.call("event.list", {"after": newest, "limit": 1, "wait": LONG_POLL})
 
-    def _read(self) -> None:
-        link = Link(self._opened, self._contact)
+    def _read(self, link: Link) -> None:
         while True:
             self._stir.wait()
             self._stir.clear()
@@ -180,8 +187,6 @@ class Feed:
             self._post(Part(number, b"", None, "it has ended", over=True))
         except RemoteError as error:
             said(str(error))
-        except Closed:
-            pass
 
 
 def read(call: Callable[[str, dict[str, Any]], Any], wanted: Wanted) -> Page:
@@ -218,5 +223,13 @@ def _outcome(asked: Asked, link: Link) -> News:
         return Told(str(error).splitlines()[0])
 
 
-def _thread(target: Callable[..., None], *args: object) -> None:
-    threading.Thread(target=target, args=args, daemon=True).start()
+def _thread(target: Callable[..., None], link: Link, *args: object) -> None:
+    """Until its link is closed."""
+
+    def run() -> None:
+        try:
+            target(link, *args)
+        except Closed:
+            pass
+
+    threading.Thread(target=run, name="top", daemon=True).start()

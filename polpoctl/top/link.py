@@ -66,9 +66,9 @@ class Link:
             self._connection.hang_up()
 
     def _there(self) -> Connection:
-        if self._connection is None:
+        if self._connection is None and not self._closed:
             self._connection = self._open()
-        if self._closed:
+        if self._closed or self._connection is None:
             self._drop()
             raise Closed
         return self._connection

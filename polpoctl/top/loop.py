@@ -38,7 +38,7 @@ def run(opened: Callable[[], Connection], *, colour: bool) -> None:
             _turn(terminal, feed, state, Painter(colour=colour), broken)
         except Gone:
             pass
-        feed.leave_log()
+        feed.close()
     for args in broken:
         if args.exc_value is not None:
             raise args.exc_value

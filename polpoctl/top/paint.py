@@ -23,6 +23,7 @@ _NARROW = 60
 """Below this many columns of the terminal, a column of a table has at most SHORT."""
 _SHORT = 9
 _STYLES = {"31": "red", "32": "green", "33": "yellow", "34": "blue", "2": "dim", "1": "bold"}
+_NOTHING = ("nothing here", "nothing here; Page down looks further")
 _COUNTED = ("pending", "in_progress", "review", "awaiting_approval", "failed", "done", "cancelled")
 
 HELP = """\
@@ -96,7 +97,7 @@ class Painter:
 
     def _table(self, table: Table, width: int, room: int, now: float) -> Grid:
         if table.refused or not table.entries:
-            said = table.refused or ("nothing here" if table.loaded else "…")
+            said = table.refused or (_NOTHING[table.more] if table.loaded else "…")
             return grid.wrapped(self._text((printable(said), "red" if table.refused else "dim")), width)
         shown = table.window(room - 1)
         columns_ = [column for column in table.view.columns if width >= column.wide]

@@ -44,7 +44,9 @@ def test_the_work_is_seen_and_acted_on_and_the_terminal_is_given_back(host: Host
         before = settings(tmux)
 
         def given_back(code: int, says: str = "was here before") -> None:
-            tmux.sees(lambda seen: f"exit {code}" in seen and any(says in line for line in seen), f"it ends with {code}")
+            tmux.sees(
+                lambda seen: f"exit {code}" in seen and any(says in line for line in seen), f"it ends with {code}"
+            )
             assert (tmux.ask("alternate_on"), tmux.ask("cursor_flag"), settings(tmux)) == ("0", "1", before)
 
         # What is submitted appears, and runs.
@@ -129,4 +131,3 @@ def test_the_work_is_seen_and_acted_on_and_the_terminal_is_given_back(host: Host
         tmux.shows("[1 tasks]")
         os.killpg(tmux.foreground(), signal.SIGTERM)
         given_back(143, "exit")
-
