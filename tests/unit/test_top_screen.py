@@ -182,7 +182,7 @@ def test_a_log_is_looked_through_while_it_goes_on() -> None:
     def seen() -> list[str]:
         return ["".join(c for c, _ in row).strip() for row in log.rows(console, 20, 3, colour=True)]
 
-    log.accept(Part(1, "eins\nzwei\nd".encode() + b"r\xe2", 7))
+    log.accept(Part(1, b"eins\nzwei\ndr\xe2", 7))
     log.accept(Part(1, b"\x82\xac\nvier", 7))
     assert seen() == ["zwei", "dr€", "vier"]
     log.move(-1)
