@@ -10,6 +10,7 @@ COMMANDS = {
     "status": "say how polpod is, and count its work (what polpoctl alone does)",
     "submit": "hand in a task, and print its id",
     "run": "hand in a task, follow its log, and exit as it does",
+    "top": "watch the work and act on it, on a terminal",
     "list": "list what is not finished, and what finished lately",
     "show": "show a task with its runs",
     "runs": "list runs, newest first",

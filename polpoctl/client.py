@@ -84,6 +84,10 @@ class Connection:
         """Whether polpod is known to have gone: whatever is sent would not reach it."""
         return self._transport.ended()
 
+    def hang_up(self) -> None:
+        """From another thread: whoever waits for an answer gets ContactLost."""
+        self._transport.hang_up()
+
     def call(self, method: str, params: dict[str, Any] | None = None) -> Any:
         """The result of one call.  Raises RemoteError, ContactLost."""
         answer = self.answer(self.ask(method, params or {}))

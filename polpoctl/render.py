@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _RED, _GREEN, _YELLOW, _BLUE, _DIM, _BOLD = "31", "32", "33", "34", "2", "1"
 
-_COLOURS = {
+COLOURS = {
     "failed": _RED,
     "stuck": _RED,
     "lost": _RED,
@@ -117,7 +117,7 @@ class Screen:
 
     def word(self, text: str) -> str:
         """A word for a state, in its colour."""
-        return self.paint(text, _COLOURS[text]) if text in _COLOURS else text
+        return self.paint(text, COLOURS[text]) if text in COLOURS else text
 
     def _row(self, row: Sequence[str], widths: Sequence[int], state: int | None) -> tuple[str, str]:
         """The row without and with colours."""

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
         def ended(self) -> bool:
             """Whether the other side is known to have gone, so that nothing that is sent can reach it."""
 
+        def hang_up(self) -> None:
+            """From another thread: whoever waits for a message is told that it ended."""
+
         def close(self) -> None: ...
 
 
@@ -97,6 +100,9 @@ class UnixTransport:
     def ended(self) -> bool:
         return ended(self._socket)
 
+    def hang_up(self) -> None:
+        hang_up(self._socket)
+
     def close(self) -> None:
         self._socket.close()
 
@@ -136,6 +142,14 @@ def ended(socket: _socket.socket) -> bool:
         return True
     finally:
         socket.settimeout(patience)
+
+
+def hang_up(socket: _socket.socket) -> None:
+    """Wake whoever waits for it."""
+    try:
+        socket.shutdown(_socket.SHUT_RDWR)
+    except OSError:  # it is closed already
+        pass
 
 
 def refuse_long(path: str) -> None:

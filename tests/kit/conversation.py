@@ -76,7 +76,7 @@ class Conversation:
             if method == "daemon.status":  # what this host can do
                 result = result | {"limits": dict.fromkeys(("memory_max", "cpus", "tasks_max")) | {"nice_from": -20}}
             if method == "daemon.metrics":  # what differs each time, whole
-                result = result | {"text": "# TYPE polpod_health gauge\npolpod_health{check=\"store\"} 1.0\n# EOF\n"}
+                result = result | {"text": '# TYPE polpod_health gauge\npolpod_health{check="store"} 1.0\n# EOF\n'}
             if method == "rpc.discover":
                 result = result | {"methods": [], "components": {"schemas": {}, "errors": {}}}  # it would be in itself
             found.setdefault(method, {"params": self._steady(params), "result": self._steady(result)})
