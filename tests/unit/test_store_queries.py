@@ -156,14 +156,14 @@ def test_counts_are_of_our_tasks(store: GroupCommit[Tx]) -> None:
     assert store.write(queries.count_by_status) == {TaskStatus.PENDING: 2, TaskStatus.DONE: 1}
 
 
-def all_pages(store: GroupCommit[Tx], **wanted: Any) -> list[list[str]]:
-    pages, after = [], 0
+def all_pages(store: GroupCommit[Tx], cursor: str = "after", **wanted: Any) -> list[list[str]]:
+    pages, at = [], 0 if cursor == "after" else 10**9
     while True:
-        page = store.write(lambda tx: queries.page_of_tasks(tx, after=after, limit=2, **wanted))
+        page = store.write(lambda tx: queries.page_of_tasks(tx, limit=2, **{cursor: at}, **wanted))
         pages.append(ids(page.tasks))
         if page.next is None:
             return pages
-        after = page.next
+        at = page.next
 
 
 def test_pages_of_tasks(store: GroupCommit[Tx]) -> None:
@@ -187,6 +187,10 @@ def test_pages_of_tasks(store: GroupCommit[Tx]) -> None:
     assert all_pages(store, labels={"a": "1"}) == [["1", "2"], ["4"]]
     assert all_pages(store, labels={"a": "1", "b": "2"}) == [["1"]]
     assert all_pages(store, labels={"a": "1"}, statuses=[failed]) == [["4"]]
+    assert all_pages(store, "before") == [["6", "4"], ["3", "2"], ["1"]]
+    assert all_pages(store, "before", statuses=[done, TaskStatus.PENDING]) == [["6", "2"], ["1"]]
+    assert all_pages(store, "before", statuses=[progress], finished_since=LATER) == [["6", "4"], ["3"]]
+    assert all_pages(store, "before", labels={"a": "1"}) == [["4", "2"], ["1"]]
 
 
 def test_a_page_is_filled_past_what_is_left_out(store: GroupCommit[Tx]) -> None:
@@ -293,6 +297,7 @@ FLAT: dict[str, Callable[[Tx], object]] = {
     "dependents": lambda tx: queries.dependents_of(tx, "1"),
     "idempotency": lambda tx: queries.by_idempotency_key(tx, 0, "k"),
     "page": lambda tx: queries.page_of_tasks(tx, after=0, limit=20),
+    "page of newest": lambda tx: queries.page_of_tasks(tx, before=STORED, limit=20),
     "page of statuses": lambda tx: queries.page_of_tasks(tx, limit=20, statuses=[TaskStatus.DONE, TaskStatus.FAILED]),
     "page of late": lambda tx: queries.page_of_tasks(tx, limit=20, statuses=[TaskStatus.PENDING], finished_since=LATER),
     "journal": lambda tx: queries.page_of_journal(tx, after=0, limit=20),
