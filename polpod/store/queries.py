@@ -9,17 +9,13 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
 import msgspec
-from msgspec import Struct
 
 from polpod.model.agents import Busy
 from polpod.model.events import Event
 from polpod.model.tasks import Dependency, Spec, Task, TaskStatus
 from polpod.store.records import Tx
-from polpod.store.table import AnyOf, Order, Where
+from polpod.store.table import AnyOf, Where
 from polpod.store.tables import OWNER, Dependencies, Events, Setting, Settings, Specs, Tasks, stored_spec
-
-LATELY = 100
-"""The most tasks that a list shows because they finished lately."""
 
 _LAST_ID = "tasks.last_id"
 _LAST_SEQ = "tasks.last_seq"
@@ -31,13 +27,6 @@ _RETENTION_CLOCK = "retention.clock"
 _AT_WORK = "daemon.at_work"
 _REACHABLE_DIGITS = 18
 """A number of more digits is beyond any counter."""
-
-
-class TaskPage(Struct, frozen=True):
-    """`next` is the cursor of the page after this one; None: there is none."""
-
-    tasks: list[Task]
-    next: int | None
 
 
 def ready(
@@ -139,82 +128,6 @@ def count_by_status(tx: Tx) -> dict[TaskStatus, int]:
     """Reads the whole index of statuses: for the start of the daemon, and for checks."""
     counts = {status: tx[Tasks].count(Tasks.status.eq(status)) for status in TaskStatus}
     return {status: number for status, number in counts.items() if number}
-
-
-def page_of_tasks(
-    tx: Tx,
-    *,
-    after: int = 0,
-    before: int | None = None,
-    limit: int = 100,
-    statuses: Collection[TaskStatus] | None = None,
-    finished_since: datetime | None = None,
-    queue: str | None = None,
-    project: str | None = None,
-    labels: Mapping[str, str] | None = None,
-) -> TaskPage:
-    """Our tasks past the `seq` `after`, in its order, or else those `before` one, the newest first: in one of `statuses`,
-    or among the LATELY newest that finished since then; both None: all.
-
-    Reads on until the page is full where queue, project or labels leave most tasks out.
-    """
-    where: list[Where[Task]] = []
-    if queue is not None:
-        where.append(Tasks.queue.eq(queue))
-    if project is not None:
-        where.append(Tasks.project.eq(project))
-    wanted = (labels or {}).items()
-    page: list[Task] = []
-    while True:
-        cut = _Cut(after, before)
-        if statuses is None and finished_since is None:
-            chunk = tx[Tasks].find(Tasks.status.is_set(), cut.where, *where, order_by=(cut.order,), limit=limit)
-        else:
-            chunk = _merged(tx, cut, limit, statuses or (), finished_since, where)
-        page += (task for task in chunk if wanted <= task.labels.items())
-        if len(page) >= limit:
-            return TaskPage(page[:limit], page[limit - 1].seq)
-        if len(chunk) < limit:
-            return TaskPage(page, None)
-        after, before = chunk[-1].seq, None if before is None else chunk[-1].seq
-
-
-class _Cut(Struct, frozen=True):
-    """Where a page begins, and in which direction it goes."""
-
-    after: int
-    before: int | None
-
-    @property
-    def where(self) -> Where[Task]:
-        return Tasks.seq.gt(self.after) if self.before is None else Tasks.seq.lt(self.before)
-
-    @property
-    def order(self) -> Order[Task]:
-        return Tasks.seq.asc() if self.before is None else Tasks.seq.desc()
-
-    def has(self, seq: int) -> bool:
-        return seq > self.after if self.before is None else seq < self.before
-
-
-def _merged(
-    tx: Tx,
-    cut: _Cut,
-    limit: int,
-    statuses: Collection[TaskStatus],
-    finished_since: datetime | None,
-    where: list[Where[Task]],
-) -> list[Task]:
-    """One look in an index for each status: a single query for several would have to sort them all."""
-    found: dict[int, Task] = {}
-    for status in statuses:
-        tasks = tx[Tasks].find(Tasks.status.eq(status), cut.where, *where, order_by=(cut.order,), limit=limit)
-        found.update((task.seq, task) for task in tasks)
-    if finished_since is not None:
-        order = (Tasks.finished_at.desc(), Tasks.seq.desc())
-        tasks = tx[Tasks].find(Tasks.finished_at.ge(finished_since), *where, order_by=order, limit=LATELY)
-        found.update((task.seq, task) for task in tasks if cut.has(task.seq))
-    return [found[seq] for seq in sorted(found, reverse=cut.before is not None)[:limit]]
 
 
 def tasks_after(tx: Tx, after: int, limit: int) -> list[Task]:

@@ -14,7 +14,7 @@ from polpod.errors import AlreadyExists, Undecodable
 from polpod.model.events import Event
 from polpod.model.tasks import OCCUPYING, Dependency, Spec, Task, TaskStatus
 from polpod.services import deadlines
-from polpod.store import queries, schedules
+from polpod.store import pages, queries, schedules
 from polpod.store.databases import TASKS
 from polpod.store.group import GroupCommit
 from polpod.store.records import Tx
@@ -157,12 +157,12 @@ def test_counts_are_of_our_tasks(store: GroupCommit[Tx]) -> None:
 
 
 def all_pages(store: GroupCommit[Tx], cursor: str = "after", **wanted: Any) -> list[list[str]]:
-    pages, at = [], 0 if cursor == "after" else 10**9
+    found, at = [], 0 if cursor == "after" else 10**9
     while True:
-        page = store.write(lambda tx: queries.page_of_tasks(tx, limit=2, **{cursor: at}, **wanted))
-        pages.append(ids(page.tasks))
+        page = store.write(lambda tx: pages.page_of_tasks(tx, limit=2, **{cursor: at}, **wanted))
+        found.append(ids(page.tasks))
         if page.next is None:
-            return pages
+            return found
         at = page.next
 
 
@@ -296,10 +296,10 @@ FLAT: dict[str, Callable[[Tx], object]] = {
     "busy": lambda tx: queries.busy(tx, ("default",), ("coder",)),
     "dependents": lambda tx: queries.dependents_of(tx, "1"),
     "idempotency": lambda tx: queries.by_idempotency_key(tx, 0, "k"),
-    "page": lambda tx: queries.page_of_tasks(tx, after=0, limit=20),
-    "page of newest": lambda tx: queries.page_of_tasks(tx, before=STORED, limit=20),
-    "page of statuses": lambda tx: queries.page_of_tasks(tx, limit=20, statuses=[TaskStatus.DONE, TaskStatus.FAILED]),
-    "page of late": lambda tx: queries.page_of_tasks(tx, limit=20, statuses=[TaskStatus.PENDING], finished_since=LATER),
+    "page": lambda tx: pages.page_of_tasks(tx, after=0, limit=20),
+    "page of newest": lambda tx: pages.page_of_tasks(tx, before=STORED, limit=20),
+    "page of statuses": lambda tx: pages.page_of_tasks(tx, limit=20, statuses=[TaskStatus.DONE, TaskStatus.FAILED]),
+    "page of late": lambda tx: pages.page_of_tasks(tx, limit=20, statuses=[TaskStatus.PENDING], finished_since=LATER),
     "journal": lambda tx: queries.page_of_journal(tx, after=0, limit=20),
     "journal, last": lambda tx: queries.page_of_journal(tx, limit=20),
     "journal of a subject": lambda tx: queries.page_of_journal(tx, subject="task/1", limit=20),

@@ -26,7 +26,7 @@ from polpod.services.rpc.own import require_own
 from polpod.services.rpc.refusal import invalid, refusal
 from polpod.services.selection import select, statuses
 from polpod.services.submission import Submitted, enterable, specify, store
-from polpod.store import queries
+from polpod.store import pages, queries
 from polpod.store.changes import absent, require
 from polpod.store.records import Tx
 
@@ -131,7 +131,7 @@ async def list_(call: Call, params: List) -> dict[str, object]:
             page, rest = tasks[: params.limit], tasks[params.limit :]
             following = page[-1].seq if rest else None
         else:
-            found = queries.page_of_tasks(
+            found = pages.page_of_tasks(
                 tx, after=params.after or 0, before=params.before, limit=params.limit,
                 statuses=statuses(selector) or default, finished_since=since, queue=selector.queue, project=selector.project, labels=selector.labels,
             )  # fmt: skip
