@@ -200,6 +200,20 @@ def test_a_page_is_filled_past_what_is_left_out(store: GroupCommit[Tx]) -> None:
     assert all_pages(store, labels=wanted, statuses=[TaskStatus.PENDING]) == [["20", "40"], ["60", "80"], ["100"]]
 
 
+def test_tasks_are_found_by_words_of_their_title(store: GroupCommit[Tx], monkeypatch: pytest.MonkeyPatch) -> None:
+    titles = ["Build the Kernel", "kernel tests", "STRASSE", "build docs"]
+    fill(store, *(task(seq, title=title) for seq, title in enumerate(titles, 1)))
+    assert all_pages(store, text="build KERNEL") == [["1"]]
+    assert all_pages(store, "before", text="kernel") == [["2", "1"], []]
+    assert all_pages(store, text="straße") == [["3"]]
+    assert all_pages(store, text="4") == [["4"]]
+    assert all_pages(store, text=" ") == all_pages(store)
+    fill(store, *(task(seq, title="x") for seq in range(5, 2105)))
+    monkeypatch.setattr(pages, "MOST_SEARCHED", 1000)
+    assert all_pages(store, text="docs") == [["4"], [], []]
+    assert all_pages(store, "before", text="docs") == [[], [], ["4"]]
+
+
 def append(store: GroupCommit[Tx], *kinds: str) -> None:
     def body(tx: Tx) -> None:
         for kind in kinds:

@@ -8,7 +8,7 @@ import type { Event } from "./model";
 import { forget, put } from "./store";
 
 const PAGE = 200;
-const SCAN = 1000;
+const MANY = 1000;
 const BATCH = 200;
 const PACE = 300;
 /** Where no row's number comes near. */
@@ -22,8 +22,8 @@ export interface Source<Row, Filter> {
   /** Newer rows have larger numbers. */
   place(row: Row): number;
   fits(row: Row, filter: Filter): boolean;
-  /** Whether `page` knows only a part of the filter, so that many rows are read for few that fit. */
-  scans(filter: Filter): boolean;
+  /** How many rows to ask for at once where pages may have few that fit, and reading goes on until some are found. */
+  scans(filter: Filter): number | null;
   touched(event: Event): string | null;
   removed(event: Event): boolean;
 }
@@ -33,15 +33,12 @@ export interface Listed<Row> {
   /** Whether older ones are there to be read. */
   more: boolean;
   reading: boolean;
-  /** Rows that were looked at. */
-  looked: number;
 }
 
 export class Listing<Row, Filter> {
   #rows: Row[] = [];
   #next: number | null = NEWEST;
   #reading = false;
-  #looked = 0;
   #closed = true;
   #touched = new Set<string>();
   #view: [number, number] = [0, 0];
@@ -69,6 +66,7 @@ export class Listing<Row, Filter> {
     await this.#read(NEWEST);
     for (const row of this.#rows) this.#touched.add(this.source.key(row));
     this.#soon();
+    if (this.source.scans(this.filter) !== null) await this.more();
   }
 
   /** Read the next page; where rows are looked for, pages until some are found. */
@@ -77,7 +75,7 @@ export class Listing<Row, Filter> {
     do {
       if (this.#next === null || this.#reading) return;
       await this.#read(this.#next);
-    } while (!this.#closed && this.source.scans(this.filter) && this.#rows.length < had + 50);
+    } while (!this.#closed && this.source.scans(this.filter) !== null && this.#rows.length < had + 50);
   }
 
   /** Which rows are in view, of those that are shown. */
@@ -100,9 +98,8 @@ export class Listing<Row, Filter> {
     this.#reading = true;
     this.#show();
     try {
-      const page = await this.source.page(this.filter, before, this.source.scans(this.filter) ? SCAN : PAGE);
+      const page = await this.source.page(this.filter, before, this.source.scans(this.filter) ?? PAGE);
       if (this.#closed) return;
-      this.#looked += page.rows.length;
       const last = page.rows.at(-1);
       const reached = last === undefined ? 0 : this.source.place(last);
       const [newest] = this.#rows;
@@ -130,7 +127,7 @@ export class Listing<Row, Filter> {
   async #refresh(): Promise<void> {
     const known = new Map(this.#rows.map((row, index) => [this.source.key(row), index]));
     const unknown = [...this.#touched].filter((key) => !known.has(key));
-    if (unknown.length > SCAN) {
+    if (unknown.length > MANY) {
       for (const key of unknown) this.#touched.delete(key);
       await this.#read(NEWEST);
     }
@@ -174,7 +171,7 @@ export class Listing<Row, Filter> {
   }
 
   #listed(): Listed<Row> {
-    return { rows: this.#rows, more: this.#next !== null, reading: this.#reading, looked: this.#looked };
+    return { rows: this.#rows, more: this.#next !== null, reading: this.#reading };
   }
 
   #show(): void {

@@ -1,6 +1,6 @@
 // The methods of the daemon that the dashboard calls: parameters and results (docs/rpc.md).
 import type {
-  Approval, Barrier, DaemonStatus, Event, Execution, GraphNode, Health, Mission, Queue, Role, Run, RunStatistics, RunStatus,
+  Approval, Barrier, DaemonStatus, Event, Execution, GraphNode, Health, Mission, Processes, Queue, Role, Run, RunStatistics, RunStatus,
   Schedule, Task, TaskStatus,
 } from "./model";
 
@@ -43,7 +43,7 @@ export interface Methods {
     result: { events: Event[]; first: number | null; next: number };
   };
   "task.list": {
-    params: { all?: boolean; select?: Selector; limit?: number; before?: number; after?: number };
+    params: { all?: boolean; select?: Selector; text?: string; limit?: number; before?: number; after?: number };
     result: { tasks: Task[]; next: number | null };
   };
   "task.get": { params: { id: string }; result: { task: Task; runs: Run[] } };
@@ -61,6 +61,7 @@ export interface Methods {
     params: { task_id?: string; status?: RunStatus[]; limit?: number; before?: number };
     result: { runs: Run[]; next: number | null };
   };
+  "run.processes": { params: { id: number }; result: Processes };
   "queue.list": { params: Nothing; result: { queues: Queue[] } };
   "queue.set": { params: { name: string; slots?: number | null; paused?: boolean }; result: object };
   "approval.list": {

@@ -206,3 +206,21 @@ export interface RunStatistics {
   cpu_seconds: number;
   peak_memory: number | null;
 }
+
+export interface RunProcess {
+  pid: number;
+  parent: number;
+  command: string;
+  state: string;
+  threads: number;
+  cpu_seconds: number;
+  memory: number;
+}
+
+export interface Processes {
+  at: Instant;
+  processes: RunProcess[];
+  more: boolean;
+  cpu_seconds: number | null;
+  memory: number;
+}

@@ -74,7 +74,7 @@ const SOURCE: Source<Run, Filter> = {
   fits: (run, { status, text }) =>
     (status.length === 0 || status.includes(run.status)) &&
     (text === "" || [run.task_id, run.queue, run.agent, outcome(run)].some((field) => field?.includes(text))),
-  scans: ({ text }) => text !== "",
+  scans: ({ text }) => (text !== "" ? 1000 : null),
   touched,
   removed: () => false,
 };

@@ -12,11 +12,13 @@ import { Resources } from "../parts/resources";
 import { Status } from "../parts/status";
 import { Elapsed, Moment } from "../parts/time";
 import { Timeline } from "../parts/timeline";
+import { Usage } from "../parts/usage";
 import { path } from "../router";
 import { call } from "../session";
 import { outcome } from "./runs";
 
 const STARTED = new Set(["in_progress", "assigned", "review"]);
+const LIVE = new Set(["starting", "running"]);
 const OVER = new Set(["done", "failed", "cancelled"]);
 
 export function TaskPage({ id, run: named }: { id: string; run: number | undefined }) {
@@ -45,7 +47,7 @@ export function TaskPage({ id, run: named }: { id: string; run: number | undefin
       <Facts task={task} />
       {shown && <section><h2>Log</h2><Log key={shown.id} task={task.id} run={shown.id} /></section>}
       {runs.length > 0 && <section><h2>Runs</h2><Runs runs={runs} shown={shown} /></section>}
-      {shown && <section><h2>Resources</h2><Resources runs={runs} shown={shown} /></section>}
+      {shown && (LIVE.has(shown.status) || runs.length > 1) && <section><h2>Resources</h2>{LIVE.has(shown.status) && <Usage key={shown.id} run={shown.id} />}<Resources runs={runs} shown={shown} /></section>}
       <section><h2>Timeline</h2><Timeline subject={`task/${task.id}`} /></section>
     </article>
   );

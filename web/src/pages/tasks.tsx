@@ -53,13 +53,13 @@ function fits(task: Task, { status, queue, text }: Filter): boolean {
 
 const SOURCE: Source<Task, Filter> = {
   async page({ status, queue, text }, before, limit) {
-    const wanted = split(text).labels;
+    const { words, labels: wanted } = split(text);
     const select = {
       ...(status.length > 0 && { status }),
       ...(queue !== "" && { queue }),
       ...(Object.keys(wanted).length > 0 && { labels: wanted }),
     };
-    const page = await call("task.list", { all: true, select, before, limit });
+    const page = await call("task.list", { all: true, select, before, limit, ...(words.length > 0 && { text: words.join(" ") }) });
     return { rows: page.tasks, next: page.next };
   },
   async some(keys) {
@@ -71,7 +71,7 @@ const SOURCE: Source<Task, Filter> = {
   key: (task) => task.id,
   place: (task) => task.seq,
   fits,
-  scans: ({ text }) => split(text).words.length > 0,
+  scans: ({ text }) => (split(text).words.length > 0 ? 50 : null),
   touched: (event) => (event.subject.startsWith("task/") ? event.subject.slice("task/".length) : null),
   removed: (event) => event.kind === "task:removed",
 };
@@ -112,8 +112,7 @@ export function TasksPage({ queue: given }: { queue?: string | undefined }) {
         empty={text || status.length || queue ? "No task fits." : "No tasks yet: polpoctl submit -- make"}
       />
       <p class="foot" role="status">
-        {whole(listed.rows.length)} shown{text && `, ${whole(listed.looked)} looked at`}
-        {listed.reading ? " – reading…" : listed.more ? " – scroll for older ones" : ""}
+        {whole(listed.rows.length)} shown{listed.reading ? " – reading…" : listed.more ? " – scroll for older ones" : ""}
       </p>
     </section>
   );

@@ -4,7 +4,7 @@ import { Listing, type Listed, type Source } from "../listing";
 import { onEvents } from "../session";
 import { useStore, type Resource } from "../store";
 
-const NOTHING: Resource = { value: { rows: [], more: true, reading: true, looked: 0 }, problem: null };
+const NOTHING: Resource = { value: { rows: [], more: true, reading: true }, problem: null };
 
 export function useListing<Row, Filter>(
   key: string,

@@ -23,7 +23,7 @@ export function Timeline({ subject }: { subject: string }) {
     });
   }, [key, generation]);
   useEffect(() => () => forget(key), [key]);
-  const events = resource.value as Event[];
+  const events = (resource.value as Event[]).filter(said);
   const shown = all ? events : events.slice(0, SHOWN);
   return (
     <>
@@ -38,6 +38,11 @@ export function Timeline({ subject }: { subject: string }) {
       {events.length > shown.length && <button type="button" onClick={() => setAll(true)}>All {events.length}</button>}
     </>
   );
+}
+
+/** Of words on progress in a row the newest is enough. */
+function said(event: Event, index: number, events: Event[]): boolean {
+  return event.kind !== "task:progress" || events[index - 1]?.kind !== "task:progress";
 }
 
 function known(key: string): Event[] {

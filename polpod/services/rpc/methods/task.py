@@ -55,6 +55,8 @@ class List(Struct, frozen=True, forbid_unknown_fields=True):
     after: int | None = None
     before: int | None = None
     """Given: the tasks before this `seq`, the newest first."""
+    text: Annotated[str, Meta(max_length=1000)] | None = None
+    """Words that are in the title, each of them, or are the id; without `ids`."""
 
 
 class Selected(Struct, frozen=True, forbid_unknown_fields=True):
@@ -134,6 +136,7 @@ async def list_(call: Call, params: List) -> dict[str, object]:
             found = pages.page_of_tasks(
                 tx, after=params.after or 0, before=params.before, limit=params.limit,
                 statuses=statuses(selector) or default, finished_since=since, queue=selector.queue, project=selector.project, labels=selector.labels,
+                text=params.text,
             )  # fmt: skip
             page, following = found.tasks, found.next
         return [(t, views.unmet_dependencies(tx, t)) for t in page], following
