@@ -4,7 +4,7 @@ import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { defineConfig, type Plugin } from "vite";
 
-const OUTPUT = "../polpod/web/static";
+const OUTPUT = "../polpod/services/web/static";
 
 /** The files that the output is made of, by path, as the test lists them. */
 function sources(): string[] {

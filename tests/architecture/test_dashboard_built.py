@@ -8,7 +8,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
 SOURCES = REPOSITORY / "web"
-BUILT = REPOSITORY / "polpod" / "web" / "static"
+BUILT = REPOSITORY / "polpod" / "services" / "web" / "static"
 MOST_BYTES = 150_000
 """Of all files together, each compressed."""
 

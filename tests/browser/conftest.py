@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from kit.browser import Visitor, chromium
 from kit.host import Host
+from kit.ports import free_port
+from kit.waiting import until
 from playwright.sync_api import Browser
 
 
@@ -18,18 +19,18 @@ class Site:
     def __init__(self, host: Host, browser: Browser) -> None:
         self.host = host
         self._browser = browser
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}/"
-        host.configure(maxConcurrency=4, web={"listen": f"127.0.0.1:{self.port}"})
+        address = f"127.0.0.1:{free_port()}"
+        self.url = f"http://{address}/"
+        host.configure(maxConcurrency=4, web={"listen": address})
         host.start()
-        self.key = self.key_of("ada", "admin")
+        host.call("user.add", username="ada")
+        self.key = self.key_of("admin")
         self.visitors: list[Visitor] = []
+        until(lambda: f"listens on port {address.partition(':')[2]}" in host.log(), "the page is there")
 
-    def key_of(self, user: str, role: str) -> str:
-        """A new key of a user with this role."""
-        return str(self.host.call("key.create", user=user, role=role, name="browser")["key"])
+    def key_of(self, role: str) -> str:
+        """A new key with this role."""
+        return str(self.host.call("key.add", user="ada", name=role, role=role)["secret"])
 
     def visitor(self, key: str | None = None, **options: Any) -> Visitor:
         """Somebody who has signed in."""

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from kit.waiting import BOUND
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+
+from kit.waiting import BOUND
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 

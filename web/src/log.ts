@@ -55,16 +55,18 @@ export class RunLog {
     if (this.#end) return;
     this.#stop?.();
     this.#stop = undefined;
-    const where = this.#next === null ? { tail: TAIL } : { offset: this.#next };
+    const log = { id: this.task, run: this.run };
     try {
-      const part = await call("task.logs", { id: this.task, run: this.run, follow: true, ...where });
-      if (this.#next === null) this.#from = part.offset;
-      if (part.subscription !== undefined) {
-        const stop = onLog(part.subscription, (following) => this.#add(following));
-        if (this.#closed) return stop();
-        this.#stop = stop;
+      if (this.#next === null) {
+        const last = await call("task.logs", { ...log, tail: TAIL });
+        this.#from = last.offset;
+        this.#add(last);
       }
-      this.#add(part);
+      const { subscription } = await call("task.logs", { ...log, offset: this.#next ?? 0, follow: true });
+      if (subscription === undefined) return;
+      const stop = onLog(subscription, (part) => this.#add(part));
+      if (this.#closed) return stop();
+      this.#stop = stop;
     } catch (problem) {
       if (!(problem instanceof ContactLost)) put(this.key, { value: this.#view(), problem: (problem as Error).message });
     }

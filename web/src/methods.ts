@@ -1,6 +1,6 @@
 // The methods of the daemon that the dashboard calls: parameters and results (docs/rpc.md).
 import type {
-  Approval, Barrier, DaemonStatus, Event, Execution, GraphNode, Health, Mission, Processes, Queue, Role, Run, RunStatistics, RunStatus,
+  Approval, Barrier, DaemonStatus, Event, Execution, GraphNode, Health, Mission, Processes, Queue, Run, RunStatistics, RunStatus,
   Schedule, Task, TaskStatus,
 } from "./model";
 
@@ -32,9 +32,8 @@ export interface LogPart {
 }
 
 export interface Methods {
-  "session.authenticate": { params: { key: string }; result: { user: string; role: Role } };
   "event.subscribe": {
-    params: { after: number | null; kinds: string[]; subject: string | null };
+    params: { after: number | null; kinds?: string[]; subject?: string };
     result: { subscription: number; next: number };
   };
   "event.unsubscribe": { params: { subscription: number }; result: object };

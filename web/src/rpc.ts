@@ -37,9 +37,10 @@ export class Connection {
 
   constructor(
     url: string,
+    protocols: string[],
     on: { open(): void; notified(method: string, params: unknown): void; closed(code: number): void },
   ) {
-    this.#socket = new WebSocket(url);
+    this.#socket = new WebSocket(url, protocols);
     this.#socket.onopen = () => on.open();
     this.#socket.onmessage = (frame: MessageEvent<string>) => {
       const message = JSON.parse(frame.data) as Message;

@@ -4,13 +4,13 @@
 // 2. A new connection goes on at the cursor; what the journal has forgotten since makes everything be asked for again.
 // 3. The key is kept for the tab, or for this browser if the person says so; never in a cookie.
 import type { LogPart, Method, Params, Result } from "./methods";
-import type { Event } from "./model";
+import type { Event, Role } from "./model";
 import { Connection, ContactLost, Refused } from "./rpc";
 import { current, update } from "./store";
 
 const KEY = "polpod.key";
-const UNAUTHENTICATED = 4401;
-const TOO_MANY = 4429;
+const REVOKED = 4403;
+const NOT_ACCEPTED = "This key is not accepted.";
 /** Milliseconds between attempts to come back, the last one again and again. */
 const PAUSES = [100, 250, 500, 1000, 2000, 4000];
 const HEARTBEAT = 15_000;
@@ -74,30 +74,48 @@ export function hasten(): void {
 function connect(): void {
   clearTimeout(retry);
   retry = undefined;
-  const { session } = current();
-  if (session.phase === "signed_out") update({ session: { phase: "connecting" } });
+  if (current().session.phase === "signed_out") update({ session: { phase: "connecting" } });
+  void admitted(key ?? "");
+}
+
+/** Ask whose key it is, which a browser's WebSocket could not tell, and connect with it. */
+async function admitted(shown: string): Promise<void> {
+  if (!/^[\w.~+/=-]+$/.test(shown)) return signOut(NOT_ACCEPTED);
+  const asked = await fetch("session", { headers: { Authorization: `Bearer ${shown}` } }).catch(() => null);
+  if (shown !== key) return; // it was signed out meanwhile
+  if (asked?.status === 401) return signOut(NOT_ACCEPTED);
+  if (asked?.status === 429) return signOut("Too many wrong keys: wait a minute.");
+  if (!asked?.ok) return later();
+  const who = (await asked.json()) as { user: string; role: Role };
   const url = new URL("rpc", document.baseURI);
   url.protocol = url.protocol.replace("http", "ws");
-  const opened = new Connection(url.href, {
-    open: () => void open(opened),
+  const opened = new Connection(url.href, ["polpod", `polpod.key.${shown}`], {
+    open: () => void open(opened, who),
     notified,
     closed: (code) => closed(opened, code),
   });
   connection = opened;
 }
 
-async function open(opened: Connection): Promise<void> {
-  if (key === null) return opened.close();
+async function open(opened: Connection, who: { user: string; role: Role }): Promise<void> {
   try {
-    const { user, role } = await opened.call("session.authenticate", { key });
-    const { next } = await opened.call("event.subscribe", { after: cursor, kinds: [], subject: null });
-    cursor ??= next;
+    await subscribe(opened);
     attempts = 0;
     beat = setInterval(() => void heartbeat(opened), HEARTBEAT);
-    update({ session: { phase: "open", user, role }, generation: current().generation + 1 });
+    update({ session: { phase: "open", ...who }, generation: current().generation + 1 });
+  } catch {
+    opened.close(); // and come again
+  }
+}
+
+async function subscribe(opened: Connection): Promise<void> {
+  try {
+    const { next } = await opened.call("event.subscribe", { after: cursor });
+    cursor ??= next;
   } catch (problem) {
-    if (problem instanceof Refused && problem.word === "unauthenticated") signOut("This key is not accepted.");
-    opened.close();
+    if (cursor === null || !(problem instanceof Refused && problem.word === "conflict")) throw problem;
+    cursor = null; // it is of another journal: this one is begun now, and everything asked for anew
+    await subscribe(opened);
   }
 }
 
@@ -113,10 +131,14 @@ function closed(which: Connection, code: number): void {
   connection = null;
   clearInterval(beat);
   logs.clear();
-  const { session } = current();
   if (key === null) return;
-  if (code === UNAUTHENTICATED) return signOut("This key is not accepted.");
-  if (code === TOO_MANY && session.phase === "connecting") return signOut("Too many attempts: wait a minute.");
+  if (code === REVOKED) return signOut("This key was revoked.");
+  later();
+}
+
+/** Try again after a pause, longer each time. */
+function later(): void {
+  const { session } = current();
   if (session.phase === "connecting" && attempts > 1) return signOut("polpod does not answer.");
   if (session.phase === "open") update({ session: { ...session, phase: "lost", since: Date.now() } });
   const pause = PAUSES[Math.min(attempts++, PAUSES.length - 1)] ?? 0;
@@ -125,12 +147,14 @@ function closed(which: Connection, code: number): void {
 
 function notified(method: string, params: unknown): void {
   if (method === "event.next") {
-    const page = params as { events: Event[]; next: number; missed: number };
+    const page = params as { events: Event[]; next: number; missed: number; error?: unknown };
+    if (page.error !== undefined) return connection?.close(); // and subscribe again
     cursor = page.next;
     if (page.missed > 0) update({ generation: current().generation + 1 });
     if (page.events.length > 0) for (const reader of [...readers]) reader(page.events);
   } else if (method === "task.logged") {
-    const part = params as LogPart & { subscription: number };
+    const part = params as LogPart & { subscription: number; error?: { message: string } };
+    if (part.error !== undefined) return connection?.close();
     logs.get(part.subscription)?.(part);
   }
 }
