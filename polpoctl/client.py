@@ -26,7 +26,7 @@ from polpod.wire.jsonrpc import RemoteError
 TYPE_CHECKING = False  # as in polpod.wire.jsonrpc
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
 PATIENCE = 60.0
@@ -204,6 +204,8 @@ class Lasting:
     def __init__(self, connection: Connection, patience: float = RECONNECT) -> None:
         self._connection = connection
         self._patience = patience
+        self.say: Callable[[str], None] = notice
+        """Tells the user that polpod is away."""
 
     def close(self) -> None:
         self._connection.close()
@@ -222,12 +224,12 @@ class Lasting:
                     raise
                 if not patient_until:
                     patient_until = time.monotonic() + self._patience
-                    notice(f"contact lost, waiting for polpod at {self._connection.path} …")
+                    self.say(f"contact lost, waiting for polpod at {self._connection.path} …")
                 self._connection.close()
                 self._connection = _reconnect(self._connection.path, patient_until, until, exc)
             else:
                 if patient_until:
-                    notice("contact again")
+                    self.say("contact again")
                 return result
 
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from binascii import a2b_base64
 
+from polpoctl.outlook import EVERY
 from polpoctl.render import notice
 
 TYPE_CHECKING = False  # as in polpod.wire.jsonrpc
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+
+    from polpoctl.outlook import Outlook
 
 CHUNK = 2**18
 """Bytes of a log asked for at once."""
@@ -35,8 +38,9 @@ class Log:
         which: dict[str, Any] | None = None,
         *,
         tail: int | None = None,
+        outlook: Outlook | None = None,
     ) -> None:
-        """`call` makes a call that may be made again; `tail`: begin with so many last lines."""
+        """`call` makes a call that may be made again; `tail`: begin with so many last lines; `outlook` is shown meanwhile."""
         self._call = call
         self._task_id = task_id
         self._which = which or {}
@@ -44,6 +48,7 @@ class Log:
         self._only = self._run is not None
         self._tail = tail
         self._offset = 0
+        self._outlook = outlook if outlook is not None and outlook.shown else None
 
     def present(self, sink: Callable[[dict[str, Any]], None]) -> None:
         """Pass on what there is now."""
@@ -57,7 +62,7 @@ class Log:
         wait = 0  # what can never start is found out at once
         while True:
             part = self._next(wait)
-            wait = LONG_POLL
+            wait = LONG_POLL if self._outlook is None else EVERY
             if part["data"]:
                 sink(part)
             elif part["end"]:
@@ -65,6 +70,8 @@ class Log:
                     return
             elif self._run is None and self._ended(0):
                 return
+            if self._outlook is not None:
+                self._outlook.look()
 
     def _next(self, wait: float) -> dict[str, Any]:
         asked: dict[str, Any] = {"id": self._task_id, "limit": CHUNK, "wait": wait}
@@ -82,7 +89,8 @@ class Log:
         if following is None:
             return ended
         if self._run is not None:
-            notice(f"run {following} of task {self._task_id} begins")
+            say = notice if self._outlook is None else self._outlook.say
+            say(f"run {following} of task {self._task_id} begins")
         self._run, self._offset = following, 0
         return False
 

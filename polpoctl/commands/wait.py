@@ -5,6 +5,7 @@ from __future__ import annotations
 from polpoctl import exits
 from polpoctl.awaiting import wait_for
 from polpoctl.client import FOR_EVER, RECONNECT, Lasting, TimeRanOut, connect
+from polpoctl.outlook import Outlook
 from polpoctl.render import Screen, notice
 from polpoctl.times import duration
 
@@ -31,9 +32,11 @@ def options(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     daemon = Lasting(connect(args), FOR_EVER if args.keep_waiting else RECONNECT)
     try:
-        finished, tasks = wait_for(
-            daemon, args.ids, any_of_them=args.any, keep_waiting=args.keep_waiting, timeout=args.timeout
-        )
+        with Outlook(daemon, args.ids) as outlook:
+            finished, tasks = wait_for(
+                daemon, args.ids, any_of_them=args.any, keep_waiting=args.keep_waiting, timeout=args.timeout,
+                outlook=outlook,
+            )  # fmt: skip
     except TimeRanOut:
         notice("time ran out while polpod was away")
         return exits.TIMED_OUT

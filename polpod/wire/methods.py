@@ -94,6 +94,7 @@ METHODS = (
     "store.backup",
     "store.prune",
     "task.cancel",
+    "task.estimate",
     "task.get",
     "task.hold",
     "task.list",

@@ -20,6 +20,7 @@ from polpod.services.rpc.methods import (
     context,
     cost,
     daemon,
+    estimate,
     follow,
     key,
     message,
@@ -47,7 +48,7 @@ async def discover(call: Call, params: Nothing) -> dict[str, Any]:
 DISCOVER = Method("rpc.discover", Nothing, dict, discover, "This document.", Right.RUN)
 
 _NOUNS = (
-    *(task, follow, run, mission, approval, workflow, workflow_execution, schedule, agent),
+    *(task, follow, estimate, run, mission, approval, workflow, workflow_execution, schedule, agent),
     *(checkpoint, artifact, cost, message, stats, queue, project, preset, user, key, a2a),
     *(context, collaboration, notification, audit, store, daemon),
 )
