@@ -59,7 +59,7 @@ class Log:
 
     def follow(self, sink: Callable[[dict[str, Any]], None]) -> None:
         """Pass on what there is and what follows, until the task ends; or, where a run was named, until that one ends."""
-        wait = 0  # what can never start is found out at once
+        wait: float = 0  # what can never start is found out at once
         while True:
             part = self._next(wait)
             wait = LONG_POLL if self._outlook is None else EVERY

@@ -25,7 +25,7 @@ def options(parser: ArgumentParser) -> None:
         "words",
         metavar="PERCENT [TEXT]",
         nargs="*",
-        help="for progress: PERCENT [TEXT], PERCENT such as 40, 40% or 0.4; for activity: [TEXT]",
+        help="for progress: PERCENT [TEXT], PERCENT such as 40, 40%% or 0.4; for activity: [TEXT]",
     )
 
 

@@ -13,8 +13,8 @@ import pytest
 import yaml
 from kit.package import CHECKOUT, need
 
-from polpod.services.exposition import METRICS
 from polpoctl.catalog import COMMANDS
+from polpod.services.exposition import METRICS
 
 RULES = CHECKOUT / "packaging/prometheus/polpod.rules.yml"
 DASHBOARD = CHECKOUT / "packaging/grafana/polpod.json"
@@ -23,7 +23,10 @@ LABELS = {metric.name: {*metric.labels, "instance", "job"} for metric in METRICS
 OF_A_PROCESS = {"process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds", "process_max_fds"}
 SCRAPED = {"up"} | OF_A_PROCESS
 """What the library and Prometheus itself add."""
-WORDS = {*"sum min max count by and or unless on rate increase changes topk time".split(), "histogram_quantile"}
+WORDS = {
+    *["sum", "min", "max", "count", "by", "and", "or", "unless", "on", "rate", "increase", "changes", "topk", "time"],
+    "histogram_quantile",
+}
 SELECTED = re.compile(r"([a-z_]+)(?:\{([^}]*)\})?")
 
 
