@@ -15,6 +15,7 @@ from typing import Any
 from polpod.model.events import COMMON, KINDS
 from polpod.model.tasks import TaskStatus
 from polpod.rules.tasks import EDGES, REQUEUED_FROM
+from polpod.services.exposition import METRICS as METRICS_OF_DAEMON
 from polpod.services.rpc.method import Method, Right
 from polpod.services.rpc.table import METHODS, openrpc
 
@@ -24,6 +25,7 @@ FAULTS = TESTS / "faults", TESTS / "systemd"
 KIT = TESTS / "kit" / "fault.py"
 CONTRACTS_BEGIN = "<!-- From here on made by docs/generate.py from the contracts and their tests. -->\n"
 POLPO_BEGIN = "<!-- From here on made by docs/generate.py from docs/polpo_behaviours.py and the tests. -->\n"
+METRICS_BEGIN = "<!-- From here on made by docs/generate.py from polpod/services/exposition.py. -->\n"
 FAULTS_BEGIN = "<!-- From here on made by docs/generate.py from the tests. -->\n"
 Schema = dict[str, Any]
 
@@ -180,6 +182,17 @@ def polpo() -> str:
     return written + "\n".join([POLPO_BEGIN, *tables()])
 
 
+def metrics() -> str:
+    """The page as it was written by hand, and below it what there is: the table of polpod/services/exposition.py."""
+    written, _, _ = (HERE / "metrics.md").read_text().partition(METRICS_BEGIN)
+    rows = [
+        f"| `{metric.name}` | {metric.kind} | {_listed(metric.labels)} | {metric.meaning} |"
+        for metric in METRICS_OF_DAEMON
+    ]
+    head = ["## What there is", "", "| metric | kind | labels | |", "| --- | --- | --- | --- |"]
+    return written + "\n".join([METRICS_BEGIN, *head, *rows, ""])
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "states.md": states,
     "events.md": events,
@@ -187,6 +200,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "reliability.md": reliability,
     "stores.md": stores,
     "polpo.md": polpo,
+    "metrics.md": metrics,
 }
 
 

@@ -18,12 +18,17 @@ if TYPE_CHECKING:
 
 
 def ends(
-    ids: list[str], *, any_of_them: bool = False, keep_waiting: bool = False, timeout: float | None = None
+    ids: list[str],
+    *,
+    any_of_them: bool = False,
+    keep_waiting: bool = False,
+    timeout: float | None = None,
+    patience: float = LONG_POLL,
 ) -> Steps[tuple[bool, list[dict[str, Any]]]]:
     """As steps, what `wait_for` does."""
     until = FOR_EVER if timeout is None else time.monotonic() + timeout
     while True:
-        left = max(0.0, min(LONG_POLL, until - time.monotonic()))
+        left = max(0.0, min(patience, until - time.monotonic()))
         asked = {"ids": ids, "any": any_of_them, "keep_waiting": keep_waiting, "timeout": left}
         answer = yield Ask("task.wait", asked, until)
         if answer["finished"] or time.monotonic() >= until:
@@ -46,10 +51,12 @@ def wait_for(
     any_of_them: bool = False,
     keep_waiting: bool = False,
     timeout: float | None = None,
+    patience: float = LONG_POLL,
 ) -> tuple[bool, list[dict[str, Any]]]:
     """Wait until all, or any, of the tasks ended, at most `timeout` seconds: whether they did, and task.wait's entries.
 
+    `patience`: seconds to wait for that with one call.
     Raises TimeRanOut if nobody could be asked at the end; RemoteError, ContactLost.
     """
-    steps = ends(ids, any_of_them=any_of_them, keep_waiting=keep_waiting, timeout=timeout)
+    steps = ends(ids, any_of_them=any_of_them, keep_waiting=keep_waiting, timeout=timeout, patience=patience)
     return next(take(steps, call, notice))

@@ -151,7 +151,8 @@ class Lasting:
         """`say` is told of contact lost and found."""
         self._connection = connection
         self._patience = patience
-        self._say = say
+        self.say = say
+        """Tells the user that polpod is away."""
 
     def close(self) -> None:
         self._connection.close()
@@ -173,7 +174,7 @@ class Lasting:
                 self._reconnect(absence, exc)
             else:
                 if absence is not None:
-                    self._say("contact again")
+                    self.say("contact again")
                 return result
 
     def call_once(self, method: str, params: dict[str, Any]) -> Any:
@@ -186,7 +187,7 @@ class Lasting:
         return self._connection.call(method, params)
 
     def _absent(self, until: float) -> Absence:
-        self._say(f"contact lost, waiting for polpod at {self._connection.path} …")
+        self.say(f"contact lost, waiting for polpod at {self._connection.path} …")
         return Absence(self._patience, until)
 
     def _reconnect(self, absence: Absence, lost: Exception) -> None:

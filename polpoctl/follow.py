@@ -52,12 +52,15 @@ class Log:
         if part["run_id"] is None:
             yield Remark(f"task {self._task_id} has not run yet")
 
-    def follow(self) -> Steps[dict[str, Any]]:
-        """What there is and what follows, until the task ends; or, where a run was named, until that one ends."""
-        wait = 0  # what can never start is found out at once
+    def follow(self, patience: float = LONG_POLL) -> Steps[dict[str, Any]]:
+        """What there is and what follows, until the task ends; or, where a run was named, until that one ends.
+
+        `patience`: seconds to wait for more with one call.
+        """
+        wait: float = 0  # what can never start is found out at once
         while True:
             part = yield from self._next(wait)
-            wait = LONG_POLL
+            wait = patience
             if part["data"]:
                 yield part
             elif part["end"]:

@@ -22,7 +22,10 @@ def options(parser: ArgumentParser) -> None:
         "something is, so that nobody takes the job for stale",
     )
     parser.add_argument(
-        "words", metavar="PERCENT [TEXT]", nargs="*", help="for progress: PERCENT [TEXT]; for activity: [TEXT]"
+        "words",
+        metavar="PERCENT [TEXT]",
+        nargs="*",
+        help="for progress: PERCENT [TEXT], PERCENT such as 40, 40%% or 0.4; for activity: [TEXT]",
     )
 
 
@@ -45,10 +48,13 @@ def _params(verb: str, words: list[str]) -> dict[str, Any]:
 
 
 def _percent(text: str) -> float:
+    """Of `40`, of `40%`, and of a part of 1 as `0.4`; who means less than one per cent writes `0.4%`."""
     try:
         percent = float(text.removesuffix("%"))
     except ValueError:
         percent = -1.0
+    if "." in text and 0 <= percent <= 1 and not text.endswith("%"):
+        percent *= 100
     if not 0 <= percent <= 100:
-        raise exits.usage(f"{text!r} is no percentage: a number from 0 to 100")
+        raise exits.usage(f"{text!r} is no percentage: a number from 0 to 100, or a part of 1 such as 0.4")
     return percent

@@ -18,6 +18,7 @@ from polpoctl.client import Connection, Lasting, connect
 from polpoctl.commands.wait import how
 from polpoctl.exits import Failure
 from polpoctl.follow import Log, content
+from polpoctl.outlook import Outlook
 from polpoctl.render import Screen, notice
 from polpoctl.steps import take
 from polpod.wire.jsonrpc import RemoteError
@@ -62,10 +63,14 @@ def run(args: Namespace) -> int:
 def _follow(args: Namespace, daemon: Lasting, task_id: str, interrupts: _Interrupts) -> int:
     # With --json, stdout is for one document: how the task ended.
     out = sys.stderr if args.json else sys.stdout
-    for part in take(Log(task_id, {"after": 0}).follow(), daemon.call, notice):
-        out.buffer.write(content(part))
-        out.flush()
-    _, (task,) = wait_for(daemon.call, [task_id])
+    with Outlook(daemon, [task_id]) as outlook:
+        interrupts.say = outlook.say
+        for part in take(Log(task_id, {"after": 0}).follow(outlook.patience), outlook.call, outlook.say):
+            outlook.hide()
+            out.buffer.write(content(part))
+            out.flush()
+            outlook.at_line_start = not out.isatty() or content(part).endswith(b"\n")
+        _, (task,) = wait_for(daemon.call, [task_id])
     if args.json:
         Screen(args).value(task)
     if task["reason"] == "spawn_failed":
@@ -93,6 +98,7 @@ class _Interrupts:
         self._path = connection.path
         self._task_id: str | None = None
         self.count = 0
+        self.say = notice
 
     def take(self, _signal: int, _frame: FrameType | None) -> None:
         """The signal's handler; it runs between two steps of whatever goes on, so that nothing of that is lost."""
@@ -109,14 +115,14 @@ class _Interrupts:
             self._cancel(task_id)
 
     def _cancel(self, task_id: str) -> None:
-        notice(f"cancelling task {task_id}; Ctrl-C again detaches and lets it end by itself")
+        self.say(f"cancelling task {task_id}; Ctrl-C again detaches and lets it end by itself")
         try:
             connection = Connection(self._path)
             results = connection.call("task.cancel", {"select": {"ids": [task_id]}})["results"]
             connection.close()
         except (Failure, RemoteError) as exc:
-            notice(f"task {task_id} could not be cancelled: {exc}")
+            self.say(f"task {task_id} could not be cancelled: {exc}")
             return
         for result in results:
             if error := result.get("error"):
-                notice(f"task {task_id} could not be cancelled: {error['message']}")
+                self.say(f"task {task_id} could not be cancelled: {error['message']}")

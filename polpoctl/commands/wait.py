@@ -6,6 +6,7 @@ from polpoctl import exits
 from polpoctl.awaiting import wait_for
 from polpoctl.client import Lasting, connect
 from polpoctl.conversation import FOR_EVER, RECONNECT, TimeRanOut
+from polpoctl.outlook import Outlook
 from polpoctl.render import Screen, notice
 from polpoctl.times import duration
 
@@ -32,9 +33,11 @@ def options(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     daemon = Lasting(connect(args), FOR_EVER if args.keep_waiting else RECONNECT)
     try:
-        finished, tasks = wait_for(
-            daemon.call, args.ids, any_of_them=args.any, keep_waiting=args.keep_waiting, timeout=args.timeout
-        )
+        with Outlook(daemon, args.ids) as outlook:
+            finished, tasks = wait_for(
+                outlook.call, args.ids, any_of_them=args.any, keep_waiting=args.keep_waiting, timeout=args.timeout,
+                patience=outlook.patience,
+            )  # fmt: skip
     except TimeRanOut as exc:
         notice(str(exc))
         return exits.TIMED_OUT

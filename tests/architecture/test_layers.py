@@ -101,6 +101,9 @@ LAYERS: dict[str, set[str]] = {
         *("polpod.runner.contract", "polpod.runner.identity", "polpod.runner.directory", "polpod.runner.containment"),
         *("trio", "anyio", "msgspec", "orjson", "psutil"),
     },
+    "polpod.services.exposition": {
+        *("polpod", "polpod.services", "polpod.store", "polpod.model", "polpod.errors", "trio", "prometheus_client"),
+    },
     "polpod.services.keys": {
         *("polpod.services", "polpod.store", "polpod.model", "polpod.errors", "polpod.durable"),
         *("trio", "msgspec"),
@@ -108,9 +111,6 @@ LAYERS: dict[str, set[str]] = {
     "polpod.services.web": {
         *("polpod.services", "polpod.wire", "polpod.model", "polpod.errors"),
         *("trio", "trio_websocket", "h11", "msgspec", "orjson"),
-    },
-    "polpod.services.exposition": {
-        *("polpod", "polpod.services", "polpod.store", "polpod.model", "polpod.errors", "trio", "prometheus_client"),
     },
     "polpod.services.artifacts": {
         *("polpod.contracts.persistence.content", "polpod.contracts.persistence.errors"),

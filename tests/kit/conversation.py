@@ -162,6 +162,7 @@ def _tasks(call: Any, host: Host) -> None:
     call("task.wait", ids=[built])
     call("task.get", id=built)
     call("task.list", all=True, select={"labels": {"env": "test"}})
+    call("task.estimate", ids=[built])
     call("task.logs", id=built, phase="execution")
     call("run.list", task_id=built)
     call("run.get", id=1)

@@ -72,6 +72,11 @@ def test_every_file_of_systemd_is_where_systemd_looks(tree: Path) -> None:
     assert len(here) == sum(len(list((tree / place).glob("*"))) for place in INSTALLED.values())
 
 
+def test_what_monitoring_needs_comes_along(tree: Path) -> None:
+    for name in ("prometheus/polpod.rules.yml", "grafana/polpod.json"):
+        assert (tree / "usr/share/polpod" / name).read_bytes() == (CHECKOUT / "packaging" / name).read_bytes()
+
+
 @pytest.mark.parametrize("name", ["polpod", "polpoctl"])
 def test_a_program_is_on_the_path_and_runs_its_own_python(name: str, tree: Path) -> None:
     assert os.readlink(tree / "usr/bin" / name) == f"../lib/polpo/bin/{name}"

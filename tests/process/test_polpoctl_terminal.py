@@ -280,3 +280,94 @@ def test_a_followed_log_goes_on_over_a_restart_of_polpod(polpod: Scripted) -> No
         b"polpoctl: contact lost, waiting for polpod",
         b"polpoctl: contact again",
     ]
+
+
+def outlook(**members: Any) -> dict[str, Any]:
+    task = {"id": "5", "status": "in_progress", "percent": 40.0, "text": "linking", "elapsed": 10.0, "usual": None}
+    return {"tasks": [task | {"left": 15.0} | members]}
+
+
+def on_stderr(polpod: Scripted, width: int, *argv: str, same: bool = False, **env: str) -> tuple[int, str, str]:
+    """The code of the command, what it writes to the terminal that stderr is, and to a pipe unless `same` is the terminal."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+    attributes = termios.tcgetattr(theirs)
+    attributes[1] &= ~termios.OPOST  # what was written, as it was
+    termios.tcsetattr(theirs, termios.TCSANOW, attributes)
+    command = [*COMMAND, argv[0], "--socket", polpod.path, *argv[1:]]
+    out = theirs if same else subprocess.PIPE
+    with subprocess.Popen(command, stdin=theirs, stdout=out, stderr=theirs, env=environment(**env)) as process:
+        os.close(theirs)
+        shown = b""
+        while data := read(ours):
+            shown += data
+        os.close(ours)
+        piped = b"" if process.stdout is None else process.stdout.read()
+        return process.wait(30), shown.decode(), piped.decode()
+
+
+LINE = "\r[########............]  40%  linking  about 15s left\x1b[K"
+GONE = "\r\x1b[K"
+WAITING = [{"finished": False, "tasks": [ending(outcome=None)]}, {"finished": True, "tasks": [ending()]}]
+
+
+def test_wait_shows_how_far_the_work_is_and_leaves_nothing_behind(polpod: Scripted) -> None:
+    polpod.answers = {"task.wait": list(WAITING), "task.estimate": outlook()}
+    for env in ({}, {"NO_COLOR": "1"}):
+        polpod.answers["task.wait"] = list(WAITING)
+        assert on_stderr(polpod, 80, "wait", "5", **env) == (0, LINE + GONE, "5\tdone\t\n")
+    assert polpod.called("task.wait")["timeout"] == 1.0
+    polpod.answers["task.wait"] = list(WAITING)
+    assert on_stderr(polpod, 20, "wait", "5")[1] == "\r40%  about 15s left\x1b[K" + GONE
+    polpod.answers["task.wait"] = list(WAITING)
+    assert on_stderr(polpod, 3, "wait", "5")[1] == ""
+
+
+@pytest.mark.parametrize("why", ["a dumb terminal", "nothing is known", "an older polpod", "many tasks"])
+def test_wait_shows_nothing_where_there_is_nothing_to_show(polpod: Scripted, why: str) -> None:
+    polpod.answers = {"task.wait": list(WAITING), "task.estimate": outlook(percent=None)}
+    ids = ["5"] * (101 if why == "many tasks" else 1)
+    if why == "an older polpod":
+        polpod.answers["task.estimate"] = Refusal(None, code=-32601)
+    env = {"TERM": "dumb"} if why == "a dumb terminal" else {}
+    assert on_stderr(polpod, 80, "wait", *ids, **env) == (0, "", "5\tdone\t\n")
+    asked = [name for name, _ in polpod.calls if name == "task.estimate"]
+    assert len(asked) == (0 if why in ("a dumb terminal", "many tasks") else 1)
+
+
+def test_a_pipe_has_no_such_line(polpod: Scripted) -> None:
+    polpod.answers = {"task.wait": list(WAITING), "task.estimate": outlook()}
+    with process(polpod, "wait", "5") as waiting:
+        assert waiting.communicate(timeout=30) == (b"5\tdone\t\n", b"")
+    assert {name for name, _ in polpod.calls} == {"task.wait"}
+
+
+def test_run_shows_it_between_lines_of_the_log_and_never_beside_one(polpod: Scripted) -> None:
+    polpod.answers = {
+        "task.submit": {"id": "5", "created": True},
+        "task.logs": [part(b"one\n"), part(b"", 4), part(b"tw", 4), part(b"o\n", 6), part(b"", 8, end=True)],
+        "task.wait": {"finished": True, "tasks": [ending()]},
+        "task.estimate": outlook(),
+    }
+    logged = polpod.answers["task.logs"]
+    # After the last part the log is asked for what comes after run 17.
+    none = {"run_id": None, "offset": 0, "data": "", "next_offset": 0, "end": False}
+
+    def logs(params: dict[str, Any]) -> Any:
+        return none if params.get("after") == 17 else logged.pop(0)
+
+    polpod.answers["task.logs"] = logs
+    code, shown, _ = on_stderr(polpod, 80, "run", "--", "job", same=True)
+    assert (code, shown) == (0, f"one\n{LINE}{LINE}{GONE}two\n{LINE}{GONE}")
+
+
+def test_a_notice_takes_its_place(polpod: Scripted) -> None:
+    polpod.answers = {
+        "task.wait": [WAITING[0], HANG_UP, WAITING[1]],
+        "task.estimate": outlook(),
+    }
+    code, shown, _ = on_stderr(polpod, 80, "wait", "5")
+    assert code == 0
+    lost, again = (text for text in shown.split("\n")[:2])
+    assert lost.startswith(f"{LINE}{GONE}polpoctl: contact lost, waiting for polpod at ")
+    assert again == "polpoctl: contact again"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import sqlite3
@@ -74,6 +75,12 @@ def test_one_is_told_only_what_was_asked_for(started: Host) -> None:
         started.submit("true", hold=True)
         assert client.call("task.list")["tasks"][0]["id"]
         assert client.error("event.unsubscribe", subscription=1) == "not_found"
+        requests = [
+            {"jsonrpc": "2.0", "id": method, "method": method, "params": params}
+            for method, params in (("event.subscribe", {"subscription": 9}), ("event.unsubscribe", {"subscription": 9}))
+        ]
+        client.send_raw(b"".join(json.dumps(request).encode() + b"\n" for request in requests))  # before it has begun
+        assert [client.receive()["result"]["subscription"] for _ in requests] == [9, 9]
         assert client.error("event.subscribe", after=10_000) == "conflict"
         assert client.error("event.subscribe", subscription=2) == "conflict"
         for _ in range(31):

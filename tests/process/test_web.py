@@ -37,11 +37,11 @@ class Web:
         host.call("user.add", username="ann")
         self.made = {role: host.call("key.add", user="ann", name=role, role=role) for role in ROLES}
         self.keys = {role: made["secret"] for role, made in self.made.items()}
-        until(self._listens, "it listens")
+        until(self.listens, "it listens")
 
-    def _listens(self) -> bool:
+    def listens(self, path: str = "/health") -> bool:
         try:
-            return self.get("/health")[0] == 200
+            return self.get(path)[0] == 200
         except OSError:
             return False
 
@@ -379,3 +379,16 @@ def test_settings_that_mean_nothing_are_refused_with_their_place(host: Host) -> 
         said = host.command("--root", str(host.root), "--check-config")
         assert said.returncode == 2, said
         assert "web" in said.stderr
+
+
+def test_metrics_are_for_those_who_have_a_key(web: Web) -> None:
+    """Or for everybody, where polpo.json says so."""
+    assert web.get("/metrics")[0] == 401
+    status, text, headers = web.get("/metrics", Authorization=f"Bearer {web.keys['observer']}")
+    assert (status, text.endswith(b"# EOF\n")) == (200, True)
+    assert headers["content-type"].startswith("application/openmetrics-text")
+    health = json.loads(web.get("/health")[1])
+    assert (health["ok"], health["ready"]) == (True, True)
+    web.host.configure(web={"listen": f"127.0.0.1:{web.port}", "openMetrics": True})
+    web.host.call("daemon.reload")
+    until(lambda: web.listens("/metrics"), "metrics are shown to everybody")

@@ -17,6 +17,7 @@ from polpod.services import deadlines
 from polpod.store import pages, queries, schedules
 from polpod.store.databases import TASKS
 from polpod.store.group import GroupCommit
+from polpod.store.organisation import TaskMetrics
 from polpod.store.records import Tx
 from polpod.store.sqlite import Connection, open_writer
 from polpod.store.sqlite_session import SqliteWriter
@@ -154,6 +155,7 @@ def test_an_idempotency_key_is_taken_once_for_each_user(store: GroupCommit[Tx]) 
 def test_counts_are_of_our_tasks(store: GroupCommit[Tx]) -> None:
     fill(store, task(1), task(2), task(3, TaskStatus.DONE), task(4, owner="synthorg"))
     assert store.write(queries.count_by_status) == {TaskStatus.PENDING: 2, TaskStatus.DONE: 1}
+    assert store.write(queries.count_by_queue) == {("default", "pending"): 2, ("default", "done"): 1}
 
 
 def all_pages(store: GroupCommit[Tx], cursor: str = "after", **wanted: Any) -> list[list[str]]:
@@ -408,8 +410,7 @@ def test_the_partial_indexes_serve_bound_parameters(store: GroupCommit[Tx], db: 
         db.reads.clear()
         store.write(body)
         ((statement, values),) = db.reads.copy()
-        ((*_, line),) = db.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
-        return str(line)
+        return "; ".join(row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {statement}", values))
 
     assert plan(FLAT["ready"]) == "SEARCH tasks USING INDEX tasks_ready_queue_priority_seq_execution_id (ready_queue=?)"
     assert plan(FLAT["due"]) == "SEARCH tasks USING INDEX tasks_wake_at_seq (wake_at<?)"
@@ -417,3 +418,8 @@ def test_the_partial_indexes_serve_bound_parameters(store: GroupCommit[Tx], db: 
     assert "tasks_busy_queue_seq (busy_queue=?)" in plan(lambda tx: queries.busy(tx, ["default"], ()))
     assert "tasks_busy_queue_seq" in plan(lambda tx: queries.busy(tx, (), ["coder"]))
     assert "tasks_created_by_idempotency_key (created_by=? AND idempotency_key=?)" in plan(FLAT["idempotency"])
+    assert "USING COVERING INDEX tasks_status_seq_queue" in plan(queries.count_by_queue)
+    for same in (TaskMetrics.spec_id.eq("s"), TaskMetrics.work.eq("w")):
+        assert "USING INDEX task_metrics_" in plan(
+            lambda tx: tx[TaskMetrics].find(same, order_by=(TaskMetrics.completed_at.desc(),), limit=20)
+        )

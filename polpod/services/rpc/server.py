@@ -85,7 +85,7 @@ async def _serve_connection(
 ) -> None:
     """`run_id`: what it said already that it is."""
     try:
-        with client, desk.instance.meter.connected():
+        with client:
             who = caller(client, desk.instance.base_name)
             if run_id is not None:
                 who = of_run(who, run_id)
@@ -111,7 +111,7 @@ async def converse(
     """
     scope, connection = trio.CancelScope(), None
     try:
-        with scope:
+        with scope, call.desk.instance.meter.connected():
             async with trio.open_nursery() as nursery:
                 begun = Connection(client, call, nursery, shared.decoding, partial(shared.kept.set, scope))
                 with knowing(begun):

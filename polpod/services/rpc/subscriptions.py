@@ -71,8 +71,8 @@ class Subscriptions:
     def begin(self, send: Send, nursery: trio.Nursery) -> None:
         """Tell what was added since this was last called."""
         for number in self._feeds.keys() - self._scopes.keys():
-            self._scopes[number] = trio.CancelScope()
-            nursery.start_soon(self._tell, number, send)
+            scope = self._scopes[number] = trio.CancelScope()
+            nursery.start_soon(self._tell, number, self._feeds[number], scope, send)
 
     def continued(self) -> list[bytes]:
         """Requests without an id that make another connection go on with them."""
@@ -82,9 +82,8 @@ class Subscriptions:
             for (method, params), number in calls
         ]
 
-    async def _tell(self, number: int, send: Send) -> None:
-        feed = self._feeds[number]
-        with self._scopes[number]:
+    async def _tell(self, number: int, feed: Feed, scope: trio.CancelScope, send: Send) -> None:
+        with scope:  # which may be cancelled already
             while (params := await _next(feed)) is not None:
                 await send(orjson.dumps(jsonrpc.notification(feed.notification, {"subscription": number} | params)))
                 if "error" in params:

@@ -21,6 +21,7 @@ from polpod.services.rpc.methods import (
     context,
     cost,
     daemon,
+    estimate,
     follow,
     key,
     message,
@@ -50,7 +51,7 @@ _TOLD = {"openrpc": str, "info": dict[str, Any], "methods": list[dict[str, Any]]
 DISCOVER = Method("rpc.discover", Nothing, _TOLD, discover, "This document.", Right.RUN)
 
 _NOUNS = (
-    *(task, follow, run, mission, approval, workflow, workflow_execution, schedule, agent),
+    *(task, follow, estimate, run, mission, approval, workflow, workflow_execution, schedule, agent),
     *(checkpoint, artifact, cost, message, stats, queue, project, preset, user, key, a2a),
     *(context, collaboration, notification, audit, store, daemon),
 )
