@@ -14,7 +14,7 @@ TYPE_CHECKING = False  # as in polpod.wire.jsonrpc
 if TYPE_CHECKING:
     from typing import NoReturn
 
-_WITH_VALUE = ("--root", "--socket", "--color")
+_WITH_VALUE = ("--root", "--socket", "--url", "--key-file", "--color")
 """The common options that may stand before the command and take a value."""
 
 

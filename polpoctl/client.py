@@ -21,13 +21,14 @@ from polpoctl.conversation import (
     cannot_be_sent,
     first,
     identity,
+    meant,
     not_identified,
     passing,
     sockets,
 )
 from polpoctl.exits import Failure
 from polpoctl.render import notice
-from polpoctl.transport import ContactLost, Unreachable, opened, said
+from polpoctl.transport import URLS, ContactLost, UnixTransport, Unreachable, said
 from polpod.wire import frames
 from polpod.wire.jsonrpc import RemoteError
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from polpoctl.asynchronous import AsyncClient
     from polpoctl.nouns import Noun
     from polpoctl.steps import Steps
+    from polpoctl.transport import Transport
 
     T = TypeVar("T")
 
@@ -60,25 +62,43 @@ AT_ONCE = 16
 
 
 def connect(args: Namespace, patience: float = PATIENCE) -> Connection:
-    """A connection to the first socket that exists; `patience`: seconds to wait for an answer.  Raises Failure."""
-    tried = sockets(args.socket, args.root)
-    return Connection(first(tried), tried, patience)
+    """A connection to the polpod that is meant; `patience`: seconds to wait for an answer.  Raises Failure."""
+    place, tried, key_file = meant(args)
+    return Connection(place, tried, patience, key_file)
+
+
+def opened(place: str, tried: list[str], patience: float, key_file: str | None) -> Transport:
+    """The transport to the path of a socket or to a URL, connected.  Raises Failure."""
+    if place.startswith(URLS):
+        from polpoctl.websocket import WebSocketTransport  # only for this
+
+        return WebSocketTransport(place, key_file, patience)
+    return UnixTransport(place, tried, patience)
 
 
 class Connection:
     """A connection to a polpod: calls, one after another or many under way."""
 
-    def __init__(self, path: str, tried: list[str] | None = None, patience: float = PATIENCE) -> None:
-        """Connect.  Raises Failure (Unreachable; not allowed; a path that is too long)."""
+    def __init__(
+        self, path: str, tried: list[str] | None = None, patience: float = PATIENCE, key_file: str | None = None
+    ) -> None:
+        """Connect to a socket, or with the key in `key_file` to a URL.
+
+        Raises Failure (Unreachable; not allowed; a path that is too long).
+        """
         self.path = path
         self.tried = tried or [path]
-        self._patience = patience
-        self._transport = opened(path, self.tried, patience)
+        self._patience, self._key_file = patience, key_file
+        self._transport = opened(path, self.tried, patience, key_file)
         self._conversation = Conversation(path)
         self._identify()
 
     def close(self) -> None:
         self._transport.close()
+
+    def again(self) -> Connection:
+        """Another connection to the same polpod.  Raises Failure."""
+        return Connection(self.path, key_file=self._key_file)
 
     def ended(self) -> bool:
         """Whether polpod is known to have gone: whatever is sent would not reach it."""
@@ -195,7 +215,7 @@ class Lasting:
         for pause in absence.pauses():
             time.sleep(pause)
             try:
-                self._connection = Connection(self._connection.path)
+                self._connection = self._connection.again()
                 return
             except Failure as exc:
                 lost = exc

@@ -15,7 +15,7 @@ import time
 
 from polpoctl import exits
 from polpoctl.exits import Failure
-from polpoctl.transport import ContactLost
+from polpoctl.transport import URLS, ContactLost
 from polpod import paths
 from polpod.wire import jsonrpc
 from polpod.wire.errors import METHOD_NOT_FOUND, UNAVAILABLE
@@ -23,6 +23,7 @@ from polpod.wire.jsonrpc import RemoteError
 
 TYPE_CHECKING = False  # as in polpod.wire.jsonrpc
 if TYPE_CHECKING:
+    from argparse import Namespace
     from collections.abc import Iterator
     from typing import Any
 
@@ -146,6 +147,17 @@ def working_directory() -> str:
 def sockets(socket: str | None, root: str | None) -> list[str]:
     """The sockets to try, in order: DESIGN §10."""
     return paths.client_sockets(socket, root, os.environ, working_directory())
+
+
+def meant(args: Namespace) -> tuple[str, list[str], str | None]:
+    """Where the polpod is that is meant, what was looked for, and the file of the key that it takes."""
+    url = args.url or (None if args.socket or args.root else os.environ.get("POLPO_URL"))
+    if url is None:
+        tried = sockets(args.socket, args.root)
+        return first(tried), tried, None
+    if not url.startswith(URLS):
+        raise exits.usage(f"{url}: not a URL of a polpod: wss://HOST:PORT")
+    return url, [url], args.key_file or os.environ.get("POLPO_KEY_FILE")
 
 
 def first(tried: list[str]) -> str:

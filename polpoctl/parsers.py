@@ -62,6 +62,8 @@ def common(made: argparse.ArgumentParser) -> None:
     """The options that every command has."""
     made.add_argument("--root", metavar="DIR", help="the directory whose .polpo is meant")
     made.add_argument("--socket", metavar="PATH", help="the socket of the polpod that is meant")
+    made.add_argument("--url", metavar="URL", help="a polpod on another host: wss://HOST:PORT")
+    made.add_argument("--key-file", metavar="FILE", help="with --url: the file that has your key")
     made.add_argument("--json", action="store_true", help="print JSON")
     made.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="colours (default: auto)")
 

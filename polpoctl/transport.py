@@ -63,9 +63,7 @@ class Unreachable(Failure):
         super().__init__("\n".join([*lines, f"to start one: {_start_command(path, tried)}"]), exits.UNREACHABLE)
 
 
-def opened(place: str, tried: list[str], patience: float) -> Transport:
-    """The transport to a place, connected.  Raises Failure (Unreachable; not allowed; a path that is too long)."""
-    return UnixTransport(place, tried, patience)
+URLS = ("ws://", "wss://", "http://", "https://")
 
 
 class UnixTransport:

@@ -95,7 +95,7 @@ class _Interrupts:
     """What Ctrl-C does."""
 
     def __init__(self, connection: Connection) -> None:
-        self._path = connection.path
+        self._connection = connection
         self._task_id: str | None = None
         self.count = 0
         self.say = notice
@@ -117,7 +117,7 @@ class _Interrupts:
     def _cancel(self, task_id: str) -> None:
         self.say(f"cancelling task {task_id}; Ctrl-C again detaches and lets it end by itself")
         try:
-            connection = Connection(self._path)
+            connection = self._connection.again()
             results = connection.call("task.cancel", {"select": {"ids": [task_id]}})["results"]
             connection.close()
         except (Failure, RemoteError) as exc:

@@ -6,7 +6,7 @@ import os
 import sys
 
 from polpoctl import exits
-from polpoctl.client import Connection, connect
+from polpoctl.client import connect
 from polpoctl.render import Screen
 
 TYPE_CHECKING = False  # as in polpod.wire.jsonrpc
@@ -35,6 +35,5 @@ def run(args: Namespace) -> int:
         raise exits.Failure(MISSING, exits.FAILED) from None
     connection = connect(args)  # or else why not, as every command says it
     connection.close()
-    path = connection.path
-    loop.run(lambda: Connection(path), colour=Screen(args).colour)
+    loop.run(connection.again, colour=Screen(args).colour)
     return exits.OK

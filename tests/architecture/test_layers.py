@@ -128,6 +128,7 @@ LAYERS: dict[str, set[str]] = {
     "polpod.daemon": {"polpod", "polpod.*", "trio", "orjson", "msgspec"},
     "polpod.__main__": {"polpod", "polpod.*", "trio"},
     "polpoctl": {"polpoctl", "polpod", "polpod.wire", "polpod.paths", "shtab", "rich"},
+    "polpoctl.websocket": {"polpoctl", "polpod.wire", "wsproto"},
     "polpoctl.asynchronous": {"polpoctl", "polpod.wire", "anyio"},
 }
 """Part → what it may import beyond the standard library.  A package's name allows what is in it; `polpod` alone is the

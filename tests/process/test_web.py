@@ -9,6 +9,7 @@ import socket
 import ssl
 import stat
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from http.client import HTTPConnection
@@ -392,3 +393,41 @@ def test_metrics_are_for_those_who_have_a_key(web: Web) -> None:
     web.host.configure(web={"listen": f"127.0.0.1:{web.port}", "openMetrics": True})
     web.host.call("daemon.reload")
     until(lambda: web.listens("/metrics"), "metrics are shown to everybody")
+
+
+def test_polpoctl_speaks_to_it_from_afar(web: Web) -> None:
+    key = web.host.root / "key"
+    key.write_text(web.keys["operator"] + "\n")
+    key.chmod(0o600)
+    url = f"ws://127.0.0.1:{web.port}"
+
+    def polpoctl(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-m", "polpoctl", *words]
+        return subprocess.run(argv, capture_output=True, text=True, env=os.environ | env, timeout=60)
+
+    there = {"POLPO_URL": url, "POLPO_KEY_FILE": str(key)}
+    ran = polpoctl("run", "--url", url, "--key-file", str(key), "--cwd", "/", "--", "sh", "-c", "echo afar; exit 3")
+    assert (ran.returncode, ran.stdout) == (3, "afar\n")
+    assert polpoctl("logs", "1", **there).stdout == "afar\n"
+    lines = "".join(
+        json.dumps({"command": ["true"], "cwd": "/", "title": "x" * 500, "hold": True}) + "\n" for _ in range(300)
+    )
+    argv = [sys.executable, "-m", "polpoctl", "submit", "--batch", "-"]
+    many = subprocess.run(argv, input=lines, capture_output=True, text=True, env=os.environ | there, timeout=60)
+    assert (many.returncode, len(many.stdout.splitlines())) == (0, 300)
+    assert len(json.loads(polpoctl("list", "--json", **there).stdout)) == 301
+    assert polpoctl("key", "list", **there).returncode == 0
+    assert polpoctl("key", "add", "ann", "x", **there).returncode == 6
+    for words, env, code, said in (
+        (("list", "--url", url), {}, 2, "key"),
+        (("list", "--url", "ftp://x"), {}, 2, "not a URL"),
+        (("list", "--url", "ws://127.0.0.1:1"), {"POLPO_KEY_FILE": str(key)}, 4, "no polpod answers"),
+        (("store", "check", "--url", url), {"POLPO_KEY_FILE": str(key)}, 2, "own host"),
+    ):
+        failed = polpoctl(*words, **env)
+        assert (failed.returncode, said in failed.stderr) == (code, True), failed
+        assert "Traceback" not in failed.stderr
+    key.write_text("polpo_wrong")
+    assert polpoctl("list", **there).returncode == 6
+    key.chmod(0o644)
+    assert "chmod 600" in polpoctl("list", **there).stderr
