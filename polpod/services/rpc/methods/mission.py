@@ -20,7 +20,7 @@ from polpod.rules import graphs
 from polpod.services import views
 from polpod.services.instance import now
 from polpod.services.missions import control
-from polpod.services.missions.control import latest
+from polpod.services.missions.control import last, latest
 from polpod.services.missions.executing import as_stored, execute, require_mission
 from polpod.services.missions.planning import checked
 from polpod.services.missions.preparing import planned, prepare
@@ -249,7 +249,7 @@ def _execution(tx: Tx, mission: Mission, number: int | None) -> Execution | None
     if number is not None:
         found = tx[Executions].find(Executions.mission_id.eq(mission.id), Executions.number.eq(number))
         return found[0] if found else None
-    return latest(tx, mission) if mission.execution_count else None
+    return last(tx, mission)
 
 
 def _summary(tx: Tx, mission: Mission) -> dict[str, Any]:
