@@ -56,7 +56,7 @@ def svg(graph: dict[str, Any]) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
         'font-family="sans-serif" font-size="12" role="img">',
-        f"<title>{_xml(graph['name'])}</title>",
+        f"<title>{_xml(escape(graph['name']))}</title>",
         '<rect width="100%" height="100%" fill="white"/>',
         '<g fill="none" stroke="#888">',
     ]

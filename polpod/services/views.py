@@ -73,14 +73,14 @@ def unmet_ids(tx: Tx, task: Task) -> list[str]:
 def unmet_dependencies(tx: Tx, task: Task) -> Unmet:
     edges = queries.unmet(tx, task.id) if task.unmet else []
     found = {edge.on_id: tx[Tasks].get(edge.on_id) for edge in edges if not edge.barrier}
-    barriers = [barrier for edge in edges if edge.barrier and (barrier := tx[Barriers].get(edge.on_id)) is not None]
+    barriers = {edge.on_id: tx[Barriers].get(edge.on_id) for edge in edges if edge.barrier}
     execution = None
     if task.execution_id is not None and task.status in (TaskStatus.PENDING, TaskStatus.REVIEW):
         execution = tx[Executions].get(task.execution_id)
     return Unmet(
         [other for other in found.values() if other is not None],
-        [name for name, other in found.items() if other is None],
-        barriers,
+        [name for name, other in (found | barriers).items() if other is None],
+        [barrier for barrier in barriers.values() if barrier is not None],
         execution if execution is not None and execution.status in IDLE else None,
         tx[Approvals].get(task.approval_id) if task.approval_id is not None else None,
         approvals.rejected(tx, task),

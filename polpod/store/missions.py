@@ -106,7 +106,7 @@ _u = Columns[Unsettled]()
 
 
 class UnsettledTasks(Table[Unsettled, str]):
-    """What services/missions/settle.py has still to do; a row goes in the transaction that did it."""
+    """What services/missions/settling.py has still to do; a row goes in the transaction that did it."""
 
     name = "unsettled_tasks"
     noun = "unsettled_task"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+import sqlite3
 import threading
 from collections import Counter
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -195,3 +197,25 @@ def test_what_cannot_be_carried_out_leaves_nothing_behind(host: Host) -> None:
     mission = host.call("mission.get", id="m")
     assert (mission["mission"]["status"], mission["mission"]["execution_count"]) == ("draft", 0)
     assert host.call("task.list", all=True)["tasks"] == []
+
+
+def test_an_execution_that_cannot_be_read_keeps_nobody_from_looking_at_the_others(host: Host) -> None:
+    """F10: the list of missions, and of what waits for its barriers why they do."""
+    host.start()
+    create(host, {"tasks": [{"title": "a", "shell": "true"}]}, "other")
+    later = barrier("later", ["a"], ["b"], duration="PT1H")
+    create(host, {"tasks": [{"title": t, "shell": "true"} for t in "ab"], "delays": [later]})
+    host.call("mission.execute", id="m")
+    until(lambda: host.call("mission.get", id="m")["barriers"][0]["state"] == "holding", "its delay begins")
+    host.kill()
+    with closing(sqlite3.connect(host.paths.tasks_db, isolation_level=None)) as db:
+        db.execute("UPDATE executions SET doc = '{}'")
+    host.start()
+    assert [mission["name"] for mission in host.call("mission.list")["missions"]] == ["m", "other"]
+    assert [mission["name"] for mission in host.call("mission.list")["missions"]] == ["m", "other"]
+    assert host.call("mission.get", id="m")["execution"] is None
+    with pytest.raises(Refused, match="has no execution any more"):
+        host.call("mission.abort", id="m")
+    (why,) = host.call("task.why", id="2")["sentences"]
+    assert why == "Task 2 is blocked: barrier 2.1/delay/later is quarantined, since its record cannot be read."
+    assert "Traceback" not in host.log()

@@ -33,15 +33,22 @@ class Resumed(Struct, frozen=True):
     """Tasks that are tried again."""
 
 
-def latest(tx: Tx, mission: Mission) -> Execution:
-    """The execution that goes on; if none does, the last.  Raises NotFound: it was never carried out."""
+def last(tx: Tx, mission: Mission) -> Execution | None:
+    """The execution that goes on; if none does, the last.  None: there is none, or its record cannot be read."""
     live = tx[Executions].find(Executions.live.eq(mission.id), order_by=(Executions.seq.desc(),), limit=1)
-    last = live or tx[Executions].find(
+    found = live or tx[Executions].find(
         Executions.mission_id.eq(mission.id), order_by=(Executions.number.desc(),), limit=1
     )
-    if not last:
-        raise NotFound(f"mission {mission.name} was never carried out: polpoctl mission execute {mission.name}")
-    return last[0]
+    return found[0] if found else None
+
+
+def latest(tx: Tx, mission: Mission) -> Execution:
+    """As `last`.  Raises NotFound."""
+    found = last(tx, mission)
+    if found is None:
+        why = "has no execution any more" if mission.execution_count else "was never carried out"
+        raise NotFound(f"mission {mission.name} {why}: polpoctl mission execute {mission.name}")
+    return found
 
 
 def pause(tx: Tx, mission: Mission, at: datetime, by: str) -> Execution:
@@ -91,8 +98,9 @@ def held_by_checkpoint(tx: Tx, execution: Execution) -> bool:
 def _call_back(tx: Tx, execution: Execution, at: datetime) -> None:
     """The agents that left when it failed."""
     stored, mission = tx[Documents].get(execution.document_id), tx[Missions].get(execution.mission_id)
-    assert stored is not None  # it stays as long as the execution does
     assert mission is not None
+    if stored is None:
+        raise Conflict(f"the document of execution {execution.id} cannot be read: who its agents were, nobody knows")
     agents.engage(tx, execution, read(stored.text).team, mission.created_by, at)
 
 

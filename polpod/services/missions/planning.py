@@ -16,7 +16,8 @@ from polpod.model.submissions import Submission
 from polpod.model.tasks import Spec
 from polpod.rules import durations, graphs, notifying, superiors
 from polpod.services.rpc.refusal import invalid
-from polpod.services.submission import specify
+from polpod.services.submission import specify, utc
+from polpod.wire.jsonrpc import unacceptable
 
 MOST_FAULTS = 20
 """That a message lists."""
@@ -38,6 +39,9 @@ def checked(text: str) -> MissionDocument:
         raise invalid(exc) from exc
     except ValueError as exc:
         raise InvalidRequest(f"the document: {exc}", "$") from exc
+    if (beyond := unacceptable(msgspec.json.decode(text))) is not None:
+        path, why = beyond
+        raise InvalidRequest(why, path)
     faults = graphs.faults(document)
     for n, delay in enumerate(document.delays):
         try:
@@ -72,6 +76,7 @@ def plan(document: MissionDocument, agents: Mapping[str, Agent], config: Config,
     for n, said in enumerate(document.tasks):
         submission = _submission(said, first)
         try:
+            utc(submission.deadline, "$.deadline")
             planned.append(Planned(said, submission, specify(submission, config, root, agents)))
         except InvalidRequest as exc:
             path = _PATHS.get(exc.path, exc.path.removeprefix("$"))

@@ -26,10 +26,23 @@ async def lasting(instance: Instance) -> dict[str, Agent]:
     return await instance.tasks.read(lambda tx: agents.lasting(tx, instance.config))
 
 
+async def planned(instance: Instance, text: str) -> Prepared:
+    """The document, and what its tasks shall be, read beside the event loop: ten thousand take a moment.
+
+    Raises RequestError.
+    """
+    agents = await lasting(instance)
+
+    def read() -> Prepared:
+        document = checked(text)
+        return Prepared(document, plan(document, agents, instance.config, instance.paths.root))
+
+    return await trio.to_thread.run_sync(read)
+
+
 async def prepare(instance: Instance, mission: Mission) -> Prepared:
     """Raises RequestError: it cannot be carried out now, since its document or a directory that it names is bad."""
-    document = checked(mission.data)
-    planned = plan(document, await lasting(instance), instance.config, instance.paths.root)
-    for cwd in {one.spec.cwd for one in planned}:
+    prepared = await planned(instance, mission.data)
+    for cwd in {one.spec.cwd for one in prepared.planned}:
         await trio.to_thread.run_sync(enterable, cwd)
-    return Prepared(document, planned)
+    return prepared

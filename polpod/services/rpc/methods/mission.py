@@ -20,10 +20,10 @@ from polpod.rules import graphs
 from polpod.services import views
 from polpod.services.instance import now
 from polpod.services.missions import control
-from polpod.services.missions.control import latest
+from polpod.services.missions.control import last, latest
 from polpod.services.missions.executing import as_stored, execute, require_mission
-from polpod.services.missions.planning import checked, plan
-from polpod.services.missions.preparing import lasting, prepare
+from polpod.services.missions.planning import checked
+from polpod.services.missions.preparing import planned, prepare
 from polpod.services.missions.saving import save
 from polpod.services.rpc.answers import ShownMission, ShownNode, ShownTask
 from polpod.services.rpc.method import Call, Method
@@ -86,8 +86,7 @@ class Page(Struct, frozen=True, forbid_unknown_fields=True):
 async def create(call: Call, params: Create) -> dict[str, object]:
     instance = call.desk.instance
     instance.refuse_when_full()
-    document = checked(params.document)
-    plan(document, await lasting(instance), instance.config, instance.paths.root)
+    document, _ = await planned(instance, params.document)
 
     def body(tx: Tx) -> Mission:
         with entity():
@@ -105,18 +104,18 @@ async def execute_(call: Call, params: ById) -> dict[str, object]:
     instance, by = call.desk.instance, call.caller
     instance.refuse_when_full()
     mission = await instance.tasks.read(lambda tx: require_mission(tx, params.id))
-    document, planned = await prepare(instance, mission)
+    document, tasks = await prepare(instance, mission)
 
     def body(tx: Tx) -> Execution:
         again = require_mission(tx, mission.id)
         require_own(by, again)
         if again.data != mission.data:
             raise Conflict(f"mission {mission.name} was changed meanwhile: execute it again")
-        return execute(tx, again, document, planned, instance.config, by.uid, now(), by.name)
+        return execute(tx, again, document, tasks, instance.config, by.uid, now(), by.name)
 
     execution = await instance.tasks.write(body)
     crash.point("mission.executed")
-    return {"execution": execution, "tasks": len(planned)}
+    return {"execution": execution, "tasks": len(tasks)}
 
 
 async def list_(call: Call, params: Page) -> dict[str, object]:
@@ -176,13 +175,18 @@ async def graph(call: Call, params: ById) -> dict[str, object]:
         return mission, mission.data if stored is None else stored.text, tasks, barriers
 
     mission, text, tasks, barriers = await call.desk.instance.tasks.read(body)
+    nodes = await trio.to_thread.run_sync(_nodes, text, tasks, barriers)
+    return {"name": mission.name, "nodes": nodes}
+
+
+def _nodes(text: str, tasks: list[Task], barriers: list[Barrier]) -> list[dict[str, Any]]:
     stand = {("task", task.title): (task.id, str(task.status)) for task in tasks}
     stand |= {(barrier.kind, barrier.name): (barrier.id, str(barrier.state)) for barrier in barriers}
     nodes = []
     for node in graphs.nodes(checked(text)):
         id, state = stand.get((node.kind, node.name), (None, None))
         nodes.append({"id": id, "state": state, **structs.asdict(node)})
-    return {"name": mission.name, "nodes": nodes}
+    return nodes
 
 
 async def wait(call: Call, params: Wait) -> dict[str, object]:
@@ -248,7 +252,7 @@ def _execution(tx: Tx, mission: Mission, number: int | None) -> Execution | None
     if number is not None:
         found = tx[Executions].find(Executions.mission_id.eq(mission.id), Executions.number.eq(number))
         return found[0] if found else None
-    return latest(tx, mission) if mission.execution_count else None
+    return last(tx, mission)
 
 
 def _summary(tx: Tx, mission: Mission) -> dict[str, Any]:
