@@ -149,6 +149,17 @@ def test_gates_hold_what_they_say_and_a_reload_doubles_none(started: Host) -> No
     assert started.finished(free)["status"] == "done"
 
 
+def test_what_is_said_must_fit_into_what_the_agent_is_given(started: Host) -> None:
+    """Refused while somebody can say it shorter, rather than with the run that cannot start."""
+    started.call("agent.add", name="short", command=["true", "{prompt}"])
+    task_id = started.submit(agent="short", description="x" * 125_000, needs_approval=True)
+    parked(started, task_id)
+    with pytest.raises(Refused, match=r"an argument of 1[0-9]{5} bytes"):
+        started.call("approval.approve", id=task_id, feedback="y" * 19_000)
+    started.call("approval.approve", id=task_id, feedback="y")
+    assert started.finished(task_id)["status"] == "done"
+
+
 def test_deadlines_are_told_and_do_only_what_was_declared(started: Host) -> None:
     """F89: timeout is not denial."""
     hasty, patient = (started.submit("true", labels={name: "1"}) for name in ("hasty", "patient"))
