@@ -224,6 +224,16 @@ def test_a_job_waits_for_the_answer_and_nothing_is_parked(started: Host) -> None
     assert (said.read_text(), done["attempts"], done["question_rounds"]) == ("yes\n", 1, 1)
 
 
+def test_a_check_asks_nobody(started: Host) -> None:
+    """Nothing would wait for the answer: its question was taken, and rejected at once."""
+    check = {"type": "test", "command": f"{POLPOCTL} ask 'is it good?'"}
+    task_id = started.submit("true", expectations=[check])
+    assert started.finished(task_id)["status"] == "failed"
+    (found,) = started.task(task_id)["result"]["assessment"]["checks"]
+    assert "a check asks nobody" in found["output"]
+    assert kinds(started, task_id) == []
+
+
 def test_a_task_asks_no_more_often_than_it_may(started: Host) -> None:
     refused = started.root / "refused"
     asks = " && ".join(f"{POLPOCTL} ask --wait q{n}" for n in range(2))
