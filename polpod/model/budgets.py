@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
-Money = Annotated[float, Meta(gt=0, le=1e9)]
+MOST: Mapping[str, float] = {"money": 1e9, "tokens": 2**53, "wall_time": 1e9, "cpu_time": 1e9, "disk": 2**53}
+"""What each field of a budget may be."""
+
+Money = Annotated[float, Meta(gt=0, le=MOST["money"])]
 """US dollars, as calls of models are noted (cost.add)."""
-Tokens = Annotated[int, Meta(ge=1, le=2**53)]
-Time = Annotated[float, Meta(gt=0, le=1e9)]
+Tokens = Annotated[int, Meta(ge=1, le=MOST["tokens"])]
+Time = Annotated[float, Meta(gt=0, le=MOST["wall_time"])]
 """Seconds."""
-Bytes = Annotated[int, Meta(ge=1, le=2**53)]
+Bytes = Annotated[int, Meta(ge=1, le=MOST["disk"])]
 
 
 class Budget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

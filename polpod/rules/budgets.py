@@ -12,7 +12,7 @@ from datetime import datetime
 from msgspec import structs
 
 from polpod.errors import Conflict
-from polpod.model.budgets import Budget, Spent
+from polpod.model.budgets import MOST, Budget, Spent
 from polpod.model.events import Event
 from polpod.model.polpo.approvals import ApprovalKind, Asked
 from polpod.model.runs import Run
@@ -71,11 +71,6 @@ def after(spent: Spent, run: Run) -> Spent:
     )
 
 
-def paid(spent: Spent, money: float, tokens: int) -> Spent:
-    """What was spent after one more call of a model."""
-    return structs.replace(spent, money=spent.money + money, tokens=spent.tokens + tokens)
-
-
 def sentence(budget: Budget | None, spent: Spent, field: str) -> str:
     """What was spent of what."""
     most = getattr(budget, field) if budget is not None else None
@@ -100,7 +95,7 @@ def asked(task: Task, field: str) -> Asked:
 def raised(budget: Budget | None, spent: Spent, field: str | None, given: Budget | None) -> Budget | None:
     """The budget with which it goes on: with the limits that were given; without any, what was spent of it is doubled.
 
-    `field`: of which too much was spent.  Raises Conflict where what was given is spent already.
+    `field`: of which too much was spent; where twice that is more than a budget may be, it has no limit then.  Raises Conflict where what was given is spent already.
     """
     if budget is None:
         return given
@@ -111,6 +106,6 @@ def raised(budget: Budget | None, spent: Spent, field: str | None, given: Budget
         return new
     while field is not None:
         more = 2 * max(getattr(budget, field) or 0, getattr(spent, field))
-        budget = structs.replace(budget, **{field: more})
+        budget = structs.replace(budget, **{field: more if more <= MOST[field] else None})
         field = first_over(budget, spent)
     return budget

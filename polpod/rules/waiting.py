@@ -186,6 +186,8 @@ def why(
             return _parked(task, around.approval, now)
         case State.FAILED:
             return Why((failures.sentence(task, around.rejected),), failures.steps(task, around.rejected))
+        case State.CANCELLED if task.cancelled_by is not None:
+            return Why((f"Task {t} was cancelled by {task.cancelled_by}.",), (f"polpoctl retry {t}",))
         case _:
             return Why((f"Task {t} is {at}.",))
 

@@ -23,6 +23,7 @@ import errno
 import fcntl
 import json
 import os
+import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, cast
@@ -131,9 +132,39 @@ def record_exit(run: RunDirectory, payload: dict[str, Any]) -> None:
     os.rename(run.exit_tmp, run.exit)
 
 
+def open_left(path: str) -> int:
+    """A descriptor to read what lies where a job could put anything, without waiting for it.
+
+    Raises FileNotFoundError, NotADirectoryError; ValueError if it is no file, or none that may be read; OSError.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError as exc:
+        if exc.errno in _NO_FILE:
+            raise ValueError(f"{path}: {exc.strerror}") from None
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise ValueError(f"{path}: not a file")
+    return fd
+
+
+_NO_FILE = (errno.ELOOP, errno.ENXIO, errno.EACCES)
+"""What open(2) says of a symbolic link, of a socket, and of what is not to be read."""
+
+
+def _left(path: str, most: int) -> bytes:
+    """The first `most` bytes of it.  Raises as `open_left`."""
+    fd = open_left(path)
+    try:
+        return os.pread(fd, most, 0)
+    finally:
+        os.close(fd)
+
+
 def read_exit(path: str) -> dict[str, Any]:
     """The payload of exit.json.  Raises FileNotFoundError; ValueError if it is damaged (F25)."""
-    return contract.decode_exit(small_files.read(path))
+    return contract.decode_exit(_left(path, contract.EXIT_SIZE))
 
 
 def set_aside(run: RunDirectory, kept: str) -> str | None:
@@ -158,7 +189,7 @@ def sign_lock(fd: int, facts: dict[str, Any]) -> None:
 
 def read_lock(path: str) -> dict[str, Any]:
     """Who holds, or held, the lock.  Raises FileNotFoundError; ValueError if it was not signed."""
-    facts = json.loads(small_files.read(path))
+    facts = json.loads(_left(path, contract.EXIT_SIZE))
     if not isinstance(facts, dict):
         raise ValueError(f"{path}: not an object")
     return facts
@@ -170,11 +201,10 @@ def hand_over(run: RunDirectory, spec: contract.ReviewSpec) -> None:
 
 
 def read_assessment(run: RunDirectory, most: int) -> bytes | None:
-    """What the checks found, or the first `most` bytes of it; None: nothing was written.  Raises OSError."""
+    """What the checks found, or the first `most` bytes of it; None: no such file was written.  Raises OSError."""
     try:
-        with open(run.assessment, "rb") as file:
-            return file.read(most)
-    except (FileNotFoundError, NotADirectoryError):
+        return _left(run.assessment, most)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
 
 
@@ -186,8 +216,8 @@ def write_trouble(run: RunDirectory, text: str) -> None:
 def read_trouble(run: RunDirectory) -> str | None:
     """Why the runner gave up, or None if it left no word."""
     try:
-        return small_files.read(run.trouble).decode(errors="replace")
-    except FileNotFoundError:
+        return _left(run.trouble, contract.EXIT_SIZE).decode(errors="replace")
+    except (FileNotFoundError, ValueError):
         return None
 
 

@@ -25,6 +25,7 @@ from polpod.model.polpo.approvals import ApprovalKind, ApprovalRequest, Approval
 from polpod.model.tasks import Task, TaskStatus
 from polpod.rules import approvals as rules
 from polpod.rules import budgets
+from polpod.services import assignment
 from polpod.services.insist import insist, insist_read
 from polpod.services.instance import Instance, now
 from polpod.services.missions import control
@@ -35,7 +36,7 @@ from polpod.store.missions import Executions
 from polpod.store.organisation import Projects
 from polpod.store.polpo import Approvals, Missions
 from polpod.store.records import Tx
-from polpod.store.tables import Events, Tasks
+from polpod.store.tables import Events, Specs, Tasks
 
 BATCH = 256
 FALLBACK = 60.0
@@ -67,7 +68,7 @@ def approve(
     feedback: str | None = None,
     budget: Budget | None = None,
 ) -> ApprovalRequest:
-    """Let what waits go on.  Raises Conflict: it was decided already, or needs something else; TooLarge."""
+    """Let what waits go on.  Raises Conflict: it was decided already, or needs something else; TooLarge, InvalidRequest."""
     _refuse_decided(request)
     if budget is not None and request.kind is not ApprovalKind.BUDGET:
         raise Conflict(f"{request.id} asks about no budget, but: {request.kind}")
@@ -98,7 +99,7 @@ def reject(
 
 
 def answer(tx: Tx, request: ApprovalRequest, text: str, at: datetime, by: str) -> ApprovalRequest:
-    """Answer a question.  Raises Conflict: it was answered already, or is none; TooLarge."""
+    """Answer a question.  Raises Conflict: it was answered already, or is none; TooLarge, InvalidRequest."""
     _refuse_decided(request)
     if request.task_id is None:
         raise Conflict(f"{request.id} is no question")
@@ -111,8 +112,12 @@ def _refuse_decided(request: ApprovalRequest) -> None:
 
 
 def _carry_out(tx: Tx, request: ApprovalRequest, change: Change) -> ApprovalRequest:
+    """Raises TooLarge, InvalidRequest: what was said does not fit in; Conflict: the task waits for another."""
     if len(change.task.description.encode()) > LARGEST_TASK:
         raise TooLarge(f"the description of task {change.task.id} would have more than {LARGEST_TASK} bytes with that")
+    stored = tx[Specs].get(change.task.spec_id) if change.task.spec_id is not None else None
+    if stored is not None and change.task.status is TaskStatus.PENDING:
+        assignment.refuse_prompt(stored.spec, change.task.title, change.task.description)
     if change.task.approval_id != request.id:
         raise Conflict(f"task {change.task.id} does not wait for {request.id}")
     changes.apply(tx, change)

@@ -7,6 +7,7 @@ import os
 from typing import NamedTuple
 
 from polpod.errors import RequestError
+from polpod.runner.directory import open_left
 
 BLOCK = 65536
 
@@ -31,6 +32,8 @@ def read_log(path: str, offset: int, limit: int, tail: int | None) -> Slice:
         return Slice(offset, b"", offset)
     except OSError as exc:
         raise RequestError(f"{path}: {exc.strerror}") from exc
+    except ValueError as exc:
+        raise RequestError(str(exc)) from exc
 
 
 def read_end(path: str, most: int) -> bytes:
@@ -40,7 +43,7 @@ def read_end(path: str, most: int) -> bytes:
 
 
 def _read(path: str, offset: int, limit: int, tail: int | None) -> Slice:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fd = open_left(path)
     try:
         if tail is not None:
             offset = _start_of_last(fd, tail)

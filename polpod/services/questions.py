@@ -10,7 +10,7 @@ from polpod.errors import Conflict
 from polpod.model.changes import Change
 from polpod.model.polpo.approvals import ApprovalKind, ApprovalRequest, ApprovalStatus, Asked
 from polpod.model.questions import Question
-from polpod.model.runs import Run
+from polpod.model.runs import Phase, Run
 from polpod.model.tasks import changed
 from polpod.rules.tasks import event
 from polpod.store import approvals, changes
@@ -21,8 +21,10 @@ from polpod.store.records import Tx
 def ask(tx: Tx, run: Run, text: str, rounds: int, at: datetime) -> ApprovalRequest:
     """The request for an answer to what the run, which is live, asks; asking the same again is asking once.
 
-    Raises Conflict: another question of its waits, or its task asked as often as it may.
+    Raises Conflict: another question of its waits, or its task asked as often as it may, or it carries out checks.
     """
+    if run.phase is Phase.REVIEW:
+        raise Conflict(f"run {run.id} carries out checks, and a check asks nobody: it passes or does not")
     task = changes.require(tx, run.task_id)
     if task.run_id != run.id:
         raise Conflict(f"task {task.id} is not carried out by run {run.id} any more")

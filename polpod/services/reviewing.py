@@ -164,8 +164,8 @@ def _assessment(instance: Instance, run: Run) -> Assessment | None:
 def _tail(path: str) -> str:
     """The last characters of a log, without what no store keeps."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except (FileNotFoundError, NotADirectoryError):
+        fd = directory.open_left(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return ""
     try:
         size = os.fstat(fd).st_size

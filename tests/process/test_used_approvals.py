@@ -149,6 +149,17 @@ def test_gates_hold_what_they_say_and_a_reload_doubles_none(started: Host) -> No
     assert started.finished(free)["status"] == "done"
 
 
+def test_what_is_said_must_fit_into_what_the_agent_is_given(started: Host) -> None:
+    """Refused while somebody can say it shorter, rather than with the run that cannot start."""
+    started.call("agent.add", name="short", command=["true", "{prompt}"])
+    task_id = started.submit(agent="short", description="x" * 125_000, needs_approval=True)
+    parked(started, task_id)
+    with pytest.raises(Refused, match=r"an argument of 1[0-9]{5} bytes"):
+        started.call("approval.approve", id=task_id, feedback="y" * 19_000)
+    started.call("approval.approve", id=task_id, feedback="y")
+    assert started.finished(task_id)["status"] == "done"
+
+
 def test_deadlines_are_told_and_do_only_what_was_declared(started: Host) -> None:
     """F89: timeout is not denial."""
     hasty, patient = (started.submit("true", labels={name: "1"}) for name in ("hasty", "patient"))
@@ -211,6 +222,16 @@ def test_a_job_waits_for_the_answer_and_nothing_is_parked(started: Host) -> None
     polpoctl(started, "answer", task_id, "yes")
     done = in_state(started, task_id, "done")
     assert (said.read_text(), done["attempts"], done["question_rounds"]) == ("yes\n", 1, 1)
+
+
+def test_a_check_asks_nobody(started: Host) -> None:
+    """Nothing would wait for the answer: its question was taken, and rejected at once."""
+    check = {"type": "test", "command": f"{POLPOCTL} ask 'is it good?'"}
+    task_id = started.submit("true", expectations=[check])
+    assert started.finished(task_id)["status"] == "failed"
+    (found,) = started.task(task_id)["result"]["assessment"]["checks"]
+    assert "a check asks nobody" in found["output"]
+    assert kinds(started, task_id) == []
 
 
 def test_a_task_asks_no_more_often_than_it_may(started: Host) -> None:

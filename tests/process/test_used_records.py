@@ -322,6 +322,9 @@ def test_costs_are_added_up_and_are_part_of_the_metrics(started: Host) -> None:
     other = started.submit("true")
     assert ctl(started, "cost", "add", "--usd", "1", "--provider", "p", "--model", "m", "--in", "1").returncode == 2
     assert ctl(started, "cost", "add", "--usd", "1", "--provider", "p", "--model", "m").returncode == 2
+    many = {"task_id": other, "usd": 1, "provider": "p", "model": "m", "input_tokens": 2**53}
+    with started.client() as client:
+        assert client.error("cost.add", **many) == "invalid"  # their sum would be an integer that nobody reads
     said(started, "cost", "add", "--usd", "1", "--provider", "p", "--model", "m", "--in", "1", "--task", other)
     by_task = {spent["group"]: spent["usd"] for spent in said(started, "cost", "report", "--by", "task")}
     assert by_task == {task_id: 0.5, other: 1.0}

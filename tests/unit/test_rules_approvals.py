@@ -251,19 +251,22 @@ def test_a_budget_is_raised_as_said_or_doubled() -> None:
 
 
 def test_exactly_the_budget_is_not_over_it() -> None:
-    spent = Spent()
-    for _ in range(3):
-        spent = budgets.paid(spent, 0.1, 1)
+    spent = Spent(money=0.1 + 0.1 + 0.1, tokens=3)
     assert spent.money > 0.3
     assert budgets.first_over(Budget(money=0.3, tokens=3), spent) is None
     assert budgets.first_over(Budget(money=0.3, tokens=2), spent) == "tokens"
 
 
-AMOUNT = st.floats(min_value=0.01, max_value=1e6)
+AMOUNT, NUMBER = st.floats(min_value=0.01, max_value=1e9), st.integers(1, 2**53)
 
 
-@given(st.builds(Budget, money=AMOUNT, cpu_time=AMOUNT), st.builds(Spent, money=AMOUNT, cpu_time=AMOUNT))
+@given(
+    st.builds(Budget, money=AMOUNT, cpu_time=AMOUNT, tokens=NUMBER),
+    st.builds(Spent, money=AMOUNT.map(lambda n: 10 * n), cpu_time=AMOUNT, tokens=NUMBER.map(lambda n: 10 * n)),
+)
 def test_a_doubled_budget_lets_it_go_on(budget: Budget, spent: Spent) -> None:
+    """And is one: what is more than a budget may be is no limit."""
     field = budgets.first_over(budget, spent)
     raised = budgets.raised(budget, spent, field, None)
     assert budgets.first_over(raised, spent) is None
+    assert msgspec.convert(msgspec.to_builtins(raised), Budget | None) == raised

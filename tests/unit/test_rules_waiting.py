@@ -345,3 +345,8 @@ def test_a_task_may_fail_without_a_run() -> None:
 @pytest.mark.parametrize("status", [S.DRAFT, S.DONE, S.CANCELLED])
 def test_the_rest_is_said_plainly(status: S) -> None:
     assert explained(a_task(status=status)) == Why((f"Task 7 is {status}.",))
+
+
+def test_what_was_cancelled_says_by_whom() -> None:
+    gone = a_task(status=S.CANCELLED, cancelled_by="uid 0")
+    assert explained(gone) == Why(("Task 7 was cancelled by uid 0.",), ("polpoctl retry 7",))

@@ -22,7 +22,8 @@ from polpod.store.changes import require
 from polpod.store.organisation import CostRecords, StoredCost
 from polpod.store.records import Tx
 
-Tokens = Annotated[int, Meta(ge=0)]
+Tokens = Annotated[int, Meta(ge=0, le=10**9)]
+"""Of one call; all of a task add up to what any reader of JSON has as an integer."""
 PAGE = 500
 
 MOST = 10_000
