@@ -116,7 +116,7 @@ def test_f08_a_second_daemon_on_a_state_directory_ends_at_once(host: Host, spell
     inode = os.lstat(host.socket).st_ino
     with bound(host.root, mount) if spelling == "mount" else nullcontext():
         for options in ((), ("--socket", str(host.root / "other.sock"))):
-            second = host.command("--root", root, *options, cwd=str(host.root.parent), timeout=10)
+            second = host.command("--root", root, *options, cwd=str(host.root.parent), timeout=60)
             assert second.returncode == 75
             assert f"pid {first.pid})" in second.stderr
             assert "Traceback" not in second.stderr

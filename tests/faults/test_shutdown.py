@@ -287,5 +287,5 @@ def test_a_long_grace_of_a_dead_runner_does_not_keep_the_daemon(host: Host) -> N
     until(lambda: Path(run["log_path"]).read_text().count("told") == 1, "the runner climbs")
     os.kill(run["pid"], signal.SIGKILL)
     until(lambda: Path(run["log_path"]).read_text().count("told") == 2, "the daemon climbs")
-    assert host.stop(bound=15.0) == 0
+    assert host.stop() == 0
     assert read_runs(host.paths)[run["id"]]["status"] == "running"
