@@ -33,7 +33,7 @@ def same(run: dict[str, Any]) -> dict[str, Any]:
 def dies(host: Host) -> None:
     """Return when the daemon has died at its crash point."""
     assert host.daemon is not None
-    assert host.daemon.wait(30) == -signal.SIGKILL, host.log()
+    assert host.daemon.wait(60) == -signal.SIGKILL, host.log()
 
 
 def ends_into_exit_json(host: Host) -> tuple[str, dict[str, Any]]:
