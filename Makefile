@@ -17,10 +17,10 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(INSTALLED)
 	$(BIN)/python docs/demo.py
 
-# Four workers on two cores, since much of what is tested is waiting; a file at a time: fixtures that own a daemon are never
+# Five workers on two cores, since much of what is tested is waiting; a file at a time: fixtures that own a daemon are never
 # shared between workers.  In the order of the folders, so that the short files of unit come last and all workers end together.
 test: check
-	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder $(TESTS)
+	$(BIN)/pytest -n 5 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check $(SOURCES)

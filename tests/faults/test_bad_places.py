@@ -215,7 +215,7 @@ def test_a_daemon_whose_state_directory_is_gone_ends_and_says_so(host: Host) -> 
     daemon = host.start()
     until(lambda: host.call("daemon.health")["ok"], "it has recovered")
     shutil.rmtree(host.paths.path)
-    assert daemon.wait(30) == 1
+    assert daemon.wait(60) == 1
     assert f"{host.paths.path}: No such file or directory" in host.log()
     assert "Traceback" not in host.log()
     assert not Path(host.paths.path).exists()

@@ -68,12 +68,12 @@ def test_a_task_that_is_over_is_not_cancelled(host: Host, command: str) -> None:
 )
 def test_f48_a_cancelled_task_is_not_tried_again(host: Host) -> None:
     host.start()
-    waits = host.submit("false", max_retries=5, retry_delay=1.5)
     runs = host.submit("sleep", "1000", max_retries=5, retry_delay=0, kill_grace=30)
-    until(lambda: host.task(waits)["retries"] == 1, "it waits for its first retry")
-    due = datetime.fromisoformat(host.task(waits)["not_before"])
     run = host.running(runs)
     os.kill(run["pid"], signal.SIGSTOP)  # so that the cancel still goes on when the daemon dies
+    waits = host.submit("false", max_retries=5, retry_delay=2)
+    until(lambda: host.task(waits)["retries"] == 1, "it waits for its first retry")
+    due = datetime.fromisoformat(host.task(waits)["not_before"])
     assert cancel(host, waits) == [{"id": waits, "status": "cancelled"}]
     cancel(host, runs)
     host.kill()
@@ -189,7 +189,7 @@ def test_a_cancel_of_a_run_whose_end_is_not_collected_yet_is_not_lost(host: Host
 
 def test_a_cancel_after_a_timeout_is_not_lost(host: Host) -> None:
     host.start()
-    task_id = host.submit(shell=STUBBORN, max_duration=0.2, kill_grace=1, max_retries=5, retry_delay=0)
+    task_id = host.submit(shell=STUBBORN, max_duration=0.2, kill_grace=2, max_retries=5, retry_delay=0)
     until(lambda: host.task(task_id)["state"] == "cancelling", "it took too long")
     cancel(host, task_id)
     task = host.finished(task_id)

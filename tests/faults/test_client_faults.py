@@ -419,7 +419,7 @@ def test_f86_descriptors_are_few_and_running_out_of_them_is_survived(host: Host)
 
     def ask(number: int) -> socket.socket:
         client = crowd.enter_context(socket.socket(socket.AF_UNIX))
-        client.settimeout(30)
+        client.settimeout(60)
         client.connect(host.socket)
         client.sendall(line(number, "daemon.health"))
         return client

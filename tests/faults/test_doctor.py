@@ -32,7 +32,7 @@ WITH_KIND = (
 def with_kind(host: Host, kind: int, *words: str) -> tuple[int, str]:
     """As `kit.starting.polpod`, on a file system of this kind."""
     argv = [sys.executable, "-c", WITH_KIND.format(kind=kind), "--root", str(host.root), *words]
-    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=30)
+    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=60)
     return done.returncode, done.stdout
 
 

@@ -272,7 +272,7 @@ def test_f39_what_cannot_be_killed_is_called_stuck_and_holds_up_nothing_else(hos
         assert event["subject"] == f"run/{run['id']}"
         assert host.task(waits)["state"] == "ready"
         assert host.call("task.why", id=waits)["sentences"] == ["All 1 slots are taken."]
-        assert host.stop(bound=10) == 0
+        assert host.stop() == 0
         assert read_runs(host.paths)[run["id"]]["status"] == "running"
         host.start()
         assert host.task(task_id)["state"] == "cancelling"

@@ -51,7 +51,7 @@ def test_f07_a_start_that_meets_a_stop_waits_its_turn(host: Host) -> None:
     run = started(host, task_id)
     first.send_signal(signal.SIGTERM)
     until(lambda: host.call("daemon.status")["state"] == "stopping", "it is stopping")
-    second = host.command("--root", str(host.root), timeout=30)
+    second = host.command("--root", str(host.root), timeout=60)
     assert (second.returncode, f"another polpod (pid {first.pid}) has" in second.stderr) == (75, True), second.stderr
     go.touch()
     until(lambda: not alive(run["job_pid"]), "what it waited for is over")
@@ -59,14 +59,14 @@ def test_f07_a_start_that_meets_a_stop_waits_its_turn(host: Host) -> None:
 
     host.configure(onShutdown="keep")
     _starts_until_one_takes_over(host)
-    assert first.wait(10) == 0
+    assert first.wait(60) == 0
     before = until(lambda: host.runs(task_id)[1:], "it runs again") and host.running(task_id)
     for _ in range(5):
         assert host.daemon is not None
         stopping = host.daemon
         stopping.send_signal(signal.SIGTERM)
         _starts_until_one_takes_over(host)
-        assert stopping.wait(10) == 0
+        assert stopping.wait(60) == 0
         run = host.running(task_id)
         assert {n: run[n] for n in ("id", "pid", "started_at")} == {n: before[n] for n in ("id", "pid", "started_at")}
     go.touch()
@@ -116,7 +116,7 @@ def test_f08_a_second_daemon_on_a_state_directory_ends_at_once(host: Host, spell
     inode = os.lstat(host.socket).st_ino
     with bound(host.root, mount) if spelling == "mount" else nullcontext():
         for options in ((), ("--socket", str(host.root / "other.sock"))):
-            second = host.command("--root", root, *options, cwd=str(host.root.parent), timeout=10)
+            second = host.command("--root", root, *options, cwd=str(host.root.parent), timeout=60)
             assert second.returncode == 75
             assert f"pid {first.pid})" in second.stderr
             assert "Traceback" not in second.stderr

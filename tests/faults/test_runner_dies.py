@@ -77,7 +77,7 @@ def test_f23_a_report_that_nobody_takes_costs_nothing(host: Host) -> None:
     with host.without_runs_db(), socket.socket(socket.AF_UNIX) as listener:  # so that they report
         listener.bind(host.socket)
         listener.listen(0)  # some find nobody, some are let go of before or after they wrote
-        listener.settimeout(30)
+        listener.settimeout(60)
         go.touch()
         listener.accept()[0].close()
         until(lambda: not any(alive(run["pid"]) for run in runs), "the runners have ended")
@@ -210,7 +210,7 @@ def test_f26_what_is_not_known_is_not_called_success(host: Host) -> None:
     assert host.finished(host.submit("true"))["status"] == "done"
     assert (host.task(after)["status"], host.runs(after)) == ("pending", [])
     asked = [sys.executable, "-m", "polpoctl", "--socket", host.socket, "wait", task_id]
-    assert subprocess.run(asked, capture_output=True, check=False, timeout=30).returncode == 5
+    assert subprocess.run(asked, capture_output=True, check=False, timeout=60).returncode == 5
     settle(host)
 
 

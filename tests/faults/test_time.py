@@ -92,7 +92,7 @@ def test_f64_a_clock_that_goes_back_holds_up_nothing(host: Host, clock: Clock) -
     host.call("queue.set", name="line", slots=1, paused=True)
     limited = host.submit("sleep", "1000", max_duration=1.5, kill_grace=0.2)
     silent = host.submit("sleep", "1000", stale_threshold=0.5, kill_grace=0.2)
-    again = host.submit(shell=once(host.root / "first", "exit 1"), max_retries=1, retry_delay=1)
+    again = host.submit(shell=once(host.root / "first", "exit 1"), max_retries=1, retry_delay=2)
     early = host.submit(shell=f"echo early >> {trace}", queue="line")
     until(lambda: host.task(again)["state"] == "delayed", "it waits for its retry")
     clock.shift(-HOUR)
@@ -106,7 +106,7 @@ def test_f64_a_clock_that_goes_back_holds_up_nothing(host: Host, clock: Clock) -
     assert host.finished(late)["status"] == "done"
     assert trace.read_text().split() == ["early", "late"]
 
-    last = host.submit(shell=once(host.root / "second", "exit 1"), max_retries=1, retry_delay=1)
+    last = host.submit(shell=once(host.root / "second", "exit 1"), max_retries=1, retry_delay=2)
     until(lambda: host.task(last)["state"] == "delayed", "it waits for its retry")
     host.kill()
     clock.shift(-2 * HOUR)
@@ -149,7 +149,7 @@ def test_f65_ten_years_at_a_stroke_end_nothing(host: Host, clock: Clock) -> None
     assert host.call("schedule.get", id="hourly")["schedule"]["next_at"] > "2030"
     assert host.call("store.prune")["tasks"] == 0
     assert Path(host.runs(old)[0]["log_path"]).read_text() == "kept\n"
-    again = host.submit(shell=once(host.root / "first", "exit 1"), max_retries=1, retry_delay=1)
+    again = host.submit(shell=once(host.root / "first", "exit 1"), max_retries=1, retry_delay=2)
     until(lambda: host.task(again)["state"] == "delayed", "it waits for its retry")
     clock.shift(0)
     assert host.finished(again)["status"] == "done"

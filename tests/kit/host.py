@@ -200,7 +200,7 @@ class Host:
                 os.kill(pid, signal.SIGKILL)  # of session level, the job dies with it
         for cgroup in self.cgroups():
             cgroup.kill()
-            assert cgroup.wait_empty(30), f"{cgroup.path} is not empty"
+            assert cgroup.wait_empty(60), f"{cgroup.path} is not empty"
         return not runners
 
     def _remove_cgroups(self) -> None:

@@ -12,7 +12,7 @@ T = TypeVar("T")
 SLOWNESS = float(os.environ.get("POLPOD_TEST_SLOW", "1"))
 """How many times slower than a real machine this one is: an emulated one."""
 
-BOUND = 30.0 * SLOWNESS
+BOUND = 60.0 * SLOWNESS
 """Seconds; far above what anything takes here, so that only a defect reaches it."""
 
 

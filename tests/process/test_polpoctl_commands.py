@@ -285,7 +285,7 @@ def test_a_slow_writer_sees_each_id_before_it_writes_on(polpod: Scripted) -> Non
             process.stdin.flush()
             assert json.loads(process.stdout.readline()) == {"id": str(n), "created": True, "line": n + 1}
         process.stdin.close()
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
 
 
 def test_a_line_too_long_for_a_frame_is_refused_alone(polpod: Scripted) -> None:

@@ -58,7 +58,7 @@ def on_terminal(polpod: Scripted, width: int, *argv: str, **env: str) -> list[st
             shown += data
         os.close(ours)
         assert process.stderr is not None
-        assert (process.wait(30), process.stderr.read()) == (0, b"")
+        assert (process.wait(60), process.stderr.read()) == (0, b"")
     return shown.decode().splitlines()
 
 
@@ -159,7 +159,7 @@ def test_control_c_ends_with_130_and_no_traceback(polpod: Scripted) -> None:
     with process(polpod, "wait", "5") as waiting:
         polpod.called("task.wait")
         waiting.send_signal(signal.SIGINT)
-        assert waiting.communicate(timeout=30) == (b"", b"")
+        assert waiting.communicate(timeout=60) == (b"", b"")
         assert waiting.returncode == 130
 
 
@@ -177,7 +177,7 @@ def test_the_first_control_c_of_run_cancels_and_its_end_is_waited_for(polpod: Sc
     with process(polpod, "run", "--", "job") as run:
         polpod.called("task.logs", 2)
         run.send_signal(signal.SIGINT)
-        out, err = run.communicate(timeout=30)
+        out, err = run.communicate(timeout=60)
     assert (run.returncode, out) == (143, b"begun\ncleaning up\n")
     assert b"cancelling task 5" in err
     assert polpod.called("task.cancel") == {"select": {"ids": ["5"]}}
@@ -196,7 +196,7 @@ def test_the_second_control_c_of_run_detaches(polpod: Scripted) -> None:
         assert b"cancelling task 5" in run.stderr.readline()
         assert b"could not be cancelled: not now" in run.stderr.readline()
         run.send_signal(signal.SIGINT)
-        out, err = run.communicate(timeout=30)
+        out, err = run.communicate(timeout=60)
     assert (run.returncode, out) == (130, b"")
     assert err == b"polpoctl: detached; task 5 goes on: polpoctl logs -f 5\n"
 
@@ -209,7 +209,7 @@ def test_a_reader_that_goes_away_ends_it_quietly(polpod: Scripted) -> None:
         listing.stdout.close()
         assert listing.stderr is not None
         assert listing.stderr.read() == b""
-        assert listing.wait(30) == 141
+        assert listing.wait(60) == 141
 
 
 def test_run_detaches_when_nobody_reads(polpod: Scripted) -> None:
@@ -223,7 +223,7 @@ def test_run_detaches_when_nobody_reads(polpod: Scripted) -> None:
         run.stdout.close()
         assert run.stderr is not None
         assert run.stderr.read() == b"polpoctl: nobody reads any more; task 5 goes on: polpoctl logs -f 5\n"
-        assert run.wait(30) == 141
+        assert run.wait(60) == 141
     assert [name for name, _ in polpod.calls if name == "task.cancel"] == []
 
 
@@ -231,7 +231,7 @@ def test_a_full_disk_under_stdout_is_an_error(polpod: Scripted) -> None:
     polpod.answers = {"task.submit": {"id": "5", "created": True}}
     command = [*COMMAND, "submit", "--socket", polpod.path, "--", "true"]
     with open("/dev/full", "wb") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, env=environment(), timeout=30)
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, env=environment(), timeout=60)
     assert (done.returncode, done.stderr) == (1, b"polpoctl: [Errno 28] No space left on device\n")
 
 
@@ -253,7 +253,7 @@ def test_whoever_keeps_waiting_waits_for_polpod_as_long_as_it_takes(
     polpod.answers = {"task.wait": [HANG_UP, {"finished": True, "tasks": [ending()]}]}
     without_patience = "import polpoctl.commands.wait as wait; wait.RECONNECT = 0.0\n" + CODE
     command = [sys.executable, "-c", without_patience, "wait", "--socket", polpod.path, *argv, "5"]
-    done = subprocess.run(command, capture_output=True, env=environment(), timeout=30)
+    done = subprocess.run(command, capture_output=True, env=environment(), timeout=60)
     assert done.returncode == code, done.stderr
 
 
@@ -274,7 +274,7 @@ def test_a_followed_log_goes_on_over_a_restart_of_polpod(polpod: Scripted) -> No
         polpod.stop()
         restarted.append(True)
         polpod.start()
-        out, err = following.communicate(timeout=30)
+        out, err = following.communicate(timeout=60)
     assert (following.returncode, out) == (0, log)
     assert [line.split(b" at ")[0] for line in err.splitlines()] == [
         b"polpoctl: contact lost, waiting for polpod",

@@ -215,7 +215,7 @@ def test_a_signal_in_the_middle_of_a_reload_is_obeyed(host: Host) -> None:
         until(lambda: len(host.call("task.list", all=True)["tasks"]) == 2, "it is being answered")
         reloading.call("daemon.reload")
         daemon.send_signal(signal.SIGTERM)
-        assert daemon.wait(30) == 0
+        assert daemon.wait(60) == 0
     Ledger(host.paths).settled()
 
 

@@ -151,7 +151,7 @@ def test_a_thousand_hostile_clients_at_once_cost_little_and_hold_up_nobody(host:
             def attack() -> None:
                 for number in range(1000):
                     one = stack.enter_context(connect(host))
-                    one.settimeout(30)
+                    one.settimeout(60)
                     with suppress(BrokenPipeError, ConnectionResetError):
                         one.sendall(HOSTILE[number % len(HOSTILE)])
 
@@ -301,7 +301,7 @@ def test_a_daemon_out_of_descriptors_at_any_step_of_a_start_recovers(host: Host,
             assert host.daemon.poll() is None, host.log()
             resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
             for one in crowd:
-                one.settimeout(30)
+                one.settimeout(60)
                 assert b'"result"' in one.recv(65536)
     task = host.finished(task_id)
     assert (task["status"], task["result"]["exit_code"], task["retries"]) == ("failed", 5, 0)

@@ -119,7 +119,7 @@ def test_the_daemon_is_its_owners(shared: Host) -> None:
     assert shared.call("queue.set", name="default", paused=False)["queue"]["paused"] is False
     assert shared.call("daemon.shutdown")["pid"] == answers[-1]["result"]["pid"]
     assert shared.daemon is not None
-    assert shared.daemon.wait(30) == 0
+    assert shared.daemon.wait(60) == 0
 
 
 def test_idempotency_keys_of_two_users_are_two_keys(shared: Host) -> None:

@@ -40,7 +40,7 @@ def test_after_the_release_and_before_the_record_the_outcome_is_unknown(state: S
         run = state.shell("exit 0", level=level).start(zygote)
         assert run.finish()["status"] == "running"
     assert not os.path.exists(run.directory.exit)
-    assert run.containment().wait_empty(10)
+    assert run.containment().wait_empty(60)
 
 
 @pytest.mark.parametrize("point", RECORDED)
@@ -61,7 +61,7 @@ def test_a_zygote_that_dies_with_a_request_answers_nobody_and_starts_nothing(sta
         except ConnectionResetError:
             gone = True
         assert gone
-        assert zygote.process.wait(10) == -signal.SIGKILL
+        assert zygote.process.wait(60) == -signal.SIGKILL
     os.close(go)
     assert run.row["status"] == "starting"
     assert not (tmp_path / "executed").exists()

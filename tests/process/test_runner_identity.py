@@ -47,7 +47,7 @@ def test_a_true_identity_is_proven(sleeper: subprocess.Popen[bytes]) -> None:
     pidfd = identity.proven(pid, ticks(pid), **marks)  # type: ignore[arg-type]
     assert pidfd is not None
     assert identity.send(pidfd, signal.SIGTERM)
-    assert sleeper.wait(10) == -signal.SIGTERM
+    assert sleeper.wait(60) == -signal.SIGTERM
     assert not identity.send(pidfd, signal.SIGTERM)
     os.close(pidfd)
 
@@ -82,11 +82,11 @@ def test_nor_are_we_nor_our_threads() -> None:
     def body() -> None:
         ids.append(threading.get_native_id())
         ready.set()
-        done.wait(20)
+        done.wait(60)
 
     thread = threading.Thread(target=body)
     thread.start()
-    assert ready.wait(20)
+    assert ready.wait(60)
     try:
         assert identity.proven(ids[0], ticks(ids[0])) is None
     finally:
@@ -186,7 +186,7 @@ def test_waiting_for_a_cgroup_to_be_empty_ends_with_its_last_process(state: Stat
     assert group is not None
     ender = threading.Thread(target=lambda: containment.terminate(group))
     ender.start()
-    assert group.wait_empty(20)
+    assert group.wait_empty(60)
     ender.join()
     run.finish()
 

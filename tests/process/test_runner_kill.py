@@ -225,7 +225,7 @@ def test_the_daemon_can_end_the_tree_of_a_dead_runner(state: State, level: str) 
     found = run.containment()
     assert not found.wait_empty(0)
     found.kill()
-    assert found.wait_empty(10)
+    assert found.wait_empty(60)
 
 
 def test_at_level_session_the_job_dies_with_its_runner(state: State) -> None:

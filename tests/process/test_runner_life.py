@@ -235,7 +235,7 @@ def test_a_run_that_was_decided_cannot_be_claimed(state: State, tmp_path: Path, 
     run.tell()
     assert run.finish() == before
     assert not (tmp_path / "executed").exists()
-    assert run.containment().wait_empty(5)
+    assert run.containment().wait_empty(60)
 
 
 def test_claim_and_never_started_race_to_one_decision(state: State, tmp_path: Path) -> None:
@@ -289,7 +289,7 @@ def test_the_doorbell_carries_what_the_row_could_not_take(state: State) -> None:
     with socket.socket(socket.AF_UNIX) as bell:
         bell.bind(run.spec["socket"])
         bell.listen()
-        bell.settimeout(20)
+        bell.settimeout(60)
         run.start()
         with bell.accept()[0] as caller, caller.makefile("rb") as lines:
             message = json.loads(lines.readline())

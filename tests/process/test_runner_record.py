@@ -149,7 +149,7 @@ def test_when_both_witnesses_fail_the_runner_stays_until_one_stands(state: State
     until(lambda: not _children(run.pid), "the job is reaped")
     assert not ended(run.pidfd, 0.5)
     os.rename(hidden, run.directory.path)
-    assert ended(run.pidfd, 10)
+    assert ended(run.pidfd, 60)
     os.rmdir(state.paths.runs_db)
     os.rename(moved, state.paths.runs_db)
     assert run.recorded["exit_code"] == 8
@@ -164,7 +164,7 @@ def test_when_the_state_directory_was_removed_nobody_stays(state: State, tmp_pat
     with open(_fifo(state), "w"):
         run.said(b"up").running()
         os.rename(state.paths.path, tmp_path / "moved")
-    assert ended(run.pidfd, 10)
+    assert ended(run.pidfd, 60)
     os.rename(tmp_path / "moved", state.paths.path)
 
 

@@ -70,7 +70,7 @@ def test_a_zygote_ends_with_its_daemon_and_its_runners_do_not(state: State) -> N
         with open(_fifo(state), "w"):
             run.said(b"up")
             zygote.socket.close()
-            assert zygote.process.wait(10) == 0
+            assert zygote.process.wait(60) == 0
     assert run.finish()["exit_code"] == 3
 
 
@@ -80,7 +80,7 @@ def test_a_killed_zygote_takes_no_runner_with_it(state: State) -> None:
         with open(_fifo(state), "w"):
             run.said(b"up")
             zygote.process.kill()
-            assert zygote.process.wait(10) == -signal.SIGKILL
+            assert zygote.process.wait(60) == -signal.SIGKILL
         assert run.finish()["exit_code"] == 3
 
 
@@ -91,7 +91,7 @@ def test_a_zygote_heeds_term_and_not_the_terminal(state: State) -> None:
             zygote.process.send_signal(number)
         assert state.shell("exit 0").start(zygote).finish()["status"] == "completed"
         zygote.process.terminate()
-        assert zygote.process.wait(10) == -signal.SIGTERM
+        assert zygote.process.wait(60) == -signal.SIGTERM
 
 
 def test_a_runner_holds_nothing_of_the_daemon_s(state: State) -> None:
@@ -141,7 +141,7 @@ def test_a_runner_without_zygote(state: State) -> None:
         assert process.poll() is None
         os.write(go, b"!")
         os.close(go)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     assert run.row["exit_code"] == 3
     assert run.row["pid"] == process.pid
 

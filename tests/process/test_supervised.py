@@ -212,7 +212,7 @@ def test_a_descriptor_that_is_no_listening_socket_is_refused(host: Host, manager
     manager.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     manager.start(host, wait=False)
     assert host.daemon is not None
-    assert host.daemon.wait(30) == 2
+    assert host.daemon.wait(60) == 2
     assert "the socket from systemd is not one of ListenStream=/a/path" in host.log()
 
 

@@ -135,7 +135,7 @@ def polpod(stderr: Path, stream: str | None) -> str:
     environment = os.environ | ({"JOURNAL_STREAM": stream} if stream else {})
     with stderr.open("wb") as output:
         command = [sys.executable, "-m", "polpod", "--root", "/proc/nowhere"]
-        assert subprocess.run(command, stderr=output, env=environment, cwd="/", timeout=30).returncode == 1
+        assert subprocess.run(command, stderr=output, env=environment, cwd="/", timeout=60).returncode == 1
     return stderr.read_text()
 
 
@@ -165,7 +165,7 @@ def test_from_the_beginning_on_everything_is_an_entry_even_the_defect_that_ends_
     with stderr.open("wb") as output:
         stream = f"{os.fstat(output.fileno()).st_dev}:{os.fstat(output.fileno()).st_ino}"
         command = [sys.executable, "-c", SCRIPT, str(tmp_path / "journal")]
-        ended = subprocess.run(command, stderr=output, env=os.environ | {"JOURNAL_STREAM": stream}, cwd="/", timeout=30)
+        ended = subprocess.run(command, stderr=output, env=os.environ | {"JOURNAL_STREAM": stream}, cwd="/", timeout=60)
     assert ended.returncode == 1
     first, last = (entry(journal.recv(65536)) for _ in range(2))
     assert (first["MESSAGE"], first["PRIORITY"]) == ("it goes on", "6")

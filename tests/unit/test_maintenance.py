@@ -34,7 +34,7 @@ class Directory:
         env = {k: v for k, v in os.environ.items() if not k.startswith("POLPO")}
         said = stdin.encode() if isinstance(stdin, str) else stdin
         command = [*WITHOUT_OVERRIDE, sys.executable, "-m", "polpod", *words]
-        ran = subprocess.run(command, cwd=cwd or self.root, env=env, input=said, capture_output=True, timeout=30)
+        ran = subprocess.run(command, cwd=cwd or self.root, env=env, input=said, capture_output=True, timeout=60)
         return ran.returncode, ran.stdout.decode(), ran.stderr.decode()
 
     def ok(self, *words: str) -> str:

@@ -124,7 +124,7 @@ def test_a_real_gate_shows_its_writer_at_work(tmp_path: Path) -> None:
     def body(tx: object) -> None:
         threads.append(threading.get_native_id())
         at_work.set()
-        assert go.wait(30)
+        assert go.wait(60)
 
     async def main() -> None:
         gate = await open_gate(Sqlite(str(tmp_path / "state.db")), TASKS)
