@@ -9,12 +9,13 @@ import fcntl
 import os
 import pty
 import shutil
+import socket
 import struct
 import subprocess
 import sys
 import termios
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from select import select
 from typing import Any, get_type_hints
@@ -118,25 +119,45 @@ def test_where_no_polpod_answers_nothing_is_completed_and_nothing_said(shell: st
             assert shown.text.count(b"no polpod answers") == 1
 
 
-def values(polpod: Scripted, kind: str, *before: str, shell: str = "bash") -> subprocess.CompletedProcess[bytes]:
-    line = f"--line=polpoctl --socket {polpod.path} {' '.join(before)}"
+def values(path: str, kind: str, *before: str, shell: str = "bash") -> subprocess.CompletedProcess[bytes]:
+    line = f"--line=polpoctl --socket {path} {' '.join(before)}"
     command = [sys.executable, "-m", "polpoctl", "completion", shell, "--values", kind, line]
     return subprocess.run(command, capture_output=True, timeout=60, check=False)
 
 
 def test_candidates_are_lines_of_the_shell_s_form() -> None:
     with Scripted(ROWS) as polpod:
-        assert values(polpod, "task").stdout == b"5\n1234\n"
-        assert values(polpod, "task", shell="fish").stdout == b"5\tready make check\n1234\tready a title: with a line\n"
-        assert values(polpod, "task", shell="zsh").stdout == b"5:ready make check\n1234:ready a title: with a line\n"
-        assert values(polpod, "schedule").stdout == values(polpod, "of another version").stdout == b""
-        assert values(polpod, "task", "cancel", "'an open quotation").stdout == b"5\n1234\n"
+        assert values(polpod.path, "task").stdout == b"5\n1234\n"
+        assert (
+            values(polpod.path, "task", shell="fish").stdout
+            == b"5\tready make check\n1234\tready a title: with a line\n"
+        )
+        assert (
+            values(polpod.path, "task", shell="zsh").stdout == b"5:ready make check\n1234:ready a title: with a line\n"
+        )
+        assert values(polpod.path, "schedule").stdout == values(polpod.path, "of another version").stdout == b""
+        assert values(polpod.path, "task", "cancel", "'an open quotation").stdout == b"5\n1234\n"
 
 
 @pytest.mark.parametrize("trouble", [SILENCE, HANG_UP, Refusal("unavailable")])
 def test_whatever_polpod_does_the_shell_gets_its_answer_soon(trouble: Any) -> None:
     with Scripted({"task.list": trouble}) as polpod:
-        done = values(polpod, "task")
+        done = values(polpod.path, "task")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_one_that_accepts_nobody_holds_up_no_shell(tmp_path: Path) -> None:
+    path = str(tmp_path / "sock")
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(path)
+        listener.listen(0)
+        with suppress(BlockingIOError):  # from then on a connect waits
+            while True:
+                waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+                waiting.setblocking(False)
+                waiting.connect(path)
+        done = values(path, "task")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 

@@ -33,7 +33,7 @@ def test_a_schema_stands_alone_and_takes_the_method_s_example(document: Any) -> 
         validator = Draft202012Validator(alone)
         assert list(validator.iter_errors(said)) == []
         assert not validator.is_valid(said | {"params": {"no such": 1}})
-        assert not validator.is_valid(said | {"result": {"no such": 1}})
+        assert not validator.is_valid(said | {"result": None})
     Draft202012Validator.check_schema(alone)
 
 
