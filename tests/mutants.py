@@ -337,7 +337,7 @@ MUTANTS = (
     Mutant("client", "polpoctl/follow.py", '        after = page["next"]\n', '        after = (after or 0) + len(page["events"])\n', f"{CLIENT} -k by_page"),
     Mutant("client", "polpoctl/follow.py", "            if complete and after:\n", "            if False:\n", f"{CLIENT} -k are_gone"),
     Mutant("client", "polpoctl/follow.py", 'Log(task_id, {"after": 0})', "Log(task_id)", f"{CLIENT} -k run_that_is_meant"),
-    Mutant("client", "polpoctl/conversation.py", "        if asked in self.waiting:\n            self._forgotten.add(asked)\n", "", f"{CLIENT} -k thrown_away"),
+    Mutant("client", "polpoctl/conversation.py", "        if asked in self.waiting:\n            self._forgotten.add(asked)\n", "", f"{CLIENT} -k given_up"),
     Mutant("client", "polpoctl/asynchronous.py", "                await self._read.wait()\n                continue\n", "                pass\n", f"{CLIENT} -k disturbs_none"),
     Mutant("client", "polpoctl/asynchronous.py", "return self._lost is not None or ended(", "return False and ended(", f"{CLIENT} -k needs_no_answer"),
     Mutant("client", "polpoctl/live.py", "        if value.isprintable():\n", "        if True:\n", f"{COMPLETION} -k shell_s_form"),

@@ -13,6 +13,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from kit.scripted import HANG_UP, SILENCE, Refusal, Scripted, ending
 
 from polpoctl.client import AsyncClient, Client, ContactLost, Failure, RemoteError, Unreachable
+from polpoctl.conversation import Conversation
 from polpoctl.follow import EventsGone
 
 PATIENCE = 5.0
@@ -250,3 +251,12 @@ def test_an_answer_that_nobody_waits_for_any_more_is_thrown_away(polpod: Scripte
 
     assert anyio.run(main, backend=backend) == {"id": "6"}
     assert [method for method, _ in polpod.calls] == ["task.why", "task.get"]
+
+
+def test_an_answer_that_was_given_up_is_not_kept() -> None:
+    conversation = Conversation("polpod")
+    asked, _ = conversation.ask("task.get", {})
+    conversation.waiting.add(asked)
+    conversation.forget(asked)
+    conversation.hear(b'{"jsonrpc": "2.0", "id": 1, "result": "late"}')
+    assert (conversation.answers, conversation.waiting) == ({}, set())
