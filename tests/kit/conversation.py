@@ -136,6 +136,7 @@ def _people(call: Any, host: Host) -> None:
     key = call("key.add", user="ann", name="laptop")["key"]["id"]
     call("key.get", id=key)
     call("key.list")
+    call("key.revoke", id=key)
     call("key.remove", id=key)
     call("user.remove", id=user)
     call("preset.remove", id="terse")
@@ -282,6 +283,9 @@ def _end(call: Any, host: Host) -> None:
     call("audit.list", limit=2)
     call("stats.runs", by="queue")
     call("event.list", after=0, limit=2)
+    with host.client() as watching:
+        number = call("event.subscribe", _by=watching, kinds=["task:*"])["subscription"]
+        call("event.unsubscribe", _by=watching, subscription=number)
     call("store.backup", path=str(host.root / "backup"))
     call("store.prune", dry_run=True)
     call("daemon.reload")

@@ -24,6 +24,7 @@ from polpod.model.runs import Run
 from polpod.model.schedules import Schedule
 from polpod.model.tasks import Prompt, Task, TaskStatus
 from polpod.rules.graphs import Node
+from polpod.services.keys import Role
 from polpod.services.limits import Available
 from polpod.services.views import HIDDEN
 
@@ -85,6 +86,18 @@ class Ended(Struct, frozen=True):
     exit_code: int | None
     signal: int | None
     message: str | None
+
+
+class Logged(Struct, frozen=True):
+    """Bytes of a log, in base64."""
+
+    run_id: int | None
+    offset: int
+    data: str
+    next_offset: int
+    end: bool
+    subscription: int | UnsetType = UNSET
+    """What `follow` began."""
 
 
 class Queued(Struct, frozen=True):
@@ -206,3 +219,5 @@ class ShownUser(Struct):
 @shown(ApiKey, without=ApiKey.hidden)
 class ShownApiKey(Struct):
     """As above."""
+
+    role: Role
