@@ -73,7 +73,6 @@ def states() -> str:
 def rpc() -> str:
     """Every method of the socket with its parameters: the document that `rpc.discover` answers with, to read."""
     document = openrpc()
-    types = {name: s for name, s in document["components"]["schemas"].items() if name in _referred_to(document)}
     lines = [
         "<!-- Made by docs/generate.py from polpod/services/rpc/table.py. -->",
         "# Methods of the socket",
@@ -85,7 +84,7 @@ def rpc() -> str:
         lines += _method(described, METHODS[described["name"]])
     lines += _errors(document)
     lines += ["## Types", ""]
-    for name, schema in sorted(types.items()):
+    for name, schema in sorted(document["components"]["schemas"].items()):
         lines += _type(name, schema)
     return "\n".join(lines)
 
@@ -322,16 +321,6 @@ def _size(schema: Schema, what: str) -> str:
 
 def _listed(words: Any) -> str:
     return ", ".join(f"`{word}`" for word in words)
-
-
-def _referred_to(value: Any) -> set[str]:
-    """The names of the types that anything in the document refers to."""
-    if isinstance(value, dict):
-        here = {value["$ref"].rpartition("/")[2]} if "$ref" in value else set()
-        return here.union(*map(_referred_to, value.values()))
-    if isinstance(value, list):
-        return set().union(*map(_referred_to, value))
-    return set()
 
 
 if __name__ == "__main__":

@@ -55,6 +55,7 @@ COMMANDS = {
     "user": "list the users, add or remove some",
     "key": "list the keys of users, add or remove some",
     "rpc": "call a method of the socket",
+    "schema": "list the methods of the socket, or print the JSON Schema of one",
     "config": "show, check and change polpo.json",
     "completion": "print a completion script for a shell",
 }

@@ -58,9 +58,15 @@ class Conversation:
             raise cannot_be_sent(method, exc) from None
 
     def hear(self, message: bytes) -> None:
-        """Take a message of the other side.  Raises Failure; RemoteError for one that is about no call."""
+        """Take a message of the other side.  Raises Failure; RemoteError for one that is about no call.
+
+        Notifications are not for who asks by cursor, and are let go.
+        """
         try:
-            asked, outcome = jsonrpc.response(json.loads(message))
+            said = json.loads(message)
+            if isinstance(said, dict) and "method" in said and "id" not in said:
+                return
+            asked, outcome = jsonrpc.response(said)
             if asked is None and isinstance(outcome, RemoteError):  # it could not even tell which call it is about
                 raise outcome
             if not isinstance(asked, int) or asked not in self.waiting:

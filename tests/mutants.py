@@ -59,6 +59,10 @@ QUARANTINE = "tests/unit/test_store_quarantine.py"
 
 POSTGRES = "tests/process/test_postgres_store.py"
 POSTGRES_FAULTS = "tests/process/test_postgres_faults.py"
+CLIENT = "tests/unit/test_client_library.py"
+COMPLETION = "tests/process/test_polpoctl_completion.py"
+EXAMPLES = "tests/process/test_rpc_examples.py"
+GENERATED = "tests/unit/test_generated.py"
 USED_RUNS = "tests/process/test_used_runs.py"
 USED_BOOKS = "tests/process/test_used_bookkeeping.py"
 USED_RECORDS = "tests/process/test_used_records.py"
@@ -327,6 +331,23 @@ MUTANTS = (
     Mutant("used", 'polpod/rules/metrics.py', '        cost_usd=min(sum(cost.cost_usd for cost in costs), sys.float_info.max),', '        cost_usd=0.0,', f"{USED_RECORDS} -k test_costs_are_added_up_and_are_part_of_the_metrics"),
     Mutant("used", 'polpod/services/retention.py', '        for table, at in OF_THEIR_TIME:', '        for table, at in OF_THEIR_TIME[:1]:', f"{USED_BOOKS} -k test_what_agents_and_clients_did_long_ago_is_forgotten"),
     Mutant("used", 'polpod/services/rpc/directory.py', 'f"Add a {noun}.", Right.OWNER', 'f"Add a {noun}.", Right.MEMBER', f"{USED_RECORDS} -k test_the_owner_writes_and_members_read"),
+    Mutant("client", "polpoctl/client.py", "        if self._connection.ended():\n", "        if False:\n", f"{CLIENT} -k finds_polpod_again"),
+    Mutant("client", "polpoctl/client.py", "make = self._polpod.call if repeatable(method, params) else self._polpod.call_once", "make = self._polpod.call", f"{CLIENT} -k made_once"),
+    Mutant("client", "polpoctl/nouns.py", ' or (method == _KEYED and params.get("idempotency_key") is not None)', "", f"{CLIENT} -k with_a_key"),
+    Mutant("client", "polpoctl/follow.py", '        after = page["next"]\n', '        after = (after or 0) + len(page["events"])\n', f"{CLIENT} -k by_page"),
+    Mutant("client", "polpoctl/follow.py", "            if complete and after:\n", "            if False:\n", f"{CLIENT} -k are_gone"),
+    Mutant("client", "polpoctl/follow.py", 'Log(task_id, {"after": 0})', "Log(task_id)", f"{CLIENT} -k run_that_is_meant"),
+    Mutant("client", "polpoctl/conversation.py", "        if asked in self.waiting:\n            self._forgotten.add(asked)\n", "", f"{CLIENT} -k given_up"),
+    Mutant("client", "polpoctl/asynchronous.py", "                await self._read.wait()\n                continue\n", "                pass\n", f"{CLIENT} -k disturbs_none"),
+    Mutant("client", "polpoctl/asynchronous.py", "return self._lost is not None or ended(", "return False and ended(", f"{CLIENT} -k needs_no_answer"),
+    Mutant("client", "polpoctl/live.py", "        if value.isprintable():\n", "        if True:\n", f"{COMPLETION} -k shell_s_form"),
+    Mutant("client", "polpoctl/live.py", "    signal.setitimer(signal.ITIMER_REAL, BOUND)\n", "", f"{COMPLETION} --timeout 20 -k accepts_nobody"),
+    Mutant("client", "polpoctl/live.py", "    except (Failure, RemoteError, OSError):\n        return\n", "    except ZeroDivisionError:\n        return\n", f"{COMPLETION} -k whatever_polpod_does"),
+    Mutant("client", "polpoctl/commands/completion.py", "printf '%q\\n'", "printf '%s\\n'", f"{COMPLETION} -k nothing_of_it_is_executed"),
+    Mutant("client", "polpoctl/commands/schema.py", "    return f\"#/$defs/{name}\"\n", "    return value\n", "tests/unit/test_polpoctl_schema.py"),
+    Mutant("client", "polpod/services/rpc/methods/task.py", '{"results": list[Entered]}', '{"result": list[Entered]}', EXAMPLES),
+    Mutant("client", "polpod/services/rpc/methods/agent.py", '        "origin": "polpo.json" if', '        "odd": 1, "origin": "polpo.json" if', EXAMPLES),
+    Mutant("client", "polpod/services/rpc/described.py", '        "examples": [_example', '        "example": [_example', GENERATED),
     Mutant("used", 'polpoctl/client.py', '        self._identify()\n', '', f"{USED_RUNS} -k test_polpoctl_has_the_rights_of_the_token_wherever_it_is"),
     Mutant("used", "polpod/services/artifacts.py", "        under_way = sum(upload.artifact.size_bytes for upload in self._uploads.values())", "        under_way = 0", f"{USED_RECORDS} -k test_announced_uploads_count_for_the_quota"),
     Mutant("used", "polpod/services/artifacts.py", "        if len(self._uploads) >= MOST_UPLOADS:", "        if False:", f"{USED_RECORDS} -k test_uploads_under_way_are_bounded"),

@@ -146,8 +146,6 @@ REPEATABLE = (
     "daemon.metrics",
     "daemon.status",
     "event.list",
-    "event.subscribe",
-    "event.unsubscribe",
     "key.get",
     "key.list",
     "message.history",

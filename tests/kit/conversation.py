@@ -288,8 +288,9 @@ def _end(call: Any, host: Host) -> None:
     call("audit.list", limit=2)
     call("stats.runs", by="queue")
     call("event.list", after=0, limit=2)
-    call("event.subscribe", kinds=["mission:*"])
-    call("event.unsubscribe", subscription=1)
+    with host.client() as watching:
+        number = call("event.subscribe", _by=watching, kinds=["task:*"])["subscription"]
+        call("event.unsubscribe", _by=watching, subscription=number)
     call("store.backup", path=str(host.root / "backup"))
     call("store.prune", dry_run=True)
     call("daemon.reload")

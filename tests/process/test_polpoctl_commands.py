@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,22 +49,6 @@ def part(data: bytes, offset: int = 0, *, run: int | None = 17, end: bool = Fals
     return {"run_id": run, "offset": offset, "data": coded, "next_offset": offset + len(data), "end": end}
 
 
-def parts(*data: bytes) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """What task.logs answers about a task with one run, that wrote this."""
-
-    def answer(params: dict[str, Any]) -> dict[str, Any]:
-        if params.get("after"):
-            return part(b"", run=None)
-        offset, at = params.get("offset", 0), 0
-        for piece in data:
-            if at == offset:
-                return part(piece, offset)
-            at += len(piece)
-        return part(b"", offset, end=True)
-
-    return answer
-
-
 ACTIONS = ("cancel", "retry", "remove", "hold", "release")
 """Commands that print what became of each task."""
 
@@ -80,7 +64,7 @@ ANSWERS: dict[str, Any] = {
         "sentences": ["Its command exited with 3."],
         "next": ["polpoctl retry 5"],
     },
-    "task.logs": parts(b"out\n"),
+    "task.logs": [part(b"out\n"), part(b"", 4, end=True)],
     "task.wait": {"finished": True, "tasks": [ending("5", "done", exit_code=0, reason="exited")]},
     "task.update": {"task": TASK},
     "queue.list": {"queues": [{"name": "default", "slots": 2, "paused": True, "busy": 1, "ready": 0}]},
@@ -513,7 +497,7 @@ def test_run_passes_bytes_on_and_exits_as_the_job(
     polpod: Scripted, entry: dict[str, Any], code: int, said: bytes
 ) -> None:
     polpod.answers = dict(ANSWERS)
-    polpod.answers["task.logs"] = parts(b"\xff\x00\r", b"x\n")
+    polpod.answers["task.logs"] = [part(b"\xff\x00\r"), part(b"x\n", 3), part(b"", 5, end=True)]
     polpod.answers["task.wait"] = {"finished": True, "tasks": [entry]}
     polpod.answers["task.get"] = {
         "task": TASK,
@@ -534,7 +518,7 @@ def test_run_with_json_prints_the_end_on_stdout_and_the_log_beside_it(polpod: Sc
 def test_logs_are_bytes_as_they_are(polpod: Scripted) -> None:
     polpod.answers = dict(ANSWERS)
     data = bytes(range(256)) + b"\x1b[2J\r\n"
-    polpod.answers["task.logs"] = parts(data)
+    polpod.answers["task.logs"] = [part(data), part(b"", len(data), end=True)]
     done = ask(polpod, "logs", "-n", "20", "--run", "17", "5")
     assert (done.returncode, done.stdout, done.stderr) == (0, data, b"")
     assert (polpod.calls[0][1]["tail"], polpod.calls[0][1]["run"]) == (20, 17)

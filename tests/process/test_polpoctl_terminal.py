@@ -74,9 +74,9 @@ def process(polpod: Scripted, *argv: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
 
 
-def part(data: bytes, offset: int = 0, *, run: int | None = 17, end: bool = False) -> dict[str, Any]:
+def part(data: bytes, offset: int = 0, end: bool = False) -> dict[str, Any]:
     coded = base64.b64encode(data).decode()
-    return {"run_id": run, "offset": offset, "data": coded, "next_offset": offset + len(data), "end": end}
+    return {"run_id": 17, "offset": offset, "data": coded, "next_offset": offset + len(data), "end": end}
 
 
 TASKS = [TASK | {"title": LONG}, TASK | {"id": "1234567", "title": "a\x1b[2J\nb", "state": "failed"}]
@@ -170,7 +170,7 @@ def test_the_first_control_c_of_run_cancels_and_its_end_is_waited_for(polpod: Sc
 
     polpod.answers = {
         "task.submit": {"id": "5", "created": True},
-        "task.logs": [part(b"begun\n"), after_the_cancelling, part(b"", 18, end=True), part(b"", run=None)],
+        "task.logs": [part(b"begun\n"), after_the_cancelling, part(b"", 18, end=True)],
         "task.cancel": {"results": [{"id": "5", "status": "in_progress"}]},
         "task.wait": {"finished": True, "tasks": [ending(outcome="cancelled", signal=15)]},
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -12,6 +13,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from kit.scripted import HANG_UP, SILENCE, Refusal, Scripted, ending
 
 from polpoctl.client import AsyncClient, Client, ContactLost, Failure, RemoteError, Unreachable
+from polpoctl.conversation import Conversation
 from polpoctl.follow import EventsGone
 
 PATIENCE = 5.0
@@ -172,6 +174,8 @@ def test_events_that_are_gone_are_an_error_but_to_who_wants_what_there_is(polpod
 
 def test_a_log_is_bytes_of_the_run_that_is_meant(polpod: Scripted, opening: Opening) -> None:
     def logs(params: dict[str, Any]) -> Any:
+        if params.get("after"):
+            return {"run_id": None, "offset": 0, "data": "", "next_offset": 0, "end": True}
         data = "/wA=" if params["offset"] == 0 else ""
         return {"run_id": 7, "offset": 0, "data": data, "next_offset": 2, "end": not data}
 
@@ -180,6 +184,9 @@ def test_a_log_is_bytes_of_the_run_that_is_meant(polpod: Scripted, opening: Open
     assert b"".join(client.logs("5", follow=False)) == b"\xff\x00"
     assert polpod.calls[0][1]["phase"] == "execution"
     assert b"".join(client.logs("5", run=7)) == b"\xff\x00"
+    polpod.calls.clear()
+    assert b"".join(client.logs("5")) == b"\xff\x00"
+    assert polpod.calls[0][1]["after"] == 0  # the first of its runs, however many there are
 
 
 def test_a_noun_has_its_verbs(polpod: Scripted) -> None:
@@ -226,3 +233,30 @@ def test_calls_of_many_tasks_are_under_way_together_and_one_that_is_cancelled_di
 
     got = anyio.run(main, backend=backend)
     assert sorted(found["id"] for found in got) == list(range(51))
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_an_answer_that_nobody_waits_for_any_more_is_thrown_away(polpod: Scripted, backend: str) -> None:
+    answered = threading.Event()
+    polpod.answers = {"task.why": lambda params: answered.wait(30), "task.get": lambda params: params}
+
+    async def main() -> Any:
+        async with AsyncClient(polpod.path) as client:
+            async with anyio.create_task_group() as group:
+                group.start_soon(lambda: client.task.why(id="5"))
+                await anyio.to_thread.run_sync(polpod.called, "task.why")
+                group.cancel_scope.cancel()
+            answered.set()
+            return await client.task.get(id="6")
+
+    assert anyio.run(main, backend=backend) == {"id": "6"}
+    assert [method for method, _ in polpod.calls] == ["task.why", "task.get"]
+
+
+def test_an_answer_that_was_given_up_is_not_kept() -> None:
+    conversation = Conversation("polpod")
+    asked, _ = conversation.ask("task.get", {})
+    conversation.waiting.add(asked)
+    conversation.forget(asked)
+    conversation.hear(b'{"jsonrpc": "2.0", "id": 1, "result": "late"}')
+    assert (conversation.answers, conversation.waiting) == ({}, set())

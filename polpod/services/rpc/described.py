@@ -3,7 +3,7 @@
 Rules:
 
 1. A field of an answer is always there, unless its struct leaves out what is not set; of parameters those are required
-   that have no default.
+   that have no default.  That an answer has no other fields is not said: it may gain some.
 2. How a method refuses follows from its row: who may call it, whether it writes, what its parameters name.
 3. Examples are from a conversation with a real polpod (tests/examples.py), kept in examples.json.
 """
@@ -124,7 +124,7 @@ def _result(result: Any, schemas: Iterator[Schema]) -> Schema:
     if not isinstance(result, dict):
         return next(schemas)
     members = {name: next(schemas) for name in result}
-    return {"type": "object", "properties": members, "required": list(members), "additionalProperties": False}
+    return {"type": "object", "properties": members, "required": list(members)}
 
 
 def _params(schema: Schema, components: dict[str, Schema]) -> list[Schema]:
@@ -150,12 +150,11 @@ def _example(name: str, said: dict[str, Any]) -> Schema:
 
 
 def _fill(components: dict[str, Schema], answers: list[Any], given: set[str]) -> None:
-    """Of the structs that only answers have: that nothing else is in them, and what is always there."""
+    """Say of the structs that only answers have which fields are always there."""
     for kind in _structs(inspect.multi_type_info(answers)):
         names = {kind.cls.__name__, re.sub(r"[^a-zA-Z0-9._-]", "_", f"{kind.cls.__module__}.{kind.cls.__qualname__}")}
         for name in names & components.keys() - given:
             schema = components[name]
-            schema["additionalProperties"] = False
             if not kind.cls.__struct_config__.omit_defaults:
                 unset = {field.encode_name for field in kind.fields if _may_be_unset(field)}
                 schema["required"] = [field for field in schema["properties"] if field not in unset]
