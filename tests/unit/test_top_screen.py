@@ -132,7 +132,8 @@ TYPED = {
     "é日".encode(): ["é", "日"],
     b"\x1b[15~q": ["unknown", "q"],
     b"\x1b[1;5Cx": ["unknown", "x"],
-    b"\x1bcq": ["unknown", "q"],
+    b"\x1bcq": ["escape", "c", "q"],
+    b"\x1b[1;": [],
     b"\x1b\x1b[A": ["escape", "up"],
     b"\x7f\t\x1b[Z": ["backspace", "tab", "backtab"],
 }
@@ -143,7 +144,7 @@ def test_keys_are_told_apart_however_they_arrive(typed: bytes) -> None:
     assert Keys().feed(typed) == TYPED[typed]
     keys = Keys()
     assert [key for byte in typed for key in keys.feed(bytes([byte]))] == TYPED[typed]
-    assert not keys.unfinished
+    assert keys.unfinished == (TYPED[typed] == [])
 
 
 def test_the_key_escape_is_what_nothing_follows() -> None:
