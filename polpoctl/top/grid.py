@@ -95,25 +95,18 @@ def _line(y: int, before: Row, after: Row) -> Iterator[str]:
     if any(cell != _BLANK for cell in before[ends:]):
         yield _at(ends, y) + "\x1b[K"
         before = before[:ends] + after[ends:]
-    start = 0
     for start, stop in _differing(before, after):
         yield _at(start, y) + _painted(after[start:stop])
 
 
 def _differing(before: Row, after: Row) -> Iterator[tuple[int, int]]:
     """From where to where cells differ; what lies close together is one."""
-    start = stop = None
-    for x, (was, now) in enumerate(zip(before, after, strict=True)):
-        if was == now:
-            continue
-        if stop is not None and x - stop > _GAP:
-            yield start or 0, stop
-            start = None
-        if start is None:
-            start = x - 1 if after[x][0] == "" else x
-        stop = x + 1
-    if start is not None and stop is not None:
-        yield start, stop
+    differ = [x for x, (was, now) in enumerate(zip(before, after, strict=True)) if was != now]
+    start = 0
+    for number, x in enumerate(differ):
+        if number + 1 == len(differ) or differ[number + 1] - x > _GAP:
+            yield differ[start], x + 1
+            start = number + 1
 
 
 def _painted(cells: Row) -> str:

@@ -1,7 +1,9 @@
 """What a terminal sends, as names of keys: `a`, `up`, `page-down`, `enter`.
 
-Rule: a sequence that is not known is one unknown key, never the characters that it is made of: nobody cancels a task by
-F5.
+Rules:
+
+1. A sequence that is not known is one unknown key, never the characters that it is made of: nobody cancels a task by F5.
+2. Escape before another key is Escape, since a slow line brings both at once; so Alt with a key is both, too.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ _NAMED = {
 }  # fmt: skip
 UNKNOWN = "unknown"
 
-_KEY = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1bO[@-~]|\x1b[^\[O\x1b]|[^\x1b]", re.DOTALL)
+_KEY = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1bO[@-~]|\x1b(?=[^\[O])|[^\x1b]", re.DOTALL)
 
 
 class Keys:
@@ -40,9 +42,6 @@ class Keys:
             found.append(_name(match[0]))
             at = match.end()
         self._rest = text[at:]
-        if self._rest.startswith("\x1b\x1b"):  # the first of two is no beginning of anything
-            self._rest = self._rest[1:]
-            return [*found, "escape", *self.feed(b"")]
         return found
 
     def flush(self) -> list[str]:

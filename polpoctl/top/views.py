@@ -239,7 +239,7 @@ APPROVALS = View(
         Column("ABOUT", lambda e, now: _about(e), 14),
         Column("KIND", lambda e, now: e["kind"] or "", 12, wide=80),
         Column("ASKED", lambda e, now: age(e["requested_at"], now), 12, wide=60),
-        Column("WHAT", lambda e, now: _line(e["message"] or e["gate_name"])),
+        Column("WHAT", lambda e, now: _line(e["message"] or e["gate_name"] or e["kind"])),
     ),
     (
         Deed("a", "approve", _one("approval.approve", "{name}: approved"), "Approve {name}?"),

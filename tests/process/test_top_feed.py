@@ -161,15 +161,59 @@ def test_it_needs_a_terminal_and_rich_and_says_so() -> None:
     assert done.stderr == "polpoctl: top needs a terminal; polpoctl list does without\n"
 
 
+def test_nothing_is_sent_while_nothing_changes_and_what_cannot_go_on_ends(polpod: Scripted) -> None:
+    rings: list[int] = []
+    done = TASK | {"status": "done", "state": "done", "hold": False, "result": {"duration": 1.0}}
+    polpod.answers = {
+        "event.list": events(rings),
+        "daemon.status": STATUS,
+        "task.list": {"tasks": [done], "next": None},
+    }
+    ours, theirs = terminal()
+    with subprocess.Popen(
+        [sys.executable, "-m", "polpoctl", "top", "--socket", polpod.path],
+        stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, env=ENVIRONMENT,
+    ) as top:  # fmt: skip
+        shown = b""
+        while b"make check" not in shown or b"quit" not in shown:
+            shown += os.read(ours, 65536)
+        assert len(shown) < 1000
+        os.set_blocking(ours, False)
+        for _ in range(3):  # each reading of these is drawn before the next one
+            before = [name for name, _ in polpod.calls].count("task.list")
+            rings.append(1)
+            polpod.called("task.list", before + 1)
+        with pytest.raises(BlockingIOError):
+            os.read(ours, 65536)
+        polpod.answers["task.list"] = {}
+        rings.append(1)
+        assert top.stderr is not None
+        assert b"KeyError: 'tasks'" in top.stderr.read()
+        assert top.wait(60) == 1
+        assert os.read(ours, 65536).endswith(b"\x1b[?1049l")
+        rings += [1] * 10
+    os.close(ours)
+    os.close(theirs)
+
+
+def terminal() -> tuple[int, int]:
+    """Our side of one, and theirs."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    return ours, theirs
+
+
+ENVIRONMENT = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "TERM": "xterm"}
+
+
 def on_terminal(first: str, *argv: str, **env: str) -> tuple[int, str]:
     """The exit code, and how the first line said begins, up to a colon or semicolon; the terminal was told nothing."""
     code = f"import sys; {first}\nfrom polpoctl.__main__ import main\nsys.argv[0] = 'polpoctl'\nmain()"
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    ours, theirs = terminal()
     done = subprocess.run(
         [sys.executable, "-c", code, "top", "--socket", "/nowhere/sock", *argv],
         stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, text=True, timeout=60,
-        env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "TERM": "xterm"} | env,
+        env=ENVIRONMENT | env,
     )  # fmt: skip
     os.set_blocking(ours, False)
     with pytest.raises(BlockingIOError):

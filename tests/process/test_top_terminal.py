@@ -114,6 +114,9 @@ def test_the_work_is_seen_and_acted_on_and_the_terminal_is_given_back(host: Host
         assert "build of ev" in row(narrow, "1")
         tmux.resize(80, 16)
         tmux.sees(lambda seen: "build of everything" in row(seen, "1") and "w why" in seen[-1], "the wide one")
+        tmux.resize(40, 10)
+        tmux.resize(80, 16)  # before it could have looked
+        tmux.sees(lambda seen: "build of everything" in row(seen, "1") and "w why" in seen[-1], "all of it")
 
         # It stops and goes on as any job of a shell, and gives the terminal back however it ends.
         tmux.press("C-z")
