@@ -24,7 +24,6 @@ from polpod.services.spares import Spares
 from polpod.store.gate import Gate
 from polpod.store.records import Tx
 from polpod.store.runs import RunTx
-from polpod.store.sqlite import JOURNAL_SIZE_LIMIT
 from polpod.store.tables import Queues
 
 
@@ -108,11 +107,6 @@ class Instance:
         except OSError as exc:
             raise StoreError(f"{self.paths.path}: {exc.strerror}") from exc
         return space.f_bavail * space.f_frsize
-
-    def wal_is_long(self) -> bool:
-        """Whether a WAL is much longer than it ever has to be, as when another program reads the database for hours (F56)."""
-        wals = [f"{path}-wal" for path in (self.paths.tasks_db, self.paths.runs_db)]
-        return any(os.path.exists(wal) and os.path.getsize(wal) > JOURNAL_SIZE_LIMIT for wal in wals)
 
     def disk_is_full(self) -> bool:
         """Whether free space is below the reserve: then nothing starts and nothing is accepted (F49)."""

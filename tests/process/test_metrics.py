@@ -17,13 +17,15 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from polpod.services.exposition import METRICS
 
-SOMETIMES = {"polpod_notification_lag_events", "polpod_notifications_failed_total"}
-"""There only with channels."""
 OF_THE_PROCESS = {
     "process_resident_memory_bytes", "process_virtual_memory_bytes", "process_cpu_seconds_total", "process_open_fds",
     "process_max_fds", "process_start_time_seconds",
 }  # fmt: skip
 QUEUES = {"default": {}, "q": {"slots": 3}, "still": {"paused": True}}
+CHANNELS = [
+    {"name": "quiet", "command": ["true"], "kinds": ["task:removed"]},
+    {"name": "deaf", "command": ["false"], "kinds": ["task:created"]},
+]
 
 
 class Scrape:
@@ -44,7 +46,7 @@ class Scrape:
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[Host]:
-    with Host(queues=QUEUES) as host:
+    with Host(queues=QUEUES, notifications=CHANNELS) as host:
         host.start()
         until(lambda: host.call("daemon.health")["ok"], "it has recovered")
         yield host
@@ -116,11 +118,21 @@ def test_everything_that_is_listed_is_there_with_its_labels_and_nothing_else(aft
     known = {f"{m.name}{end}": m for m in METRICS for end in ("", "_bucket", "_count", "_sum")}
     assert after_work.values.keys() - OF_THE_PROCESS <= known.keys()
     there = {known[name].name for name in after_work.values if name in known}
-    assert {m.name for m in METRICS} - there == SOMETIMES
+    assert {m.name for m in METRICS} == there
     for name, samples in after_work.values.items():
         if name in known:
             wanted = {*known[name].labels, *(["le"] if name.endswith("_bucket") else [])}
             assert all(labels.keys() == wanted for labels, _ in samples), name
+
+
+def test_it_tells_how_far_channels_are_behind(host: Host, after_work: Scrape) -> None:
+    assert after_work.value("polpod_notifications_failed_total", channel="deaf") == 0
+
+    def behind(channel: str) -> float:
+        return scrape(host).value("polpod_notification_lag_events", channel=channel)
+
+    until(lambda: behind("quiet") == 0, "one that has nothing to tell is not behind")
+    assert behind("deaf") > 10
 
 
 def test_the_command_gives_the_text_or_all_of_the_answer(host: Host) -> None:
