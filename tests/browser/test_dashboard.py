@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 from conftest import Site
@@ -127,6 +128,25 @@ def test_nothing_is_missing_after_the_daemon_was_killed(site: Site, visitor: Vis
     expect(row(tasks, "after ").filter(has_text="done")).to_have_count(len(ended))
     tasks.set_viewport_size(DESK)
     detail.close()
+
+
+def test_a_long_log_of_which_the_middle_was_let_go(site: Site, visitor: Visitor) -> None:
+    page, host = visitor.page, site.host
+    task_id = host.submit(shell="seq -f 'line %.0f' 1 100000; echo the very end", title="long")
+    host.finished(task_id)
+    log = host.runs(task_id)[0]["log_path"]
+    subprocess.run(["fallocate", "--punch-hole", "--offset", "65536", "--length", "524288", log], check=True)
+    visitor.go("tasks", task_id)
+    lines = page.get_by_role("log")
+    expect(lines).to_contain_text("the very end")
+    expect(page.get_by_text("2 000 lines – the end")).to_be_visible()
+    earlier = page.get_by_role("button", name="Earlier")
+    for _ in range(2):
+        before = page.locator(".log footer").inner_text()
+        earlier.click()
+        expect(page.locator(".log footer")).not_to_have_text(before)
+    expect(page.get_by_text("earlier ones by download")).to_be_visible()
+    expect(earlier).to_have_count(0)
 
 
 def test_a_mission_fills_in(site: Site, visitor: Visitor) -> None:
