@@ -49,17 +49,22 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def site(browser: Browser) -> Iterator[Site]:
     with Host() as host:
-        yield Site(host, browser)
+        site = Site(host, browser)
+        yield site
+        for visitor in site.visitors:
+            visitor.close()
         assert "Traceback" not in host.log(), host.log()
 
 
+@pytest.fixture(scope="module")
+def administrator(site: Site) -> Visitor:
+    return site.visitor()
+
+
 @pytest.fixture
-def visitor(site: Site) -> Iterator[Visitor]:
-    """The administrator; no browser complained of anything when the test is over."""
-    visitor = site.visitor()
-    yield visitor
+def visitor(site: Site, administrator: Visitor) -> Iterator[Visitor]:
+    """The administrator, at the tasks; no browser complained of anything when the test is over."""
+    administrator.go("tasks")
+    yield administrator
     for one in site.visitors:
-        one.close()
-    complaints = [complaint for one in site.visitors for complaint in one.complaints]
-    site.visitors.clear()
-    assert complaints == []
+        assert one.complaints == []

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 from kit.waiting import BOUND
 
@@ -23,6 +23,7 @@ def chromium() -> Iterator[Browser]:
         pytest.skip("needs chromium")
     assert program is not None, "needs chromium"
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # root has none
+    expect.set_options(timeout=BOUND * 1000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=[*sandbox, "--disable-gpu"])
         yield browser
@@ -61,6 +62,7 @@ class Visitor:
         self.context.close()
 
     def _said(self, message: ConsoleMessage) -> None:
-        # A connection that cannot be made is an error to the console, whatever the page makes of it.
-        if message.type in ("error", "warning") and "WebSocket connection" not in message.text:
+        # What cannot be had, or is refused, is an error to the console, whatever the page makes of it.
+        expected = message.text.startswith(("Failed to load resource", "WebSocket connection"))
+        if message.type in ("error", "warning") and not expected:
             self.complaints.append(message.text)

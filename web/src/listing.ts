@@ -11,6 +11,7 @@ const PAGE = 200;
 const MANY = 1000;
 const BATCH = 200;
 const PACE = 300;
+const DRIFT = 5000;
 /** Where no row's number comes near. */
 const NEWEST = Number.MAX_SAFE_INTEGER;
 
@@ -25,6 +26,8 @@ export interface Source<Row, Filter> {
   /** How many rows to ask for at once where pages may have few that fit, and reading goes on until some are found. */
   scans(filter: Filter): number | null;
   touched(event: Event): string | null;
+  /** Whether it may come to stand otherwise without an event of its own; such rows are asked for again while in view. */
+  drifts(row: Row): boolean;
   removed(event: Event): boolean;
 }
 
@@ -42,6 +45,7 @@ export class Listing<Row, Filter> {
   #closed = true;
   #touched = new Set<string>();
   #view: [number, number] = [0, 0];
+  #drift: ReturnType<typeof setInterval> | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(
@@ -52,11 +56,13 @@ export class Listing<Row, Filter> {
 
   open(): void {
     this.#closed = false;
+    this.#drift = setInterval(() => this.#drifted(), DRIFT);
     this.#show();
   }
 
   close(): void {
     this.#closed = true;
+    clearInterval(this.#drift);
     clearTimeout(this.#timer);
     forget(this.key);
   }
@@ -91,6 +97,11 @@ export class Listing<Row, Filter> {
       if (this.source.removed(event)) this.#leave(key);
       else this.#touched.add(key);
     }
+    if (this.#touched.size > 0) this.#soon();
+  }
+
+  #drifted(): void {
+    for (const row of this.#rows.slice(...this.#view)) if (this.source.drifts(row)) this.#touched.add(this.source.key(row));
     if (this.#touched.size > 0) this.#soon();
   }
 

@@ -5,8 +5,9 @@ import { ContactLost } from "./rpc";
 import { onEvents } from "./session";
 import { current, forget, put, useStore, type Resource } from "./store";
 
-/** Milliseconds within which changes are answered by one more question. */
+/** Milliseconds within which changes are answered by one more question, or so many times what the last answer took. */
 const SETTLE = 300;
+const REST = 4;
 const NOTHING: Resource = { value: undefined, problem: null };
 
 /**
@@ -26,6 +27,7 @@ export function useLive<T>(
     let due: ReturnType<typeof setTimeout> | undefined;
     let asking = false;
     let again = false;
+    let pause = SETTLE;
     const ask = async () => {
       due = undefined;
       if (asking) {
@@ -33,6 +35,7 @@ export function useLive<T>(
         return;
       }
       asking = true;
+      const began = performance.now();
       try {
         const value = await load();
         if (!ended) put(key, { value, problem: null });
@@ -43,10 +46,11 @@ export function useLive<T>(
         }
       }
       asking = false;
+      pause = Math.max(SETTLE, REST * (performance.now() - began));
       if (again && !ended) later();
       again = false;
     };
-    const later = () => (due ??= setTimeout(() => void ask(), SETTLE));
+    const later = () => (due ??= setTimeout(() => void ask(), pause));
     const stop = onEvents((events) => void (events.some(touches) && later()));
     const timer = every === undefined ? undefined : setInterval(later, every * 1000);
     void ask();
@@ -59,6 +63,11 @@ export function useLive<T>(
   }, [key, generation]);
   useEffect(() => () => forget(key), [key]);
   return resource as { value: T | undefined; problem: string | null };
+}
+
+/** Whether what waits for a person may be something else after an event. */
+export function decides(event: Event): boolean {
+  return /^(approval:|task:(question|answered|removed)$|mission:deleted$)/.test(event.kind);
 }
 
 /** Whether an event is about a noun, or one thing of it. */

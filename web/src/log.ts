@@ -1,5 +1,6 @@
 // A run's log, followed: its last lines first, then what is written, without a gap over a new connection.
 import { pieces, type Piece, type Style } from "./ansi";
+import { bytes } from "./format";
 import type { LogPart } from "./methods";
 import { ContactLost } from "./rpc";
 import { call, onLog } from "./session";
@@ -22,7 +23,7 @@ export interface LogView {
   /** Grows in place; `version` says when. */
   lines: readonly Line[];
   version: number;
-  /** Where the first line begins, in bytes; null: what was before it was let go. */
+  /** Where the first line begins, in bytes; null: what is kept of what was before it is to be had by a download. */
   from: number | null;
   end: boolean;
 }
@@ -77,17 +78,19 @@ export class RunLog {
     if (!this.#from) return;
     const offset = Math.max(0, this.#from - EARLIER);
     const part = await call("task.logs", { id: this.task, run: this.run, offset, limit: this.#from - offset });
-    const bytes = bytesOf(part.data);
-    const begins = offset === 0 ? 0 : bytes.indexOf(10) + 1; // a part begins within a line
-    const text = new TextDecoder().decode(bytes.subarray(begins)).replace(/\n$/, "");
+    const read = bytesOf(part.data).subarray(0, Math.max(0, this.#from - part.offset));
+    const begins = part.offset === 0 ? 0 : read.indexOf(10) + 1; // a part begins within a line
+    const text = new TextDecoder().decode(read.subarray(begins)).replace(/\n$/, "");
     let style: Style = {};
-    const lines = text.split("\n").map((line) => {
+    const lines = text === "" ? [] : text.split("\n").map((line) => {
       const [found, ended] = pieces(line, style);
       style = ended;
       return made(found);
     });
-    this.#lines = [...lines, ...this.#lines];
-    this.#from = offset + begins;
+    const gap = this.#from - part.offset - read.length;
+    this.#lines = [...lines, ...(gap > 0 ? [letGo(gap)] : []), ...this.#lines];
+    // Of a long log polpod keeps the beginning and the end: before a hole there is but the beginning.
+    this.#from = part.offset > offset ? null : part.offset + begins;
     this.#show();
   }
 
@@ -99,7 +102,7 @@ export class RunLog {
   }
 
   #add(part: LogPart): void {
-    if (this.#next !== null && part.offset !== this.#next && part.data) return; // of an earlier connection
+    if (part.data && this.#next !== null && part.offset > this.#next) this.#lines.push(letGo(part.offset - this.#next));
     this.#next = part.next_offset;
     this.#end = part.end;
     const [...complete] = (this.#rest + this.#decoder.decode(bytesOf(part.data), { stream: true })).split("\n");
@@ -127,6 +130,11 @@ export class RunLog {
     this.#version++;
     if (!this.#closed) put(this.key, { value: this.#view(), problem: null });
   }
+}
+
+/** Stands for what polpod did not keep of a long log. */
+function letGo(count: number): Line {
+  return made([{ text: `… ${bytes(count)} were let go …`, style: { dim: true } }]);
 }
 
 function made(found: Piece[]): Line {

@@ -74,7 +74,7 @@ export function hasten(): void {
 function connect(): void {
   clearTimeout(retry);
   retry = undefined;
-  if (current().session.phase === "signed_out") update({ session: { phase: "connecting" } });
+  if (current().session.phase === "signed_out") update({ session: { phase: "connecting", problem: null } });
   void admitted(key ?? "");
 }
 
@@ -139,7 +139,7 @@ function closed(which: Connection, code: number): void {
 /** Try again after a pause, longer each time. */
 function later(): void {
   const { session } = current();
-  if (session.phase === "connecting" && attempts > 1) return signOut("polpod does not answer.");
+  if (session.phase === "connecting") update({ session: { ...session, problem: "polpod does not answer: trying again." } });
   if (session.phase === "open") update({ session: { ...session, phase: "lost", since: Date.now() } });
   const pause = PAUSES[Math.min(attempts++, PAUSES.length - 1)] ?? 0;
   retry = setTimeout(connect, pause);

@@ -5,7 +5,7 @@ import type { Role } from "./model";
 
 export type Session =
   | { phase: "signed_out"; problem: string | null }
-  | { phase: "connecting" }
+  | { phase: "connecting"; problem: string | null }
   | { phase: "open"; user: string; role: Role }
   | { phase: "lost"; user: string; role: Role; since: number };
 

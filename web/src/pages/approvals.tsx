@@ -1,8 +1,8 @@
 // What waits for a person: approvals and questions, the oldest first; and what was decided.
 import { useState } from "preact/hooks";
 import { commandLine, words } from "../format";
-import { about, useLive } from "../live";
-import type { Approval, Event } from "../model";
+import { about, decides, useLive } from "../live";
+import type { Approval } from "../model";
 import { Context } from "../parts/context";
 import { Decide } from "../parts/decide";
 import { Status } from "../parts/status";
@@ -11,15 +11,9 @@ import { path } from "../router";
 import { call } from "../session";
 
 const MOST = 200;
-const KINDS = /^(approval:|task:(question|answered|transition|removed))/;
-
-function touches(event: Event): boolean {
-  return KINDS.test(event.kind);
-}
-
 export function ApprovalsPage() {
   const [decided, setDecided] = useState(false);
-  const { value, problem } = useLive("approvals", () => call("approval.list", { limit: MOST }), touches);
+  const { value, problem } = useLive("approvals", () => call("approval.list", { limit: MOST }), decides);
   const pending = value?.approvals ?? [];
   const questions = pending.filter((request) => request.kind === "question");
   const others = pending.filter((request) => request.kind !== "question");
@@ -64,7 +58,7 @@ function About({ task: id, request }: { task: string; request: string }) {
 }
 
 function Decided() {
-  const { value } = useLive("approvals/all", everything, touches);
+  const { value } = useLive("approvals/all", everything, decides);
   return (
     <ul class="plain">
       {value?.map((request) => (

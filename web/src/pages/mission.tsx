@@ -12,8 +12,7 @@ import { call } from "../session";
 import { Stages } from "./missions";
 
 export function MissionPage({ id }: { id: string }) {
-  // Events of its tasks name the tasks alone, so any of them may be one of its own.
-  const touches = (event: Event) => /^(mission|task)\//.test(event.subject);
+  const touches = (event: Event) => event.subject.startsWith("mission/") || "execution_id" in event.body;
   const { value, problem } = useLive(`mission/${id}`, () => call("mission.get", { id, limit: 1 }), touches);
   const graph = useLive(`mission/${id}/graph`, () => call("mission.graph", { id }), touches).value;
   const executions = useLive(`mission/${id}/executions`, () => call("mission.executions", { id }), (event) => event.subject.startsWith("mission/")).value;

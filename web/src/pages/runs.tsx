@@ -76,6 +76,7 @@ const SOURCE: Source<Run, Filter> = {
     (text === "" || [run.task_id, run.queue, run.agent, outcome(run)].some((field) => field?.includes(text))),
   scans: ({ text }) => (text !== "" ? 1000 : null),
   touched,
+  drifts: () => false,
   removed: () => false,
 };
 

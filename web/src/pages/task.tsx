@@ -17,14 +17,15 @@ import { path } from "../router";
 import { call } from "../session";
 import { outcome } from "./runs";
 
+/** Seconds: how it stands may depend on others, of whom its own events do not tell. */
+const EVERY = 5;
 const STARTED = new Set(["in_progress", "assigned", "review"]);
 const LIVE = new Set(["starting", "running"]);
 const OVER = new Set(["done", "failed", "cancelled"]);
 
 export function TaskPage({ id, run: named }: { id: string; run: number | undefined }) {
   const touches = (event: Event) => event.subject === `task/${id}`;
-  const { value, problem } = useLive(`task/${id}`, () => call("task.get", { id }), touches);
-  const why = useLive(`why/${id}`, () => call("task.why", { id }), (event) => event.subject.startsWith("task/"), 5).value;
+  const { value, problem } = useLive(`task/${id}`, () => call("task.get", { id }), touches, EVERY);
   if (value === undefined) return <p class={problem ? "problem" : "empty"} role="status">{problem ?? "Reading…"}</p>;
   const { task, runs } = value;
   const shown = runs.find((run) => run.id === named) ?? runs.at(-1);
@@ -35,8 +36,8 @@ export function TaskPage({ id, run: named }: { id: string; run: number | undefin
         <h1 id="heading">{task.title || `Task ${task.id}`}</h1>
         <div class="line-up"><Status of={task.state} /> <Progress of={task} /> <Buttons task={task} /></div>
       </header>
-      {why && !OVER.has(task.status) && !STARTED.has(task.status) && <Why {...why} title="Why it waits" />}
-      {why && task.status === "failed" && <Why {...why} title="Why it failed" />}
+      {!OVER.has(task.status) && !STARTED.has(task.status) && <Why id={id} title="Why it waits" />}
+      {task.status === "failed" && <Why id={id} title="Why it failed" />}
       {task.approval?.status === "pending" && (
         <section class="card ask" aria-label="Approval">
           <h2>{task.approval.kind === "question" ? "It asks" : "It waits for approval"}</h2>
@@ -69,7 +70,10 @@ function Buttons({ task }: { task: Task }) {
   );
 }
 
-function Why({ title, sentences, next }: { title: string; sentences: string[]; next: string[] }) {
+function Why({ id, title }: { id: string; title: string }) {
+  const { value } = useLive(`why/${id}`, () => call("task.why", { id }), (event) => event.subject === `task/${id}`, EVERY);
+  if (value === undefined) return null;
+  const { sentences, next } = value;
   return (
     <section class="card why" aria-label={title}>
       <h2>{title}</h2>

@@ -11,6 +11,7 @@ import { Status } from "../parts/status";
 import { Table, type Column } from "../parts/table";
 import { Elapsed, Moment } from "../parts/time";
 import { go, path } from "../router";
+import { Refused } from "../rpc";
 import { call } from "../session";
 
 interface Filter {
@@ -51,6 +52,15 @@ function fits(task: Task, { status, queue, text }: Filter): boolean {
   );
 }
 
+async function these(ids: string[]): Promise<Task[]> {
+  try {
+    return (await call("task.list", { all: true, select: { ids }, limit: 1000 })).tasks;
+  } catch (problem) {
+    if (problem instanceof Refused && problem.word === "not_found") return [];
+    throw problem;
+  }
+}
+
 const SOURCE: Source<Task, Filter> = {
   async page({ status, queue, text }, before, limit) {
     const { words, labels: wanted } = split(text);
@@ -63,16 +73,18 @@ const SOURCE: Source<Task, Filter> = {
     return { rows: page.tasks, next: page.next };
   },
   async some(keys) {
-    // A range means those of it that are there; a client's own id is no number, and has to be.
-    const ids = keys.map((key) => (/^\d{1,18}$/.test(key) ? `${key}-${key}` : key));
-    const page = await call("task.list", { all: true, select: { ids }, limit: 1000 });
-    return page.tasks;
+    // A range means those of it that are there; a client's own id is no number, and is asked for by itself.
+    const numbers = keys.filter((key) => /^\d{1,18}$/.test(key)).map((key) => `${key}-${key}`);
+    const names = keys.filter((key) => !/^\d{1,18}$/.test(key));
+    const found = [...(numbers.length > 0 ? [these(numbers)] : []), ...names.map((name) => these([name]))];
+    return (await Promise.all(found)).flat();
   },
   key: (task) => task.id,
   place: (task) => task.seq,
   fits,
   scans: ({ text }) => (split(text).words.length > 0 ? 50 : null),
   touched: (event) => (event.subject.startsWith("task/") ? event.subject.slice("task/".length) : null),
+  drifts: (task) => task.status === "pending",
   removed: (event) => event.kind === "task:removed",
 };
 

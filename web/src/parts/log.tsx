@@ -98,7 +98,7 @@ export function Log({ task, run }: { task: string; run: number }) {
         </div>
       </div>
       <footer class="faint">
-        {whole(view.lines.length)} lines{view.from === null && ", the first ones let go"} {view.end ? "– the end" : "– goes on"}
+        {whole(view.lines.length)} lines{view.from === null && ", earlier ones by download"} {view.end ? "– the end" : "– goes on"}
       </footer>
     </section>
   );

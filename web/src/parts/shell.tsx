@@ -2,7 +2,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { PLACES } from "../keyboard";
-import { about, useLive } from "../live";
+import { decides, useLive } from "../live";
 import { path } from "../router";
 import { call, hasten, signOut } from "../session";
 import { update, useStore, type State } from "../store";
@@ -12,7 +12,7 @@ import { Elapsed } from "./time";
 export function Shell({ page, children }: { page: string; children: ComponentChildren }) {
   const session = useStore((state) => state.session);
   const theme = useStore((state) => state.theme);
-  const waiting = useLive("waiting", () => call("approval.list", { limit: 100 }), about("task", "mission", "project")).value;
+  const waiting = useLive("waiting", () => call("approval.list", { limit: 100 }), decides).value;
   const count = waiting?.approvals.length ?? 0;
   return (
     <div class="shell">
