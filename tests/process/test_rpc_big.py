@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import random
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
 import pytest
@@ -318,3 +319,18 @@ def test_a_log_is_followed_as_it_grows(host: Host) -> None:
         second = client.call("task.logs", id=task_id, offset=3, wait=30)
         assert base64.b64decode(second["data"]) == b"two"
         assert client.call("task.logs", id=task_id, offset=6, wait=30)["end"]
+
+
+def test_what_json_cannot_say_is_a_defect_and_not_the_end(host: Host) -> None:
+    host.start()
+    task_id = host.submit("true", hold=True)
+    with closing(sqlite3.connect(host.paths.tasks_db)) as db:
+        (doc,) = db.execute("SELECT doc FROM tasks").fetchone()
+        assert '"priority":0' in doc
+        db.execute("UPDATE tasks SET doc = ?", (doc.replace('"priority":0', f'"priority":{2**70}'),))
+        db.commit()
+    with host.client() as client:
+        with pytest.raises(Refused) as refused:
+            client.call("task.get", id=task_id)
+        assert refused.value.code == -32603
+        assert client.call("daemon.health")["ok"] is not None

@@ -305,7 +305,11 @@ def _admit(method: Method, who: Caller) -> None:
 
 def _encoded(response: Message, room: int = LIMIT) -> bytes:
     """The response as JSON; where it is longer than `room` bytes, an error that says so, with its id if that fits."""
-    data = orjson.dumps(response)
+    try:
+        data = orjson.dumps(response)
+    except TypeError as exc:  # such as a number of more than 64 bits, which a store may hold
+        log.error("an answer is not JSON: %s", exc)
+        data = orjson.dumps(jsonrpc.error(response["id"], INTERNAL_ERROR, "a defect of polpod; its log says more"))
     for id in (response["id"], None):
         if len(data) <= room:
             break
