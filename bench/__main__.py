@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import latency, memory, missions, recovery, start, stored, stores, submit, throughput
+from bench import latency, memory, missions, recovery, start, stored, stores, submit, throughput, web
 from bench.figures import Figure, table
 from bench.peers import absent
 from polpod import __version__
@@ -31,6 +31,7 @@ SUBJECTS: dict[str, Callable[[], Iterator[Figure]]] = {
     "recovery": recovery.run,
     "stores": stores.run,
     "missions": missions.run,
+    "web": web.run,
 }
 
 
