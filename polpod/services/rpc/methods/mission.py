@@ -154,7 +154,9 @@ async def get(call: Call, params: Show) -> dict[str, object]:
 
 
 async def document(call: Call, params: ById) -> dict[str, object]:
+    """For who may carry it out: it may have the values of environments, which nobody else sees of tasks either."""
     mission = await call.desk.instance.tasks.read(lambda tx: require_mission(tx, params.id))
+    require_own(call.caller, mission)
     return {"id": mission.id, "name": mission.name, "document": mission.data}
 
 
@@ -271,7 +273,7 @@ METHODS = (
     Method("mission.create", Create, dict, create, "Store a mission; its document is checked whole.", writes=True),
     Method("mission.list", Page, dict, list_, "Missions by page, the newest first."),
     Method("mission.get", Show, dict, get, "A mission, one execution of it, and its tasks by page."),
-    Method("mission.document", ById, dict, document, "The document of a mission, as it was given."),
+    Method("mission.document", ById, dict, document, "Its document, as it was given: to its owner alone."),
     Method("mission.graph", ById, dict, graph, "The graph of its document, and how each node stands."),
     Method("mission.wait", Wait, dict, wait, "Wait until it is over, or waits for a person (long poll).", waits=True),
     Method("mission.executions", ById, dict, executions, "Its executions, the newest first."),
