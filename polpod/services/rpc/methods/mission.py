@@ -273,7 +273,7 @@ METHODS = (
     Method("mission.create", Create, dict, create, "Store a mission; its document is checked whole.", writes=True),
     Method("mission.list", Page, dict, list_, "Missions by page, the newest first."),
     Method("mission.get", Show, dict, get, "A mission, one execution of it, and its tasks by page."),
-    Method("mission.document", ById, dict, document, "Its document, as it was given: to its owner alone."),
+    Method("mission.document", ById, dict, document, "Its document, as it was given: only to whose it is."),
     Method("mission.graph", ById, dict, graph, "The graph of its document, and how each node stands."),
     Method("mission.wait", Wait, dict, wait, "Wait until it is over, or waits for a person (long poll).", waits=True),
     Method("mission.executions", ById, dict, executions, "Its executions, the newest first."),
