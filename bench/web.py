@@ -49,7 +49,7 @@ def run() -> Iterator[Figure]:
 
 async def _measured(polpod: Daemon, port: int, key: str, deaf: int) -> tuple[list[float], float]:
     """Seconds that answers took, and the daemon's memory at the end in MB."""
-    headers = [("Authorization", f"Bearer {key}")]
+    headers = [(b"authorization", f"Bearer {key}".encode())]
     taken: list[float] = []
     async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
 

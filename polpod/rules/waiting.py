@@ -266,19 +266,14 @@ def _unmet(task: Task, around: Surroundings) -> Why:
     dead = [d for d in dependencies if d.status in DEAD_ENDS]
     if dead or quarantined:
         because = [f"task {d.id} ({d.title}) {_ENDED[d.status]}" for d in dead]
-        because += [f"{_noun(i)} {i} is quarantined, since its record cannot be read" for i in quarantined]
-        steps = [f"polpoctl retry {d.id}" for d in dead]
-        steps += [f"polpoctl show {i}" for i in quarantined if _noun(i) == "task"]
+        lost = [("barrier" if "/" in i else "task", i) for i in quarantined]
+        because += [f"{noun} {i} is quarantined, since its record cannot be read" for noun, i in lost]
+        steps = [f"polpoctl retry {d.id}" for d in dead] + [f"polpoctl show {i}" for noun, i in lost if noun == "task"]
         sentences = tuple(f"Task {task.id} is blocked: {what}." for what in because)
         return Why(sentences, (*steps, f"polpoctl cancel {task.id}"))
     names = ", ".join(f"{d.id} ({d.status})" for d in dependencies[:10])
     more = f" and {len(dependencies) - 10} more" if len(dependencies) > 10 else ""
     return Why((f"Task {task.id} waits for task {names}{more} to be done.",))
-
-
-def _noun(waited_for: str) -> str:
-    """What this is the id of (model/executions.py)."""
-    return "barrier" if "/" in waited_for else "task"
 
 
 def _nothing_to_execute(task: Task) -> Why:

@@ -73,6 +73,26 @@ def test_what_agents_and_missions_know_stays_with_whose_they_are(shared: Host) -
     assert shared.call("task.get", **values)["task"]["spec"]["env"]["TOKEN"] == CANARY
 
 
+def test_another_user_sees_missions_but_neither_their_documents_nor_changes_them(shared: Host) -> None:
+    """W41: a document has the values of environments, as a task's spec has."""
+    task = {"title": "a", "shell": "true", "env": {"TOKEN": CANARY}, "queue": "paused"}
+    shared.call("queue.set", name="paused", paused=True)
+    shared.call("mission.create", name="m", document=json.dumps({"tasks": [task]}))
+    (begun,) = call_as(UID, shared.socket, [("mission.execute", {"id": "m"})])
+    assert word(begun) == ("permission_denied" if MEMBER else None)
+    if MEMBER:
+        shared.call("mission.execute", id="m")
+    looks = [(f"mission.{verb}", {"id": "m"}) for verb in ("get", "graph", "executions")] + [("mission.list", {})]
+    changes = [(f"mission.{verb}", {"id": "m"}) for verb in ("document", "pause", "resume", "abort", "delete")]
+    answers = call_as(UID, shared.socket, [*looks, *changes])
+    assert [word(answer) for answer in answers[:4]] == [None] * 4
+    assert CANARY not in json.dumps(answers[:4])
+    if MEMBER:
+        assert [word(answer) for answer in answers[4:]] == ["permission_denied"] * 5
+        assert CANARY not in json.dumps(answers)
+        assert shared.call("mission.get", id="m")["execution"]["status"] == "active"
+
+
 def test_another_user_sees_what_everybody_spent_and_says(shared: Host) -> None:
     task_id = shared.submit("true")
     assert shared.finished(task_id)["status"] == "done"

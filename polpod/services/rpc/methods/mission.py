@@ -155,7 +155,7 @@ async def get(call: Call, params: Show) -> dict[str, object]:
 
 
 async def document(call: Call, params: ById) -> dict[str, object]:
-    """For whose it is: there are values of environments in it."""
+    """For who may carry it out: it may have the values of environments, which nobody else sees of tasks either."""
     mission = await call.desk.instance.tasks.read(lambda tx: require_mission(tx, params.id))
     require_own(call.caller, mission)
     return {"id": mission.id, "name": mission.name, "document": mission.data}
@@ -300,7 +300,7 @@ METHODS = (
         ById,
         {"id": str, "name": str, "document": str},
         document,
-        "The document of a mission, as it was given.",
+        "Its document, as it was given: only to whose it is.",
     ),
     Method(
         "mission.graph",
