@@ -63,11 +63,13 @@ class Painter:
             top = [self._status(state, width), self._tabs(state, width)]
             room = max(1, height - 4)
             body = self._table(state.table, width, room, now)
-        if state.help or state.sentences is not None:
+        if state.reading:
             body = self._sentences(state, width)
+            state.line_read = max(0, min(state.line_read, len(body) - room))
+            body = body[state.line_read :]
         lines = [grid.fitted(row, width) for row in [*top, *(body + [[]] * room)[:room], self._beside(state, width)]]
         lines.append(grid.fitted(self._keys(state, width), width))
-        return ([*lines[: height - 2], *lines[-2:]] if height > 2 else lines)[:height]
+        return [*lines[: height - 2], *lines[-2:]][:height] if height > 2 else lines[:height]
 
     def _text(self, *parts: tuple[str, str]) -> Row:
         return grid.cells(Text.assemble(*parts).render(self._console), colour=self._colour)
@@ -126,7 +128,7 @@ class Painter:
         for line in lines:
             wrapped = Text(printable(line)).wrap(self._console, width)
             rows += [grid.cells(part.render(self._console), colour=self._colour) for part in wrapped] or [[]]
-        return [*rows, [], self._text(("any key: back", "dim"))]
+        return rows
 
     def _beside(self, state: State, width: int) -> Row:
         """The line above the keys: what is asked, written or told, or else how the page was chosen."""
@@ -136,6 +138,8 @@ class Painter:
         if state.line is not None:
             said = f" {printable(state.message)}" if state.message else ""
             return self._text((f"/{printable(state.line)[-(width - 2) :]}", ""), ("_", "reverse"), (said or " ", "red"))
+        if state.reading:
+            return self._text((fit("up, down: further; any other key: back", width), "dim"))
         if state.message:
             return self._text((fit(printable(state.message), width), "bold"))
         return self._text((fit(printable(_chosen(state)), width) or " ", "dim"))

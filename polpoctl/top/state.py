@@ -43,6 +43,8 @@ class State:
         """The filter, while it is written."""
         self.sentences: Sentences | None = None
         self.help = False
+        self.line_read = 0
+        """The first line of the sentences, or of the help, that is seen."""
         self.log: LogView | None = None
         self.over = False
         """Whether to end."""
@@ -80,8 +82,8 @@ class State:
             self._answer(key)
         elif self.line is not None:
             self._write(key)
-        elif self.help or self.sentences is not None:
-            self.help, self.sentences = False, None
+        elif self.reading:
+            self._read(key)
         elif key in _ALWAYS:
             _ALWAYS[key](self)
         elif self.log is not None:
@@ -89,6 +91,11 @@ class State:
         else:
             self._in_table(key)
         self._want()
+
+    @property
+    def reading(self) -> bool:
+        """Whether there are sentences over everything else."""
+        return self.help or self.sentences is not None
 
     def keys(self) -> list[tuple[str, str]]:
         """Those that do something here, and what."""
@@ -111,6 +118,12 @@ class State:
             self._ask(question.asked)
         else:
             self.message = "nothing was done"
+
+    def _read(self, key: str) -> None:
+        if key in (steps := self._steps()):
+            self.line_read = max(0, self.line_read + steps[key])
+        else:
+            self.help, self.sentences, self.line_read = False, None, 0
 
     def _write(self, key: str) -> None:
         line = self.line or ""
@@ -206,14 +219,16 @@ class State:
             self.table = self.tables[VIEWS.index(MISSIONS)]
 
     def _move(self, what: Table | LogView, key: str) -> None:
-        page = max(1, self.height - 6)
-        steps = {"up": -1, "k": -1, "down": 1, "j": 1, "page-up": -page, "page-down": page, " ": page, "b": -page}
-        if key in steps:
+        if key in (steps := self._steps()):
             what.move(steps[key])
         elif key in ("home", "g"):
             what.home()
         elif key in ("end", "G"):
             what.end()
+
+    def _steps(self) -> dict[str, int]:
+        page = max(1, self.height - 6)
+        return {"up": -1, "k": -1, "down": 1, "j": 1, "page-up": -page, "page-down": page, " ": page, "b": -page}
 
     def _turn_to(self, number: int) -> None:
         if self.log is not None:

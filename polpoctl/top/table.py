@@ -117,15 +117,9 @@ class Table:
 
     def _turn(self, cursors: list[Any]) -> None:
         self._cursors = cursors
-        self.entries, self._next, self.more, self.loaded, self._selected, self._at, self.first = (
-            [],
-            None,
-            False,
-            False,
-            None,
-            0,
-            0,
-        )
+        self.entries, self._next = [], None
+        self.more = self.loaded = False
+        self._selected, self._at, self.first = None, 0, 0
 
     def _select(self, at: int) -> None:
         self._at = max(0, min(at, len(self.entries) - 1))

@@ -201,9 +201,7 @@ _TASK_ORDERS = (
     Order("queue", lambda e, now: str(e["queue"])),
 )
 
-TASKS = View(
-    "tasks", "task.list", "tasks", _TASK_COLUMNS, _TASK_DEEDS, _TASK_ORDERS, enter="log"
-)  # fmt: skip
+TASKS = View("tasks", "task.list", "tasks", _TASK_COLUMNS, _TASK_DEEDS, _TASK_ORDERS, enter="log")
 OF_MISSION = TASKS._replace(name="tasks of a mission", method="mission.get")
 QUEUES = View(
     "queues", "queue.list", "queues",

@@ -174,24 +174,27 @@ def test_nothing_is_sent_while_nothing_changes_and_what_cannot_go_on_ends(polpod
         [sys.executable, "-m", "polpoctl", "top", "--socket", polpod.path],
         stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, env=ENVIRONMENT,
     ) as top:  # fmt: skip
-        shown = b""
-        while b"make check" not in shown or b"quit" not in shown:
-            shown += os.read(ours, 65536)
-        assert len(shown) < 1000
-        os.set_blocking(ours, False)
-        for _ in range(3):  # each reading of these is drawn before the next one
-            before = [name for name, _ in polpod.calls].count("task.list")
+        try:
+            shown = b""
+            while b"make check" not in shown or b"quit" not in shown:
+                shown += os.read(ours, 65536)
+            assert len(shown) < 1000
+            os.set_blocking(ours, False)
+            for _ in range(3):  # each reading of these is drawn before the next one
+                before = [name for name, _ in polpod.calls].count("task.list")
+                rings.append(1)
+                polpod.called("task.list", before + 1)
+            with pytest.raises(BlockingIOError):
+                os.read(ours, 65536)
+            polpod.answers["task.list"] = {}
             rings.append(1)
-            polpod.called("task.list", before + 1)
-        with pytest.raises(BlockingIOError):
-            os.read(ours, 65536)
-        polpod.answers["task.list"] = {}
-        rings.append(1)
-        assert top.stderr is not None
-        assert b"KeyError: 'tasks'" in top.stderr.read()
-        assert top.wait(60) == 1
-        assert os.read(ours, 65536).endswith(b"\x1b[?1049l")
-        rings += [1] * 10
+            assert top.stderr is not None
+            assert b"KeyError: 'tasks'" in top.stderr.read()
+            assert top.wait(60) == 1
+            assert os.read(ours, 65536).endswith(b"\x1b[?1049l")
+        finally:
+            top.kill()  # of a test that failed
+            rings += [1] * 10
     os.close(ours)
     os.close(theirs)
 

@@ -289,7 +289,24 @@ def test_a_mission_s_tasks_are_a_table_of_their_own(top: Daemon) -> None:
 
 def test_why_is_answered_over_the_table(top: Daemon) -> None:
     assert top.press("w")[2:6] == ["task 1 (job 1): pending", "", "It is held.", "polpoctl release"]
+    assert top.press("down")[2:6] == ["task 1 (job 1): pending", "", "It is held.", "polpoctl release"]
     assert selected(top.press("x")) == "1"
+
+
+def test_help_is_read_on_a_small_terminal(top: Daemon) -> None:
+    top.press("?")
+    first = top.screen(40, 10)
+    assert first[2].startswith("up down, k j: select;")
+    assert first[-2] == "up, down: further; any other key: back"
+    assert top.state is not None
+    last: list[str] = []
+    for _ in range(20):
+        top.state.press("page-down")
+        last = top.screen(40, 10)
+    assert "Ctrl-L: draw anew; q, Ctrl-C: quit" in last[-3]
+    top.state.press("k")
+    assert top.screen(40, 10)[3:8] == last[2:7]
+    assert selected(top.press("q")) == "1"
 
 
 def test_a_log_is_left_and_goes_on_with_the_next_run(top: Daemon) -> None:
