@@ -6,6 +6,7 @@ import math
 import operator
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -300,6 +301,8 @@ def machine(make: Maker) -> type[RuleBasedStateMachine]:
                 assert got == found[offset:end]
                 assert tx[People].count(*where) == len(found)
                 assert tx[People].total(People.score, *where) == math.fsum(p.score or 0.0 for p in found)
+                by_both = Counter((p.email, p.rank) for p in found)
+                assert tx[People].tally(People.email, People.rank, where=where) == by_both
 
             self.store.write(body)
 

@@ -325,7 +325,7 @@ def test_wait_shows_how_far_the_work_is_and_leaves_nothing_behind(polpod: Script
 
 @pytest.mark.parametrize("why", ["a dumb terminal", "nothing is known", "an older polpod", "many tasks"])
 def test_wait_shows_nothing_where_there_is_nothing_to_show(polpod: Scripted, why: str) -> None:
-    polpod.answers = {"task.wait": list(WAITING), "task.estimate": outlook(percent=None)}
+    polpod.answers = {"task.wait": [WAITING[0], *WAITING], "task.estimate": outlook(percent=None)}
     ids = ["5"] * (101 if why == "many tasks" else 1)
     if why == "an older polpod":
         polpod.answers["task.estimate"] = Refusal(None, code=-32601)
