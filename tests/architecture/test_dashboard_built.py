@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 from pathlib import Path
+
+from polpod.wire.methods import METHODS
 
 REPOSITORY = Path(__file__).parents[2]
 SOURCES = REPOSITORY / "web"
@@ -27,6 +30,12 @@ def test_the_output_is_of_these_sources() -> None:
     assert BUILT.joinpath("built-from").read_text().strip() == built_from(), (
         "web/ was changed: make web, and commit both"
     )
+
+
+def test_it_calls_what_there_is() -> None:
+    named = set(re.findall(r'^  "([a-z_]+\.[a-z_]+)"', SOURCES.joinpath("src", "methods.ts").read_text(), re.MULTILINE))
+    assert "task.list" in named
+    assert named <= set(METHODS)
 
 
 def test_it_is_small() -> None:

@@ -30,11 +30,18 @@ def shown_seqs(page: Page) -> list[int]:
     )
 
 
+def photograph(page: Page, name: str) -> None:
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        page.screenshot(path=SCREENSHOTS / f"{name}-{scheme}.png")
+
+
 def test_a_task_from_its_submission_to_its_end(site: Site, visitor: Visitor) -> None:
     page, host = visitor.page, site.host
     more, go = host.root / "more", host.root / "go"
     says = (
-        r"printf '\033[31mred\033[0m plain\n<b>bold</b>\n'; "
+        r"printf '\033[31mred\033[0m plain\n<b>bold</b>\n\033]0;title\007\033[2Kclean\033[?25h\n50 %%\r100 %%\n'; "
         + waits_for(more, r"printf 'gr\303\274n\nlast'; ")
         + waits_for(go)
     )
@@ -48,6 +55,8 @@ def test_a_task_from_its_submission_to_its_end(site: Site, visitor: Visitor) -> 
     lines = page.get_by_role("log")
     expect(lines).to_contain_text("red plain")
     expect(lines).to_contain_text("<b>bold</b>")
+    expect(lines.get_by_text("clean", exact=True)).to_be_visible()  # of what is for a terminal alone nothing is left
+    expect(lines.get_by_text("100 %", exact=True)).to_be_visible()
     red = lines.get_by_text("red", exact=True).evaluate("piece => getComputedStyle(piece).color")
     assert red != lines.get_by_text("plain").evaluate("piece => getComputedStyle(piece).color")
     expect(page.get_by_label("Processes")).to_contain_text("printf")
@@ -216,6 +225,7 @@ def test_who_has_no_key_sees_nothing(site: Site, visitor: Visitor) -> None:
     stranger = site.visitor("wrong")
     expect(stranger.page.get_by_role("alert")).to_contain_text("not accepted")
     expect(stranger.page.get_by_role("grid")).to_have_count(0)
+    photograph(stranger.page, "login")
     observer = site.visitor(site.key_of("observer"))
     task_id = site.host.submit("true", title="not yet", hold=True)
     expect(row(observer.page, "not yet")).to_be_visible()
@@ -226,7 +236,6 @@ def test_who_has_no_key_sees_nothing(site: Site, visitor: Visitor) -> None:
 def test_every_page_in_light_and_dark(site: Site, visitor: Visitor) -> None:
     """The screenshots are for people; that nothing is wider than a phone is for this test."""
     host = site.host
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     makes = r"for n in 1 2 3 4; do printf '\033[32m[%d/4]\033[0m compiling part_%d.c\n' $n $n; done; "
     task_id = host.submit(
         shell=makes + f"{POLPOCTL} report progress 62% linking; {waits_for(host.root / 'shot')}", title="Build"
@@ -246,9 +255,7 @@ def test_every_page_in_light_and_dark(site: Site, visitor: Visitor) -> None:
         expect(page.get_by_role("heading", level=1)).to_be_visible()
         expect(page.get_by_text("eading…")).to_have_count(0)
         name = path[0] if len(path) == 1 else path[0].removesuffix("s")  # a page of one: task, mission
-        for scheme in ("light", "dark"):
-            page.emulate_media(color_scheme=scheme)
-            page.screenshot(path=SCREENSHOTS / f"{name}-{scheme}.png")
+        photograph(page, name)
         page.set_viewport_size(PHONE)
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], path
     (host.root / "shot").touch()

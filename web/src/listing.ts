@@ -79,7 +79,7 @@ export class Listing<Row, Filter> {
   async more(): Promise<void> {
     const had = this.#rows.length;
     do {
-      if (this.#next === null || this.#reading) return;
+      if (this.#closed || this.#next === null || this.#reading) return;
       await this.#read(this.#next);
     } while (!this.#closed && this.source.scans(this.filter) !== null && this.#rows.length < had + 50);
   }

@@ -147,9 +147,10 @@ function later(): void {
 
 function notified(method: string, params: unknown): void {
   if (method === "event.next") {
-    const page = params as { events: Event[]; next: number; missed: number; error?: unknown };
+    const page = params as { events: Event[]; next: number; behind: number; missed: number; error?: unknown };
     if (page.error !== undefined) return connection?.close(); // and subscribe again
     cursor = page.next;
+    if (page.behind !== current().behind) update({ behind: page.behind });
     if (page.missed > 0) update({ generation: current().generation + 1 });
     if (page.events.length > 0) for (const reader of [...readers]) reader(page.events);
   } else if (method === "task.logged") {

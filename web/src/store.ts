@@ -25,6 +25,8 @@ export interface State {
   session: Session;
   /** Counts the connections: what is shown is asked for again on each. */
   generation: number;
+  /** Events that happened and were not told yet. */
+  behind: number;
   path: string[];
   resources: Record<string, Resource>;
   notices: Notice[];
@@ -35,6 +37,7 @@ export interface State {
 let state: State = {
   session: { phase: "signed_out", problem: null },
   generation: 0,
+  behind: 0,
   path: [],
   resources: {},
   notices: [],

@@ -13,7 +13,7 @@ const ASKED: Readonly<Record<string, string>> = {
   launch: "It could not be started, again and again: try once more?",
   side_effects: "It has side effects: shall it be done again?",
   escalation: "Nobody got it right: what now?",
-  budget: "It spent what it may: may it spend more?",
+  budget: "It spent what it may: may it spend as much again?",
   quarantined: "The record of its run cannot be read: shall it be done again?",
 };
 

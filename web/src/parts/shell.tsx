@@ -1,6 +1,7 @@
 // What is around every page: where one can go, whether there is contact, what was said, and the keys.
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";
+import { whole } from "../format";
 import { PLACES } from "../keyboard";
 import { decides, useLive } from "../live";
 import { path } from "../router";
@@ -9,10 +10,14 @@ import { update, useStore, type State } from "../store";
 import { switchTheme } from "../theme";
 import { Elapsed } from "./time";
 
+/** Events that the page may be behind without a word. */
+const MUCH = 500;
+
 export function Shell({ page, children }: { page: string; children: ComponentChildren }) {
   const session = useStore((state) => state.session);
   const theme = useStore((state) => state.theme);
   const waiting = useLive("waiting", () => call("approval.list", { limit: 100 }), decides).value;
+  const behind = useStore((state) => (state.behind > MUCH ? state.behind : 0));
   const count = waiting?.approvals.length ?? 0;
   return (
     <div class="shell">
@@ -26,6 +31,7 @@ export function Shell({ page, children }: { page: string; children: ComponentChi
           </a>
         ))}
         <span class="grow" />
+        {behind > 0 && <span class="faint who" role="status">{whole(behind)} events behind</span>}
         <button type="button" onClick={switchTheme} aria-label={`Theme: ${theme}`} title={`Theme: ${theme}`}>{{ auto: "◐", light: "☀", dark: "☾" }[theme]}</button>
         <button type="button" onClick={() => update({ helpShown: true })} aria-label="Help" title="?">?</button>
         {(session.phase === "open" || session.phase === "lost") && <span class="faint who">{session.user} ({session.role})</span>}
