@@ -29,6 +29,7 @@ from polpod.model.gates import ApprovalGate
 from polpod.model.notifying import SECRETS, Milliseconds, Notification, Notifications, strange, together
 from polpod.model.policies import DefaultRetryPolicy, EscalationPolicy
 from polpod.model.submissions import Name
+from polpod.model.web import Web
 from polpod.paths import STATE, StateDirectory
 
 log = logging.getLogger(__name__)
@@ -122,6 +123,8 @@ class Settings(Struct, frozen=True, rename="camel"):
     """Asked for scores by an `llm_review` that names no command."""
     containment: Literal["auto", "session"] = "auto"
     """`auto`: a cgroup for each run where that is possible."""
+    web: Web | None = None
+    """None: nobody listens but the socket."""
 
     @property
     def told(self) -> Notifications:

@@ -29,6 +29,7 @@ from polpod.services.health import Health
 from polpod.services.inbox import Inbox
 from polpod.services.instance import Instance
 from polpod.services.journal import Journal
+from polpod.services.keys import Keys
 from polpod.services.killer import Killer
 from polpod.services.launcher import Forks, Launcher
 from polpod.services.missions import firing, settling
@@ -39,6 +40,7 @@ from polpod.services.socket import ListeningSocket, adopt, listen, require_utf8
 from polpod.services.spares import Spares
 from polpod.services.supervision import Supervision
 from polpod.services.watcher import Watcher
+from polpod.services.web import server as web
 from polpod.services.witness import Witness
 from polpod.services.zygote import Zygote
 from polpod.storage import locate
@@ -261,7 +263,7 @@ def assemble(instance: Instance, forks: Forks, reloading: Reload, nursery: trio.
     ):
         nursery.start_soon(service)
     nursery.start_soon(_stop_when_in_doubt, instance)
-    return Desk(instance, inbox, killer, health, reloading, audit, uploads)
+    return Desk(instance, inbox, killer, health, reloading, audit, uploads, Keys(instance))
 
 
 async def _serve(
@@ -281,6 +283,8 @@ async def _serve(
         desk = assemble(instance, zygote, reloading, nursery)
         nursery.start_soon(_listen, listener, held, desk)
         nursery.start_soon(shutdown.obey, received, instance, at_once)
+        if (settings := instance.config.settings.web) is not None:
+            nursery.start_soon(web.serve, settings, desk)
         supervision.ready(desk)
         log.info("polpod %s listens on %s (pid %d)", __version__, listener.path, os.getpid())
         await _first_of(instance.stopping, reloading.asked)

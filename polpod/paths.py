@@ -84,6 +84,7 @@ class StateDirectory:
         self.config = os.path.join(self.path, "polpo.json")
         self.lock = os.path.join(self.path, "polpod.lock")
         self.ballast = os.path.join(self.path, "ballast")
+        self.key_secret = os.path.join(self.path, "key.secret")
         self.tasks_db = os.path.join(self.path, "state.db")
         self.runs_db = os.path.join(self.path, "runs.db")
         self.run_directories = os.path.join(self.path, "tmp")

@@ -1,8 +1,10 @@
-"""`key`: keys of users, for programs; each is printed once, when it is made."""
+"""`key`: keys of users, for browsers and programs from afar; each is printed once, when it is made."""
 
 from __future__ import annotations
 
 from polpoctl import entries, exits
+from polpoctl.client import connect
+from polpoctl.render import Screen
 from polpoctl.times import instant
 
 TYPE_CHECKING = False  # as in polpod.wire.jsonrpc
@@ -11,8 +13,15 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+ROLES = ("admin", "operator", "observer")
+
+
 def options(parser: ArgumentParser) -> None:
-    entries.options(parser, "USER NAME, and prints the key, once", "USER NAME or ID")
+    entries.options(
+        parser, "USER NAME, and prints the key, once", "USER NAME or ID",
+        others={"create": "as add", "revoke": "let some be worth nothing from now on"},
+    )  # fmt: skip
+    parser.add_argument("--role", choices=ROLES, help="for add: what it may (default: what its user may)")
     parser.add_argument("--expires", metavar="T", type=instant, help="for add: a time, or a duration from now")
 
 
@@ -20,6 +29,22 @@ def run(args: Namespace) -> int:
     def add(words: list[str]) -> dict[str, Any]:
         if len(words) != 2:
             raise exits.usage("usage: polpoctl key add USER NAME [--expires T]")
-        return {"user": words[0], "name": words[1]} | ({"expires_at": args.expires} if args.expires else {})
+        said = {"user": words[0], "name": words[1], "expires_at": args.expires, "role": args.role}
+        return {name: value for name, value in said.items() if value is not None}
 
-    return entries.run(args, "key", ("id", "name", "user_id", "role", "expires_at"), add)
+    if args.verb == "create":
+        args.verb = "add"
+    if args.verb == "revoke":
+        return _revoke(args)
+    columns = ("id", "name", "user_id", "role", "expires_at", "revoked", "last_used_at")
+    return entries.run(args, "key", columns, add)
+
+
+def _revoke(args: Namespace) -> int:
+    if not args.words:
+        raise exits.usage("which key? polpoctl key list shows them")
+    connection, screen = connect(args), Screen(args)
+    revoked = [connection.call("key.revoke", {"id": word})["key"] for word in args.words]
+    if screen.json:
+        screen.value(revoked)
+    return exits.OK

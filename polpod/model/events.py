@@ -165,6 +165,7 @@ KINDS = (
             for noun in ("project", "workflow", "preset", "user", "key", "context", "collaboration")
             for verb in ("added", "removed")
         ),
+        ("key:revoked", "by", "It is worth nothing any more."),
         ("workflow:saved", "by version", "Somebody replaced it by a version of his."),
     ),
     *_of(

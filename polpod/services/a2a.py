@@ -81,7 +81,7 @@ def get(
 def page(tx: Tx, by: Caller, *, before: int | None = None, limit: int = 100) -> list[KeptTask]:
     """Its tasks, the newest first; those from before the place `before` on."""
     match by.right:
-        case Right.OWNER:
+        case Right.OWNER | Right.OPERATOR:
             return stored.page(tx, before=before, limit=limit)
         case Right.MEMBER:
             return stored.page(tx, A2ATasks.created_by.eq(by.uid), before=before, limit=limit)
@@ -105,7 +105,7 @@ def _of(tx: Tx, by: Caller, task_id: str) -> KeptTask | None:
 def _concerns(kept: KeptTask, by: Caller) -> bool:
     """Rule 2."""
     match by.right:
-        case Right.OWNER:
+        case Right.OWNER | Right.OPERATOR:
             return True
         case Right.MEMBER:
             return kept.created_by == by.uid

@@ -9,6 +9,7 @@ from polpod.services.audit import Audit
 from polpod.services.health import Health
 from polpod.services.inbox import Inbox
 from polpod.services.instance import Instance
+from polpod.services.keys import Keys
 from polpod.services.killer import Killer
 from polpod.services.reload import Reload
 
@@ -22,3 +23,4 @@ class Desk:
     reload: Reload
     audit: Audit
     uploads: Uploads
+    keys: Keys

@@ -38,12 +38,12 @@ PAGE_BYTES = 3 * 2**20
 """JSON of a page: with what is around it, it fits into one message (DESIGN §9)."""
 
 
-def fitting(page: list[T]) -> list[T]:
-    """The first entries of a page, one at least, that make up no more than PAGE_BYTES."""
+def fitting(page: list[T], most: int = PAGE_BYTES) -> list[T]:
+    """The first entries of a page, one at least, that make up no more than so many bytes."""
     size = 0
     for number, entry in enumerate(page):
         size += len(msgspec.json.encode(entry))
-        if number and size > PAGE_BYTES:
+        if number and size > most:
             return page[:number]
     return page
 

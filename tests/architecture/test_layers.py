@@ -101,6 +101,14 @@ LAYERS: dict[str, set[str]] = {
         *("polpod.runner.contract", "polpod.runner.identity", "polpod.runner.directory", "polpod.runner.containment"),
         *("trio", "anyio", "msgspec", "orjson", "psutil"),
     },
+    "polpod.services.keys": {
+        *("polpod.services", "polpod.store", "polpod.model", "polpod.errors", "polpod.durable"),
+        *("trio", "msgspec"),
+    },
+    "polpod.services.web": {
+        *("polpod.services", "polpod.wire", "polpod.model", "polpod.errors"),
+        *("trio", "trio_websocket", "h11", "msgspec", "orjson"),
+    },
     "polpod.services.artifacts": {
         *("polpod.contracts.persistence.content", "polpod.contracts.persistence.errors"),
         *(

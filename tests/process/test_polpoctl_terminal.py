@@ -262,7 +262,7 @@ def test_a_followed_log_goes_on_over_a_restart_of_polpod(polpod: Scripted) -> No
     log = b"one\ntwo\nthree\n"
 
     def parts(params: dict[str, Any]) -> Any:
-        offset = params["offset"]
+        offset = params.get("offset", 0)
         return (
             SILENCE if offset == 8 and not restarted else part(log[offset : offset + 4], offset, end=offset == len(log))
         )

@@ -80,11 +80,11 @@ def test_unknown_keys_are_reported_with_their_paths_and_otherwise_ignored() -> N
     config, unknown = parsed(
         {
             "colour": 1,
-            "settings": {"web": {"listen": "x"}, "queues": {"builds": {"slots": 1, "slotz": 2}}},
+            "settings": {"dashboard": {"listen": "x"}, "queues": {"builds": {"slots": 1, "slotz": 2}}},
             "agents": [{"name": "a"}, {"name": "b", "skills": {}}],
         }
     )
-    assert unknown == ["$.colour", "$.settings.web", "$.settings.queues.builds.slotz", "$.agents[1].skills"]
+    assert unknown == ["$.colour", "$.settings.dashboard", "$.settings.queues.builds.slotz", "$.agents[1].skills"]
     assert config.queues()["builds"].slots == 1
 
 

@@ -93,12 +93,12 @@ def test_what_is_wrong_is_not_saved(store: JsonConfigStore, wrong: dict[str, Any
 
 
 def test_what_nobody_knows_is_kept_and_said(store: JsonConfigStore, caplog: pytest.LogCaptureFixture) -> None:
-    document = {"colour": [1, {"a": None}], "settings": {"web": {}}}
+    document = {"colour": [1, {"a": None}], "settings": {"dashboard": {}}}
     for use in (lambda: store.save(document), store.get):
         caplog.clear()
         use()
         assert [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING] == [
-            f"{store.path}: {key} means nothing to this version" for key in ("$.colour", "$.settings.web")
+            f"{store.path}: {key} means nothing to this version" for key in ("$.colour", "$.settings.dashboard")
         ]
     assert store.get() == document
 

@@ -99,6 +99,7 @@ def test_the_files_of_a_state_directory() -> None:
     assert vars(paths) == {
         "root": "/r", "path": "/r/.polpo", "config": "/r/.polpo/polpo.json", "lock": "/r/.polpo/polpod.lock",
         "ballast": "/r/.polpo/ballast", "tasks_db": "/r/.polpo/state.db", "runs_db": "/r/.polpo/runs.db", "run_directories": "/r/.polpo/tmp",
+        "key_secret": "/r/.polpo/key.secret",
         "logs": "/r/.polpo/logs", "daemon_log": "/r/.polpo/logs/polpod.log", "content": "/r/.polpo/content",
     }  # fmt: skip
     assert paths.log(17) == "/r/.polpo/logs/17.log"

@@ -45,6 +45,7 @@ class ApiKey(Entity, frozen=True, kw_only=True):
     created_at: Instant
     expires_at: Instant | None = None
     revoked: bool = False
+    last_used_at: Instant | None = None
 
 
 class LifecycleEventType(StrEnum):

@@ -106,7 +106,8 @@ class Connection:
     @property
     def unread(self) -> bytes:
         """What whoever goes on here has to read before anything else, once `serve` and all long polls have ended."""
-        return b"".join(frame + b"\n" for frame in self._unanswered.values()) + self._decoder.rest
+        frames = (*self._unanswered.values(), *self._call.subscriptions.continued())
+        return b"".join(frame + b"\n" for frame in frames) + self._decoder.rest
 
     async def serve(self, first: bytes = b"") -> bool:
         """Answer until the client ends its side; after that, long polls go on for as long as it is there.
@@ -201,6 +202,7 @@ class Connection:
                 await trio.lowlevel.checkpoint()
         if answers:
             await self._send(b"[" + b",".join(answers) + b"]" if received.batch else answers[0])
+        self._call.subscriptions.begin(self._send, self._nursery)
 
     async def _respond(self, request: jsonrpc.Call) -> Message | None:
         """The response to one call; None to a notification."""
@@ -287,8 +289,8 @@ def _about(method: Method, params: Any, result: Any) -> str | None:
 
 
 def _admit(method: Method, who: Caller) -> None:
-    if who.right < method.right:
-        inside = "from inside a run" if who.run_id is not None else f"to uid {who.uid}"
+    if who.right < method.right or (who.reads_only and method.changes):
+        inside = "from inside a run" if who.run_id is not None else f"to {who.name}"
         raise PermissionDenied(f"{method.name} is not allowed {inside}")
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec import Struct
+
+from polpod.services.rpc.subscriptions import Subscriptions
 
 if TYPE_CHECKING:  # the services are started with the table, so that only the type knows the way back
     from polpod.services.desk import Desk
@@ -22,7 +24,9 @@ class Right(IntEnum):
     """A process inside a run: it sees, and reports about its own run."""
     MEMBER = 1
     """Who may connect: submits, sees all tasks, manages its own."""
-    OWNER = 2
+    OPERATOR = 2
+    """Whose key says so: manages all tasks."""
+    OWNER = 3
     """polpod's own user, and root: everything."""
 
 
@@ -37,16 +41,22 @@ class Caller:
     right: Right
     run_id: int | None = None
     """The run that the caller is inside of."""
+    user: str | None = None
+    """Whose key it showed, rather than being a process of this host; then `uid` is whose work its tasks are."""
+    reads_only: bool = False
 
     @property
     def name(self) -> str:
         """Who it was, for events."""
-        return f"uid {self.uid}" if self.run_id is None else f"run {self.run_id}"
+        if self.run_id is not None:
+            return f"run {self.run_id}"
+        return f"uid {self.uid}" if self.user is None else f"user {self.user}"
 
     @property
     def whole_name(self) -> str:
-        """Both, for the audit."""
-        return f"uid {self.uid}" if self.run_id is None else f"uid {self.uid}, run {self.run_id}"
+        """All of it, for the audit."""
+        who = f"uid {self.uid}" if self.user is None else f"user {self.user}"
+        return who if self.run_id is None else f"{who}, run {self.run_id}"
 
 
 @dataclass(slots=True)
@@ -57,6 +67,7 @@ class Call:
     caller: Caller
     """As the kernel says; a run, once the connection said whose token it has (`run.identify`)."""
     wrong_tokens: int = 0
+    subscriptions: Subscriptions = field(default_factory=Subscriptions)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 Rules:
 
 1. A run acts on its own task, and only while it is live.
-2. Others name the task: the owner any, a member its own.
+2. Others name the task: the owner and operators any, a member its own.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ _NOUNS = {Task: "task", Mission: "mission", StoredAgent: "agent"}
 
 def is_own(caller: Caller, what: Task | Mission | StoredAgent) -> bool:
     """Rule 2, of a caller outside of a run."""
-    return caller.right is Right.OWNER or (caller.right is Right.MEMBER and caller.uid == what.created_by)
+    return caller.right >= Right.OPERATOR or (caller.right is Right.MEMBER and caller.uid == what.created_by)
 
 
 def require_own(caller: Caller, what: Task | Mission | StoredAgent) -> None:

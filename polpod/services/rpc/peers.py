@@ -13,7 +13,10 @@ import struct
 
 import trio
 
+from polpod.services.keys import Access, Role
 from polpod.services.rpc.method import Caller, Right
+
+RIGHTS = {Role.ADMIN: Right.OWNER, Role.OPERATOR: Right.OPERATOR, Role.OBSERVER: Right.MEMBER}
 
 _CREDENTIALS = struct.Struct("3i")
 
@@ -28,7 +31,13 @@ def caller(peer: trio.socket.SocketType, base: str) -> Caller:
 
 def of_run(who: Caller, run_id: int) -> Caller:
     """The same process, with that run's rights and no others."""
-    return Caller(who.uid, who.pid, Right.RUN, run_id)
+    return Caller(who.uid, who.pid, Right.RUN, run_id, who.user)
+
+
+def of_key(access: Access) -> Caller:
+    """Who showed a key; the work that it hands in is that of polpod's own user, as whom it runs."""
+    reads_only = access.role is Role.OBSERVER
+    return Caller(os.geteuid(), os.getpid(), RIGHTS[access.role], user=access.user, reads_only=reads_only)
 
 
 def _run_around(pid: int, base: str) -> int | None:

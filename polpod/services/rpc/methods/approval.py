@@ -154,8 +154,8 @@ async def _decided(call: Call, name: str, decide: Callable[[Tx, ApprovalRequest,
 
 
 def _require_own(call: Call, tx: Tx, request: ApprovalRequest) -> None:
-    """Who may: the daemon's own user, and whose work it is.  Raises PermissionDenied, NotFound."""
-    if call.caller.right is Right.OWNER:
+    """Who may: the daemon's own user, operators, and whose work it is.  Raises PermissionDenied, NotFound."""
+    if call.caller.right >= Right.OPERATOR:
         return
     mission = None if request.mission_id is None else tx[Missions].get(request.mission_id)
     if request.kind is not None and request.task_id is not None:

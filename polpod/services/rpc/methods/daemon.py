@@ -11,6 +11,7 @@ from polpod.config import load
 from polpod.errors import Conflict, DiskFull, Unavailable
 from polpod.services import limits
 from polpod.services.ballast import ROOM
+from polpod.services.desk import Desk
 from polpod.services.instance import Instance, now
 from polpod.services.reload import attempt
 from polpod.services.rpc.method import Call, Method, Nothing, Right
@@ -60,19 +61,24 @@ async def status(call: Call, params: Nothing) -> dict[str, object]:
 
 
 async def health(call: Call, params: Nothing) -> dict[str, object]:
-    instance = call.desk.instance
+    return await checks(call.desk)
+
+
+async def checks(desk: Desk) -> dict[str, object]:
+    """Whether work is taken in, started and kept, and what of that is not."""
+    instance = desk.instance
     with suppress(Unavailable):
         await instance.tasks.read(lambda tx: None)
-    checks = {
+    found = {
         "store": instance.tasks.trouble is None,
         "recovered": instance.recovered.is_set(),
         "accepting": not instance.stopping.is_set(),
         "disk": not instance.disk_is_full(),
         "wal": not instance.wal_is_long(),
         "launcher": instance.launcher_paused is None,
-        "stuck": not call.desk.killer.stuck,
+        "stuck": not desk.killer.stuck,
     }
-    return {"ok": all(checks.values()), "checks": checks}
+    return {"ok": all(found.values()), "checks": found}
 
 
 async def shutdown(call: Call, params: Nothing) -> dict[str, object]:

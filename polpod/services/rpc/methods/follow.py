@@ -1,14 +1,16 @@
-"""task.wait, task.logs and event.list: what a client follows, by long polls with a cursor."""
+"""task.wait, task.logs, event.list and event.subscribe: what a client follows, by long polls with a cursor or by feeds."""
 
 from __future__ import annotations
 
 import base64
-from typing import Annotated
+from typing import Annotated, Any
 
+import msgspec
 import trio
 from msgspec import Meta, Struct
 
-from polpod.errors import NotFound
+from polpod.errors import Conflict, NotFound
+from polpod.model.events import Event
 from polpod.model.runs import Phase, Run
 from polpod.model.submissions import Id
 from polpod.services import views
@@ -26,7 +28,15 @@ LONG_POLL = 30.0
 LOG_LOOK_EVERY = 0.1
 """Seconds between looks at a log that grows: the job writes it directly, so nobody can ring."""
 
+FED = 2**18
+"""Bytes of a notification, about: so much is kept for each subscription of a client that does not read."""
+
+FED_EVENTS = 250
+"""So many at most, for the same reason, and so that what it is behind is not out of date."""
+
 Wait = Annotated[float, Meta(ge=0, le=LONG_POLL)]
+Number = Annotated[int, Meta(ge=1, le=2**31)]
+"""Of a subscription."""
 
 
 class WaitFor(Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,6 +57,10 @@ class Logs(Struct, frozen=True, forbid_unknown_fields=True):
     limit: Annotated[int, Meta(ge=1, le=2**20)] = 2**20
     tail: Annotated[int, Meta(ge=0)] | None = None
     wait: Wait = 0.0
+    follow: bool = False
+    """Tell what follows in notifications `task.logged`, the last of which has `end`."""
+    subscription: Number | None = None
+    """With `follow`: what those are to be numbered; null: with a new number."""
 
 
 class EventList(Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,6 +69,20 @@ class EventList(Struct, frozen=True, forbid_unknown_fields=True):
     subject: str | None = None
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
     wait: Wait = 0.0
+
+
+class Subscribe(Struct, frozen=True, forbid_unknown_fields=True):
+    after: Annotated[int, Meta(ge=0)] | None = None
+    """The cursor; null: from now on."""
+    kinds: Annotated[tuple[str, ...], Meta(max_length=100)] = ()
+    """Globs, one of which must fit."""
+    subject: str | None = None
+    subscription: Number | None = None
+    """What it is to be numbered; null: a new number."""
+
+
+class Unsubscribe(Struct, frozen=True, forbid_unknown_fields=True):
+    subscription: Number
 
 
 async def wait(call: Call, params: WaitFor) -> dict[str, object]:
@@ -78,6 +106,41 @@ async def logs(call: Call, params: Logs) -> dict[str, object]:
     the task will have no other run by itself.
     """
     instance = call.desk.instance
+    if not params.follow:
+        return await _part(instance, params)
+    run = await _run(instance, params)
+    number = call.subscriptions.add(LogFeed(instance, params), params.subscription)
+    nothing = _answer(run, Slice(params.offset, b"", params.offset), end=False)
+    return nothing | {"subscription": number}  # all bytes come in notifications, so that another generation can go on
+
+
+class LogFeed:
+    """A log from an offset on."""
+
+    notification = "task.logged"
+
+    def __init__(self, instance: Instance, params: Logs) -> None:
+        self._instance = instance
+        self._params = msgspec.structs.replace(params, wait=LONG_POLL, limit=min(params.limit, FED))
+        self._over = False
+
+    async def next(self) -> dict[str, Any] | None:
+        while not self._over:
+            part = await _part(self._instance, self._params)
+            if part["data"] or part["end"]:
+                return part
+        return None
+
+    def told(self, params: dict[str, Any]) -> None:
+        run = self._params.run if params["run_id"] is None else params["run_id"]
+        self._params = msgspec.structs.replace(self._params, run=run, offset=params["next_offset"], tail=None)
+        self._over = params["end"]
+
+    def call(self) -> tuple[str, dict[str, Any]]:
+        return "task.logs", msgspec.structs.asdict(self._params)
+
+
+async def _part(instance: Instance, params: Logs) -> dict[str, Any]:
     with instance.journal.listening() as watch:
         awaited = Awaited(instance.tasks, watch, [params.id])
         until = trio.current_time() + params.wait
@@ -92,14 +155,18 @@ async def logs(call: Call, params: Logs) -> dict[str, object]:
                 part = await trio.to_thread.run_sync(read_log, run.log_path, params.offset, params.limit, params.tail)
             end = not part.data and over and (params.run is not None or awaited.over())
             if part.data or end or trio.current_time() >= until:
-                return {
-                    "run_id": run.id if run else None,
-                    "offset": part.offset,
-                    "data": base64.b64encode(part.data).decode(),
-                    "next_offset": part.next_offset,
-                    "end": end,
-                }
+                return _answer(run, part, end)
             await watch.wait(until if over else trio.current_time() + LOG_LOOK_EVERY)
+
+
+def _answer(run: Run | None, part: Slice, end: bool) -> dict[str, Any]:
+    return {
+        "run_id": run.id if run else None,
+        "offset": part.offset,
+        "data": base64.b64encode(part.data).decode(),
+        "next_offset": part.next_offset,
+        "end": end,
+    }
 
 
 async def _run(instance: Instance, params: Logs) -> Run | None:
@@ -125,6 +192,54 @@ async def _run(instance: Instance, params: Logs) -> Run | None:
     return await instance.runs.read(find)
 
 
+async def subscribe(call: Call, params: Subscribe) -> dict[str, object]:
+    """Tell events after the cursor, first those that there are, in notifications `event.next`.
+
+    Each has `events`, `next` (the cursor to go on from), `behind` (how many events more there are by now), and `missed`
+    (how many were removed before they could be told).  Raises Conflict: the cursor is that of another journal.
+    """
+    last = await call.desk.instance.tasks.read(queries.last_seq)
+    if params.after is not None and params.after > last:
+        raise Conflict(f"the last event is {last}, so {params.after} is none of this journal's: begin anew")
+    after = last if params.after is None else params.after
+    feed = EventFeed(call.desk.instance, EventList(after, params.kinds, params.subject, limit=FED_EVENTS))
+    return {"subscription": call.subscriptions.add(feed, params.subscription), "next": after}
+
+
+class EventFeed:
+    """Events past a cursor."""
+
+    notification = "event.next"
+
+    def __init__(self, instance: Instance, params: EventList) -> None:
+        self._instance = instance
+        self._params = params
+
+    async def next(self) -> dict[str, Any]:
+        params = self._params
+        with self._instance.journal.listening([params.subject or EVERYTHING]) as bell:
+            while True:
+                page, first, last = await self._instance.tasks.read(lambda tx: _told(tx, params))
+                missed = max(0, (last + 1 if first is None else first) - (params.after or 0) - 1)
+                following = page[-1].seq if page else max(params.after or 0, last)
+                if page or missed:
+                    told = msgspec.to_builtins(page)
+                    return {"events": told, "next": following, "behind": last - following, "missed": missed}
+                params = msgspec.structs.replace(params, after=following)
+                await bell.wait()
+
+    def told(self, params: dict[str, Any]) -> None:
+        self._params = msgspec.structs.replace(self._params, after=params["next"])
+
+    def call(self) -> tuple[str, dict[str, Any]]:
+        return "event.subscribe", {n: getattr(self._params, n) for n in ("after", "kinds", "subject")}
+
+
+async def unsubscribe(call: Call, params: Unsubscribe) -> dict[str, object]:
+    call.subscriptions.remove(params.subscription)
+    return {"subscription": params.subscription}
+
+
 async def events(call: Call, params: EventList) -> dict[str, object]:
     """Events after a cursor, oldest first; without one the newest; with `wait`, waits until there is one."""
     instance = call.desk.instance
@@ -135,6 +250,14 @@ async def events(call: Call, params: EventList) -> dict[str, object]:
             if page["events"] or trio.current_time() >= until:
                 return page
             await bell.wait(until)
+
+
+def _told(tx: Tx, params: EventList) -> tuple[list[Event], int | None, int]:
+    """What comes next, and the first and the last event that there are."""
+    page = queries.page_of_journal(
+        tx, after=params.after, kinds=params.kinds, subject=params.subject, limit=params.limit
+    )
+    return views.fitting(page, FED), queries.first_seq(tx), queries.last_seq(tx)
 
 
 def _events(tx: Tx, params: EventList) -> dict[str, object]:
@@ -152,4 +275,6 @@ METHODS = (
     Method("task.wait", WaitFor, dict, wait, "Wait until tasks end (long poll).", Right.RUN, waits=True),
     Method("task.logs", Logs, dict, logs, "Bytes of a run's log from an offset (long poll).", Right.RUN, waits=True),
     Method("event.list", EventList, dict, events, "Events after a cursor (long poll).", Right.RUN, waits=True),
+    Method("event.subscribe", Subscribe, dict, subscribe, "Tell events from now on, or after a cursor.", Right.RUN),
+    Method("event.unsubscribe", Unsubscribe, dict, unsubscribe, "Tell no more, of events or of a log.", Right.RUN),
 )

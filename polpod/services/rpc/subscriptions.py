@@ -1,0 +1,100 @@
+"""What one connection is told without asking again: notifications, each from a feed that is read by a cursor (DESIGN §9, §11).
+
+Rules:
+
+1. A feed is read on only when its last notification was taken over by the connection's socket: a client that does not
+   read holds up its own feeds, keeps one message of each, and costs nobody else anything.
+2. What comes next is the feed's cursor and nothing else, so that a client, or the next generation of the daemon, goes on
+   where the last notification ended: nothing is missed and nothing told twice.
+3. The first notification follows the answer that says the subscription's number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import orjson
+import trio
+
+from polpod.errors import Conflict, NotFound, RequestError, TooLarge
+from polpod.services.rpc.refusal import refusal
+from polpod.wire import jsonrpc
+
+MOST = 32
+"""Subscriptions of one connection."""
+
+Send = Callable[[bytes], Awaitable[None]]
+
+
+class Feed(Protocol):
+    """What is told; `notification` is the method's name."""
+
+    notification: str
+
+    async def next(self) -> dict[str, Any] | None:
+        """The parameters of the next notification, once there is one; None: there will be none any more."""
+
+    def told(self, params: dict[str, Any]) -> None:
+        """That was sent: go on after it."""
+
+    def call(self) -> tuple[str, dict[str, Any]]:
+        """The method, and its parameters, that would begin where this feed is."""
+
+
+class Subscriptions:
+    def __init__(self) -> None:
+        self._feeds: dict[int, Feed] = {}
+        self._scopes: dict[int, trio.CancelScope] = {}
+
+    def add(self, feed: Feed, number: int | None = None) -> int:
+        """Begin to tell, once `begin` is called; under that number, or a new one.
+
+        Raises TooLarge: there are enough; Conflict: the number is taken.
+        """
+        if len(self._feeds) >= MOST:
+            raise TooLarge(f"a connection has at most {MOST} subscriptions")
+        if number in self._feeds:
+            raise Conflict(f"there is a subscription {number} already")
+        number = number or max(self._feeds, default=0) + 1
+        self._feeds[number] = feed
+        return number
+
+    def remove(self, number: int) -> None:
+        """Raises NotFound."""
+        if number not in self._feeds:
+            raise NotFound(f"there is no subscription {number}")
+        del self._feeds[number]
+        if scope := self._scopes.pop(number, None):
+            scope.cancel()
+
+    def begin(self, send: Send, nursery: trio.Nursery) -> None:
+        """Tell what was added since this was last called."""
+        for number in self._feeds.keys() - self._scopes.keys():
+            self._scopes[number] = trio.CancelScope()
+            nursery.start_soon(self._tell, number, send)
+
+    def continued(self) -> list[bytes]:
+        """Requests without an id that make another connection go on with them."""
+        calls = [(feed.call(), number) for number, feed in self._feeds.items()]
+        return [
+            orjson.dumps(jsonrpc.notification(method, params | {"subscription": number}))
+            for (method, params), number in calls
+        ]
+
+    async def _tell(self, number: int, send: Send) -> None:
+        feed = self._feeds[number]
+        with self._scopes[number]:
+            while (params := await _next(feed)) is not None:
+                await send(orjson.dumps(jsonrpc.notification(feed.notification, {"subscription": number} | params)))
+                if "error" in params:
+                    break
+                feed.told(params)
+            self.remove(number)
+
+
+async def _next(feed: Feed) -> dict[str, Any] | None:
+    try:
+        return await feed.next()
+    except RequestError as exc:
+        return {"error": refusal(exc)}
