@@ -143,7 +143,11 @@ def watch(daemon: Lasting, screen: Screen, mission: str) -> int:
     picture = _Picture(screen)
     seen = daemon.call("event.list", {"limit": 1})["next"]
     while True:
+        asked = time.monotonic()
         found = whole(daemon, mission)
+        rest = max(
+            REDRAW, time.monotonic() - asked
+        )  # who looks at ten thousand tasks leaves the daemon half of its time
         execution = found["execution"]
         if execution is None:
             raise exits.Failure(f"mission {mission} was never carried out", exits.NOT_FOUND)
@@ -153,7 +157,7 @@ def watch(daemon: Lasting, screen: Screen, mission: str) -> int:
             notice(f"execution {execution['id']} {execution['status']}" + _reason(execution))
             return BY_STATUS[execution["status"]]
         seen = daemon.call("event.list", {"after": seen, "limit": PAGE, "wait": LONG_POLL})["next"]
-        time.sleep(REDRAW)
+        time.sleep(rest)
 
 
 def _reason(execution: dict[str, Any]) -> str:

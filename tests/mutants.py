@@ -45,6 +45,7 @@ POLPO_SESSIONS = "tests/conformance/test_polpo_sessions.py -k sqlite"
 POLPO_RECORDS = "tests/conformance/test_polpo_records.py -k sqlite"
 POLPO_APPROVALS = "tests/conformance/test_polpo_approvals.py -k sqlite"
 POLPO_MACHINE = "tests/conformance/test_polpo_machine.py -k sqlite"
+SETTLING = "tests/unit/test_missions_settling.py -k"
 POLPO_OPEN = "tests/process/test_taskstore_open.py"
 POLPO_CONFIG = "tests/unit/test_config_store.py"
 
@@ -170,6 +171,12 @@ MUTANTS = (
     Mutant("polpo-machine", "polpod/contracts/taskstore/state.py", "    _refuse_cycle(waits)\n", "", POLPO_MACHINE),
     Mutant("polpo-machine", "polpod/contracts/taskstore/state.py", "    for task_id, met in waits.items():\n        changes.depend(tx, task_id, met)\n", "", POLPO_MACHINE),
     Mutant("polpo-machine", "polpod/contracts/taskstore/tasks.py", "        changes.undo_done(tx, task.id, moved.updated_at)", "        pass", POLPO_MACHINE),
+    Mutant("missions", "polpod/services/missions/settling.py", "    look_again(tx, barrier.execution_id)  #", "    #", f"{SETTLING} does_not_wait_behind"),
+    Mutant("missions", "polpod/services/missions/settling.py", "if edge.over is not over:", "if True:", f"{SETTLING} what_it_missed_is_gone"),
+    Mutant("missions", "polpod/services/missions/control.py", "and not look_again(tx, execution.id)", "and False", f"{SETTLING} tried_one_by_one"),
+    Mutant("missions", "polpod/services/missions/control.py", "            operations.refuse_live(task)", "            pass", f"{SETTLING} old_execution_runs"),
+    Mutant("missions", "polpod/store/changes.py", "if task.execution_id not in (None, other.execution_id):", "if False:", f"{SETTLING} outside_of_it"),
+    Mutant("missions", "polpod/store/changes.py", "elif not on.met and on.on_id not in seen:", "elif False:", f"{SETTLING} through_a_barrier"),
     Mutant("polpo-machine", "polpod/store/changes.py", "if _reaches(tx, on_id, task.id, seen):", "if on_id == task.id:", POLPO_MACHINE),
     Mutant("polpo-machine", "polpod/contracts/taskstore/state.py", '.events if "status" in different else ()', ".events[:0]", POLPO_MACHINE),
     Mutant("polpo", "polpod/contracts/taskstore/tasks.py", "return tx[Tasks].find(Tasks.owner.eq(OWNER))", "return tx[Tasks].find(Tasks.owner.eq(OWNER), order_by=(Tasks.created_at.asc(),))", POLPO_TASKS),

@@ -251,7 +251,7 @@ def play_task(tx: Tx, execution: Execution, title: str) -> Task:
 
 
 def test_a_checkpoint_pauses_the_mission_until_a_person_resumes_it(play: Play) -> None:
-    """§13.173 to §13.180, W32: it is rows.  §13.165."""
+    """§13.173 to §13.179, W32: it is rows.  §13.165."""
     execution = play.begin(graph("a", "b: a", "c", checkpoints=[barrier("look", "a", "b")]))
     play.finish(play.tasks(execution)["a"], S.DONE)
     play.settle()
@@ -266,6 +266,21 @@ def test_a_checkpoint_pauses_the_mission_until_a_person_resumes_it(play: Play) -
     play.run(done)
     assert play.execution(execution).status is X.COMPLETED
     assert play.kinds().count("checkpoint:reached") == play.kinds().count("checkpoint:resumed") == 1
+
+
+def test_checkpoints_one_after_the_other_are_each_resumed(play: Play) -> None:
+    """§13.180: and the mission is paused at each; §13.174: what a checkpoint does not name goes on before it is reached."""
+    one, two = barrier("one", "a", "b"), barrier("two", "b", "c")
+    execution = play.begin(graph("a", "b", "c", "free", checkpoints=[one, two]))
+    assert [task.title for task in play.ready()] == ["a", "free"]
+    for title, name in (("a", "one"), ("b", "two")):
+        play.finish(play.tasks(execution)[title], S.DONE)
+        play.settle()
+        assert play.execution(execution).reason == f"checkpoint {name} was reached"
+        resumed = play.do(lambda tx: control.resume(tx, require_mission(tx, "m"), now(), "a test"))
+        assert (resumed.opened, play.execution(execution).status) == ([name], X.ACTIVE)
+    play.run(done, resume=False)
+    assert (play.execution(execution).status, play.done) == (X.COMPLETED, dict.fromkeys(["a", "b", "c", "free"], 1))
 
 
 def test_what_is_not_reached_cannot_be_let_through(play: Play) -> None:
