@@ -89,7 +89,8 @@ class Subscriptions:
                 if "error" in params:
                     break
                 feed.told(params)
-            self.remove(number)
+            if self._feeds.get(number) is feed:  # else its client said so while the last one was sent
+                self.remove(number)
 
 
 async def _next(feed: Feed) -> dict[str, Any] | None:
