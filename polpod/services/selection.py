@@ -8,7 +8,7 @@ from itertools import islice
 from polpod.errors import InvalidRequest
 from polpod.model.submissions import Selector
 from polpod.model.tasks import Task, TaskStatus
-from polpod.store import queries
+from polpod.store import pages, queries
 from polpod.store.records import Tx
 from polpod.store.tables import OWNER, Tasks
 
@@ -31,7 +31,7 @@ def select(tx: Tx, selector: Selector) -> tuple[list[Task], list[str]]:
     missing: list[str] = []
     named = statuses(selector)
     if selector.ids is None:
-        tasks = queries.page_of_tasks(tx, statuses=named, queue=selector.queue, limit=LIMIT).tasks
+        tasks = pages.page_of_tasks(tx, statuses=named, queue=selector.queue, limit=LIMIT).tasks
     else:
         tasks = _named(tx, selector.ids, missing)
     return sorted((t for t in tasks if _matches(t, selector, named)), key=lambda t: t.seq), missing

@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
 import msgspec
-from msgspec import Struct
 
 from polpod.model.agents import Busy
 from polpod.model.events import Event
@@ -17,9 +16,6 @@ from polpod.model.tasks import Dependency, Spec, Task, TaskStatus
 from polpod.store.records import Tx
 from polpod.store.table import AnyOf, Where
 from polpod.store.tables import OWNER, Dependencies, Events, Setting, Settings, Specs, Tasks, stored_spec
-
-LATELY = 100
-"""The most tasks that a list shows because they finished lately."""
 
 _LAST_ID = "tasks.last_id"
 _LAST_SEQ = "tasks.last_seq"
@@ -31,13 +27,6 @@ _RETENTION_CLOCK = "retention.clock"
 _AT_WORK = "daemon.at_work"
 _REACHABLE_DIGITS = 18
 """A number of more digits is beyond any counter."""
-
-
-class TaskPage(Struct, frozen=True):
-    """`next` is the cursor of the page after this one; None: there is none."""
-
-    tasks: list[Task]
-    next: int | None
 
 
 def ready(
@@ -139,62 +128,6 @@ def count_by_status(tx: Tx) -> dict[TaskStatus, int]:
     """Reads the whole index of statuses: for the start of the daemon, and for checks."""
     counts = {status: tx[Tasks].count(Tasks.status.eq(status)) for status in TaskStatus}
     return {status: number for status, number in counts.items() if number}
-
-
-def page_of_tasks(
-    tx: Tx,
-    *,
-    after: int = 0,
-    limit: int = 100,
-    statuses: Collection[TaskStatus] | None = None,
-    finished_since: datetime | None = None,
-    queue: str | None = None,
-    project: str | None = None,
-    labels: Mapping[str, str] | None = None,
-) -> TaskPage:
-    """Our tasks past the `seq` `after`, in its order: in one of `statuses`, or among the LATELY newest that
-    finished since then; both None: all.
-
-    Reads on until the page is full where queue, project or labels leave most tasks out.
-    """
-    where: list[Where[Task]] = []
-    if queue is not None:
-        where.append(Tasks.queue.eq(queue))
-    if project is not None:
-        where.append(Tasks.project.eq(project))
-    wanted = (labels or {}).items()
-    page: list[Task] = []
-    while True:
-        if statuses is None and finished_since is None:
-            chunk = tx[Tasks].find(Tasks.status.is_set(), Tasks.seq.gt(after), *where, limit=limit)
-        else:
-            chunk = _merged(tx, after, limit, statuses or (), finished_since, where)
-        page += (task for task in chunk if wanted <= task.labels.items())
-        if len(page) >= limit:
-            return TaskPage(page[:limit], page[limit - 1].seq)
-        if len(chunk) < limit:
-            return TaskPage(page, None)
-        after = chunk[-1].seq
-
-
-def _merged(
-    tx: Tx,
-    after: int,
-    limit: int,
-    statuses: Collection[TaskStatus],
-    finished_since: datetime | None,
-    where: list[Where[Task]],
-) -> list[Task]:
-    """One look in an index for each status: a single query for several would have to sort them all."""
-    found: dict[int, Task] = {}
-    for status in statuses:
-        tasks = tx[Tasks].find(Tasks.status.eq(status), Tasks.seq.gt(after), *where, limit=limit)
-        found.update((task.seq, task) for task in tasks)
-    if finished_since is not None:
-        order = (Tasks.finished_at.desc(), Tasks.seq.desc())
-        tasks = tx[Tasks].find(Tasks.finished_at.ge(finished_since), *where, order_by=order, limit=LATELY)
-        found.update((task.seq, task) for task in tasks if task.seq > after)
-    return [found[seq] for seq in sorted(found)[:limit]]
 
 
 def tasks_after(tx: Tx, after: int, limit: int) -> list[Task]:

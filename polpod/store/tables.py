@@ -4,7 +4,7 @@ Rules:
 
 1. A task of another owner is stored whole, and is NULL in every column that the scheduler, health, lists or counters
    read: what is not ours cannot be started, counted or shown by mistake (DESIGN §8).
-2. Each column and index is there for a query in store/queries.py, but for what lists the tasks of another owner.  A
+2. Each column and index is there for a query in store/queries.py or pages.py, but for what lists the tasks of another owner.  A
    change here needs a migration.
 """
 

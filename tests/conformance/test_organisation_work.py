@@ -18,7 +18,7 @@ from polpod.contracts.persistence import work
 from polpod.model.organisation.work import ASSIGNEE_NEEDED
 from polpod.model.tasks import Task, TaskStatus
 from polpod.rules.organisation import STAND_IN, STATUSES, as_seen
-from polpod.store import changes, queries
+from polpod.store import changes, pages, queries
 from polpod.store.records import Tx
 from polpod.store.table import Scalar
 from polpod.store.tables import Quarantine, Quarantined, Tasks
@@ -189,7 +189,7 @@ async def test_what_an_organisation_saves_is_nothing_to_the_daemon(backend: p.Pe
             queries.ready(tx, "default", 10),
             queries.occupying(tx),
             queries.count_by_status(tx),
-            queries.page_of_tasks(tx).tasks,
+            pages.page_of_tasks(tx).tasks,
             queries.own(tx, "41"),
             queries.next_task_id(tx),
         )

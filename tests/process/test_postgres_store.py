@@ -29,7 +29,7 @@ from polpod.errors import (
     Undecodable,
 )
 from polpod.model.tasks import TaskStatus
-from polpod.store import queries, sql
+from polpod.store import pages, queries, sql
 from polpod.store.databases import TASKS
 from polpod.store.group import GroupCommit, Ticket, open_store
 from polpod.store.location import Postgres, open_sessions
@@ -340,9 +340,9 @@ ANALYZE tasks
 ASKED: dict[str, Callable[[Tx], object]] = {
     "ready": lambda tx: queries.ready(tx, "q1", 10),
     "next_wake": queries.next_wake,
-    "page of all": lambda tx: queries.page_of_tasks(tx, after=10_000, limit=50),
-    "page of a status": lambda tx: queries.page_of_tasks(tx, after=10_000, limit=50, statuses=[TaskStatus.PENDING]),
-    "finished lately": lambda tx: queries.page_of_tasks(tx, finished_since=NOW - timedelta(days=365), limit=50),
+    "page of all": lambda tx: pages.page_of_tasks(tx, after=10_000, limit=50),
+    "page of a status": lambda tx: pages.page_of_tasks(tx, after=10_000, limit=50, statuses=[TaskStatus.PENDING]),
+    "finished lately": lambda tx: pages.page_of_tasks(tx, finished_since=NOW - timedelta(days=365), limit=50),
     "occupying": queries.occupying,
     "ready before": lambda tx: queries.ready_before(tx, a_task(id="1", seq=100, queue="q1")),
     "one": lambda tx: tx[Tasks].get("77"),

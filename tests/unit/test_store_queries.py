@@ -14,7 +14,7 @@ from polpod.errors import AlreadyExists, Undecodable
 from polpod.model.events import Event
 from polpod.model.tasks import OCCUPYING, Dependency, Spec, Task, TaskStatus
 from polpod.services import deadlines
-from polpod.store import queries, schedules
+from polpod.store import pages, queries, schedules
 from polpod.store.databases import TASKS
 from polpod.store.group import GroupCommit
 from polpod.store.records import Tx
@@ -156,14 +156,14 @@ def test_counts_are_of_our_tasks(store: GroupCommit[Tx]) -> None:
     assert store.write(queries.count_by_status) == {TaskStatus.PENDING: 2, TaskStatus.DONE: 1}
 
 
-def all_pages(store: GroupCommit[Tx], **wanted: Any) -> list[list[str]]:
-    pages, after = [], 0
+def all_pages(store: GroupCommit[Tx], cursor: str = "after", **wanted: Any) -> list[list[str]]:
+    found, at = [], 0 if cursor == "after" else 10**9
     while True:
-        page = store.write(lambda tx: queries.page_of_tasks(tx, after=after, limit=2, **wanted))
-        pages.append(ids(page.tasks))
+        page = store.write(lambda tx: pages.page_of_tasks(tx, limit=2, **{cursor: at}, **wanted))
+        found.append(ids(page.tasks))
         if page.next is None:
-            return pages
-        after = page.next
+            return found
+        at = page.next
 
 
 def test_pages_of_tasks(store: GroupCommit[Tx]) -> None:
@@ -187,6 +187,10 @@ def test_pages_of_tasks(store: GroupCommit[Tx]) -> None:
     assert all_pages(store, labels={"a": "1"}) == [["1", "2"], ["4"]]
     assert all_pages(store, labels={"a": "1", "b": "2"}) == [["1"]]
     assert all_pages(store, labels={"a": "1"}, statuses=[failed]) == [["4"]]
+    assert all_pages(store, "before") == [["6", "4"], ["3", "2"], ["1"]]
+    assert all_pages(store, "before", statuses=[done, TaskStatus.PENDING]) == [["6", "2"], ["1"]]
+    assert all_pages(store, "before", statuses=[progress], finished_since=LATER) == [["6", "4"], ["3"]]
+    assert all_pages(store, "before", labels={"a": "1"}) == [["4", "2"], ["1"]]
 
 
 def test_a_page_is_filled_past_what_is_left_out(store: GroupCommit[Tx]) -> None:
@@ -194,6 +198,20 @@ def test_a_page_is_filled_past_what_is_left_out(store: GroupCommit[Tx]) -> None:
     fill(store, *(task(seq, labels=wanted if seq % 20 == 0 else {}) for seq in range(10, 101, 10)))
     assert all_pages(store, labels=wanted) == [["20", "40"], ["60", "80"], ["100"]]
     assert all_pages(store, labels=wanted, statuses=[TaskStatus.PENDING]) == [["20", "40"], ["60", "80"], ["100"]]
+
+
+def test_tasks_are_found_by_words_of_their_title(store: GroupCommit[Tx], monkeypatch: pytest.MonkeyPatch) -> None:
+    titles = ["Build the Kernel", "kernel tests", "STRASSE", "build docs"]
+    fill(store, *(task(seq, title=title) for seq, title in enumerate(titles, 1)))
+    assert all_pages(store, text="build KERNEL") == [["1"]]
+    assert all_pages(store, "before", text="kernel") == [["2", "1"], []]
+    assert all_pages(store, text="straße") == [["3"]]
+    assert all_pages(store, text="4") == [["4"]]
+    assert all_pages(store, text=" ") == all_pages(store)
+    fill(store, *(task(seq, title="x") for seq in range(5, 2105)))
+    monkeypatch.setattr(pages, "MOST_SEARCHED", 1000)
+    assert all_pages(store, text="docs") == [["4"], [], []]
+    assert all_pages(store, "before", text="docs") == [[], [], ["4"]]
 
 
 def append(store: GroupCommit[Tx], *kinds: str) -> None:
@@ -292,9 +310,10 @@ FLAT: dict[str, Callable[[Tx], object]] = {
     "busy": lambda tx: queries.busy(tx, ("default",), ("coder",)),
     "dependents": lambda tx: queries.dependents_of(tx, "1"),
     "idempotency": lambda tx: queries.by_idempotency_key(tx, 0, "k"),
-    "page": lambda tx: queries.page_of_tasks(tx, after=0, limit=20),
-    "page of statuses": lambda tx: queries.page_of_tasks(tx, limit=20, statuses=[TaskStatus.DONE, TaskStatus.FAILED]),
-    "page of late": lambda tx: queries.page_of_tasks(tx, limit=20, statuses=[TaskStatus.PENDING], finished_since=LATER),
+    "page": lambda tx: pages.page_of_tasks(tx, after=0, limit=20),
+    "page of newest": lambda tx: pages.page_of_tasks(tx, before=STORED, limit=20),
+    "page of statuses": lambda tx: pages.page_of_tasks(tx, limit=20, statuses=[TaskStatus.DONE, TaskStatus.FAILED]),
+    "page of late": lambda tx: pages.page_of_tasks(tx, limit=20, statuses=[TaskStatus.PENDING], finished_since=LATER),
     "journal": lambda tx: queries.page_of_journal(tx, after=0, limit=20),
     "journal, last": lambda tx: queries.page_of_journal(tx, limit=20),
     "journal of a subject": lambda tx: queries.page_of_journal(tx, subject="task/1", limit=20),

@@ -26,7 +26,7 @@ from polpod.services.rpc.own import require_own
 from polpod.services.rpc.refusal import invalid, refusal
 from polpod.services.selection import select, statuses
 from polpod.services.submission import Submitted, enterable, specify, store
-from polpod.store import queries
+from polpod.store import pages, queries
 from polpod.store.changes import absent, require
 from polpod.store.records import Tx
 
@@ -53,6 +53,10 @@ class List(Struct, frozen=True, forbid_unknown_fields=True):
     select: Selector = Selector()
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
     after: int | None = None
+    before: int | None = None
+    """Given: the tasks before this `seq`, the newest first."""
+    text: Annotated[str, Meta(max_length=1000)] | None = None
+    """Words that are in the title, each of them, or are the id; without `ids`."""
 
 
 class Selected(Struct, frozen=True, forbid_unknown_fields=True):
@@ -124,12 +128,15 @@ async def list_(call: Call, params: List) -> dict[str, object]:
             if missing:
                 raise absent(tx, *missing)
             tasks = [t for t in tasks if params.after is None or t.seq > params.after]
+            if params.before is not None:
+                tasks = [t for t in reversed(tasks) if t.seq < params.before]
             page, rest = tasks[: params.limit], tasks[params.limit :]
             following = page[-1].seq if rest else None
         else:
-            found = queries.page_of_tasks(
-                tx, after=params.after or 0, limit=params.limit, statuses=statuses(selector) or default,
-                finished_since=since, queue=selector.queue, project=selector.project, labels=selector.labels,
+            found = pages.page_of_tasks(
+                tx, after=params.after or 0, before=params.before, limit=params.limit,
+                statuses=statuses(selector) or default, finished_since=since, queue=selector.queue, project=selector.project, labels=selector.labels,
+                text=params.text,
             )  # fmt: skip
             page, following = found.tasks, found.next
         return [(t, views.unmet_dependencies(tx, t)) for t in page], following
@@ -262,7 +269,7 @@ METHODS = (
     ),
     Method("task.submit_many", SubmitMany, dict, submit_many, "Store many tasks; a result for each.", writes=True),
     Method("task.get", Get, dict, get, "One task with its runs, oldest first.", Right.RUN),
-    Method("task.list", List, dict, list_, "Tasks by page, in order of submission.", Right.RUN),
+    Method("task.list", List, dict, list_, "Tasks by page, in order of submission, or the newest first.", Right.RUN),
     Method("task.update", Edit, dict, update, "Change a task that does not run.", writes=True),
     Method("task.cancel", Selected, dict, cancel, "Cancel; what runs is ended first.", writes=True),
     Method(
