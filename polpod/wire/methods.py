@@ -83,6 +83,7 @@ METHODS = (
     "run.get",
     "run.identify",
     "run.list",
+    "run.processes",
     "run.progress",
     "run.report",
     "schedule.disable",

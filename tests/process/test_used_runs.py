@@ -58,6 +58,31 @@ def test_a_job_says_how_far_it_is(started: Host) -> None:
     assert started.finished(task_id)["progress"] == progress
 
 
+def test_the_processes_of_a_run(started: Host) -> None:
+    go = started.root / "go"
+    task_id = started.submit(shell=f"touch ready; sleep 1000 & {waits_for(go)}; kill $!")
+    until((started.root / "ready").exists, "the job goes on")
+    run_id = started.task(task_id)["run_id"]
+
+    def seen() -> dict[str, Any]:
+        return started.call("run.processes", id=run_id)
+
+    until(lambda: any(p["command"] == "sleep 1000" for p in seen()["processes"]), "its child is there")
+    now = seen()
+    by_pid = {p["pid"]: p for p in now["processes"]}
+    (child,) = [p for p in by_pid.values() if p["command"] == "sleep 1000"]
+    job = started.call("run.get", id=run_id)["run"]["job_pid"]
+    assert child["parent"] == job
+    assert by_pid[job]["command"].startswith("/bin/sh -c touch ready")
+    assert 0 < child["memory"] < now["memory"]
+    assert now["cpu_seconds"] >= 0
+    go.touch()
+    started.finished(task_id)
+    assert seen()["processes"] == []
+    with started.client() as client:
+        assert client.error("run.processes", id=10**9) == "not_found"
+
+
 def test_the_journal_has_progress_once_a_second_at_most(started: Host) -> None:
     speaker = Speaker(started)
     with started.client() as client:

@@ -14,6 +14,7 @@ from polpod.rules.outcome import MEANING
 from polpod.rules.progress import reported
 from polpod.services import views
 from polpod.services.instance import now
+from polpod.services.processes import Processes, processes_of
 from polpod.services.rpc import own
 from polpod.services.rpc.method import Call, Method, Right
 from polpod.store.changes import apply, require
@@ -73,6 +74,13 @@ async def get(call: Call, params: ById) -> dict[str, object]:
     return {"run": views.run_view(run)}
 
 
+async def processes(call: Call, params: ById) -> Processes:
+    run = await call.desk.instance.runs.read(lambda tx: tx.get(params.id))
+    if run is None:
+        raise NotFound(f"there is no run {params.id}")
+    return await processes_of(run)
+
+
 async def list_(call: Call, params: List) -> dict[str, object]:
     runs = await call.desk.instance.runs.read(
         lambda tx: tx.page(task_id=params.task_id, statuses=params.status, before=params.before, limit=params.limit)
@@ -118,6 +126,7 @@ async def _told(call: Call, percent: float | None, text: str | None) -> dict[str
 METHODS = (
     Method("run.get", ById, dict, get, "One run.", Right.RUN),
     Method("run.list", List, dict, list_, "Runs by page, newest first.", Right.RUN),
+    Method("run.processes", ById, Processes, processes, "The processes of its job, as they are now.", Right.RUN),
     Method(
         "run.identify", Identify, dict, identify, "Have the rights of this run from now on, and no others.", Right.RUN
     ),
