@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 from conftest import Site
@@ -46,8 +47,9 @@ def test_a_task_from_its_submission_to_its_end(site: Site, visitor: Visitor) -> 
         + waits_for(go)
     )
     expect(page.get_by_text("No tasks yet")).to_be_visible()
-    # As `polpoctl submit` does.
-    task_id = host.submit(shell=says, title=HOSTILE, labels={"team": "<i>core</i>"})
+    submit = [sys.executable, "-m", "polpoctl", "submit", "--root", str(host.root), "--title", HOSTILE]
+    submit += ["--label", "team=<i>core</i>", "--", "sh", "-c", says]
+    task_id = subprocess.run(submit, cwd=host.root, check=True, capture_output=True, text=True).stdout.strip()
     expect(row(page, HOSTILE)).to_contain_text("running")
     expect(row(page, HOSTILE)).to_contain_text("team=<i>core</i>")
     row(page, HOSTILE).click()
@@ -259,3 +261,8 @@ def test_every_page_in_light_and_dark(site: Site, visitor: Visitor) -> None:
         page.set_viewport_size(PHONE)
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], path
     (host.root / "shot").touch()
+    shades = []
+    for _ in range(3):  # light, dark, and as the system has it: dark
+        page.get_by_role("button", name="Theme").click()
+        shades.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert shades[0] != shades[1] == shades[2]

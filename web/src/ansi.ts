@@ -15,9 +15,7 @@ export interface Piece {
 }
 
 /** CSI sequences (1: parameters, 2: final byte), OSC up to its end, and two-byte escapes. */
-// eslint-disable-next-line no-control-regex
 const SEQUENCE = /\x1b(?:\[([0-9;:?<=>]*)[ -/]*([@-~])|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_]|[()][A-Za-z0-9])/g;
-// eslint-disable-next-line no-control-regex
 const CONTROLS = /[\x00-\x08\x0b-\x1f\x7f]/g;
 
 /** The pieces of a line that begins in `style`, and the style in which it ends. */

@@ -7,6 +7,7 @@ const UNITS: readonly [number, string][] = [
 ];
 
 export function duration(seconds: number): string {
+  if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
   if (seconds < 10) return `${seconds.toFixed(1)} s`;
   for (const [length, unit] of UNITS) if (seconds >= length * 2) return `${Math.floor(seconds / length)} ${unit}`;
   return `${Math.floor(seconds)} s`;

@@ -7,15 +7,15 @@ import { Moment } from "../parts/time";
 import { call } from "../session";
 
 const EVERY = 5;
-/** What each check says when it fails. */
-const MEANING: Readonly<Record<string, string>> = {
-  store: "the task store cannot be reached",
-  recovered: "it still looks at what it left",
-  accepting: "it is stopping",
-  disk: "the disk is full: nothing starts",
-  wal: "the write-ahead log is long: checkpoints do not get through",
-  launcher: "nothing can be started",
-  stuck: "something survives SIGKILL",
+/** What each check says when it is passed, and when it fails. */
+const MEANING: Readonly<Record<string, [string, string]>> = {
+  store: ["the task store is reached", "the task store cannot be reached"],
+  recovered: ["recovered", "it still looks at what it left"],
+  accepting: ["takes in work", "it is stopping"],
+  disk: ["the disk has room", "the disk is full: nothing starts"],
+  wal: ["checkpoints get through", "the write-ahead log is long: checkpoints do not get through"],
+  launcher: ["work is started", "nothing can be started"],
+  stuck: ["nothing is stuck", "something survives SIGKILL"],
 };
 
 const never = (_: Event) => false;
@@ -30,7 +30,7 @@ export function HealthPage() {
       <ul class="checks" aria-label="Checks">
         {Object.entries(health?.checks ?? {}).map(([name, good]) => (
           <li key={name} class={good ? "good" : "bad"}>
-            <span aria-hidden="true">{good ? "✓" : "✗"}</span> {words(name)}{!good && `: ${MEANING[name] ?? "not well"}`}
+            <span aria-hidden="true">{good ? "✓" : "✗"}</span> {MEANING[name]?.[good ? 0 : 1] ?? words(name)}
           </li>
         ))}
       </ul>
