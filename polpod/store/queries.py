@@ -171,8 +171,8 @@ def first_seq(tx: Tx) -> int | None:
 
 def last_seq(tx: Tx) -> int:
     """The newest event; 0 before the first."""
-    last = tx[Events].find(order_by=(Events.seq.desc(),), limit=1)
-    return last[0].seq if last else 0
+    last = tx[Events].stored(order_by=(Events.seq.desc(),), limit=1)  # whether it can be read or not
+    return int(last[0].columns[Events.seq.name] or 0) if last else 0
 
 
 def cursor(tx: Tx, channel: str) -> int:

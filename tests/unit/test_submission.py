@@ -344,7 +344,7 @@ def test_what_needs_approval_waits_for_it(tasks: Stores) -> None:
     assert task.status is S.AWAITING_APPROVAL
     created, moved, asked = tasks.write(lambda tx: tx[Events].find())
     assert created.body["status"] == "pending"
-    assert moved.body == {"from": "pending", "to": "awaiting_approval", "reason": "needs_approval"}
+    assert moved.body == {"from": "pending", "to": "awaiting_approval", "queue": "default", "reason": "needs_approval"}
     assert (asked.kind, asked.body["kind"], asked.body["request_id"]) == (
         "approval:requested",
         "start",
