@@ -233,6 +233,10 @@ def test_who_has_no_key_sees_nothing(site: Site, visitor: Visitor) -> None:
     expect(row(observer.page, "not yet")).to_be_visible()
     observer.go("tasks", task_id)
     expect(observer.page.get_by_role("button", name="Cancel")).to_be_disabled()
+    (key,) = [key["id"] for key in site.host.call("key.list")["keys"] if key["name"] == "observer"]
+    site.host.call("key.revoke", id=key)
+    expect(observer.page.get_by_role("alert")).to_contain_text("revoked")
+    expect(observer.page.get_by_role("heading", name="not yet")).to_have_count(0)
 
 
 def test_every_page_in_light_and_dark(site: Site, visitor: Visitor) -> None:

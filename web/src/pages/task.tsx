@@ -48,7 +48,13 @@ export function TaskPage({ id, run: named }: { id: string; run: number | undefin
       <Facts task={task} />
       {shown && <section><h2>Log</h2><Log key={shown.id} task={task.id} run={shown.id} /></section>}
       {runs.length > 0 && <section><h2>Runs</h2><Runs runs={runs} shown={shown} /></section>}
-      {shown && (LIVE.has(shown.status) || runs.length > 1) && <section><h2>Resources</h2>{LIVE.has(shown.status) && <Usage key={shown.id} run={shown.id} />}<Resources runs={runs} shown={shown} /></section>}
+      {shown && (LIVE.has(shown.status) || runs.length > 1) && (
+        <section>
+          <h2>Resources</h2>
+          {LIVE.has(shown.status) && <Usage key={shown.id} run={shown.id} />}
+          <Resources runs={runs} shown={shown} />
+        </section>
+      )}
       <section><h2>Timeline</h2><Timeline subject={`task/${task.id}`} /></section>
     </article>
   );
@@ -83,6 +89,10 @@ function Why({ id, title }: { id: string; title: string }) {
   );
 }
 
+function ended({ status, reason, exit_code: code }: NonNullable<Task["result"]>): string {
+  return [words(status), words(reason), ...(code === null ? [] : [`exit code ${code}`])].join(", ");
+}
+
 const WIDE = new Set(["Command", "Description", "Error"]);
 
 function Facts({ task }: { task: Task }) {
@@ -104,7 +114,7 @@ function Facts({ task }: { task: Task }) {
     ["Took", task.started_at && <Elapsed from={task.started_at} to={task.finished_at} />],
     ["Retries", task.retries > 0 && `${task.retries}${task.max_retries === null ? "" : ` of ${task.max_retries}`}`],
     ["Recoveries", task.recoveries || null],
-    ["Result", task.result && `${words(task.result.status)}, ${words(task.result.reason)}${task.result.exit_code === null ? "" : `, exit code ${task.result.exit_code}`}`],
+    ["Result", task.result && ended(task.result)],
     ["Error", task.result?.error],
   ];
   return (
