@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, closing
+from http.client import HTTPConnection
 
 import trio
 from trio_websocket import WebSocketConnection, connect_websocket_url
@@ -25,6 +26,8 @@ TASKS = 1_000
 """That run meanwhile, each with its events."""
 
 SLOWER = 1.5
+ALIKE = 1.2
+REFUSALS = 500
 GROWTH = 100.0
 """MB that the deaf may cost."""
 
@@ -37,6 +40,9 @@ def run() -> Iterator[Figure]:
         until(lambda: _listens(port), 30, "it listens")
         alone, kept_alone = trio.run(_measured, polpod, port, key, 0)
         beside, kept_beside = trio.run(_measured, polpod, port, key, DEAF)
+        made = polpod.client().call("key.add", user="bench", name="gone")
+        polpod.client().call("key.revoke", id=made["key"]["id"])
+        refusals = _refusals(port, made["secret"])
     yield latency(f"answer to one of {CLIENTS} clients that all read", alone)
     figure = latency(f"answer to one of {CLIENTS - DEAF} clients beside {DEAF} that never read", beside)
     yield figure
@@ -45,6 +51,7 @@ def run() -> Iterator[Figure]:
     yield Figure(name=f"daemon with {CLIENTS} clients that all read, RSS", value=kept_alone, unit="MB")
     grown = Figure(name=f"  more with {DEAF} that never read", value=kept_beside - kept_alone, unit="MB")
     yield most(grown, GROWTH, f"at most {GROWTH:g} MB more")
+    yield most(refusals, ALIKE, f"at most {ALIKE}×")
 
 
 async def _measured(polpod: Daemon, port: int, key: str, deaf: int) -> tuple[list[float], float]:
@@ -85,6 +92,22 @@ async def _ask(websocket: WebSocketConnection, taken: list[float]) -> None:
             pass
         taken.append(time.perf_counter() - began)
         await trio.sleep(0.5)
+
+
+def _refusals(port: int, revoked: str) -> Figure:
+    """What refusing it takes, beside refusing what never was a key, whichever takes longer; each is first as often."""
+    unknown = revoked[:-8] + "unknown_"
+    taken: dict[str, list[float]] = {revoked: [], unknown: []}
+    for number in range(REFUSALS):
+        for key in (revoked, unknown)[:: 1 if number % 2 else -1]:
+            with closing(HTTPConnection("127.0.0.1", port)) as http:
+                began = time.perf_counter()
+                http.request("GET", "/session", headers={"Authorization": f"Bearer {key}"})
+                http.getresponse().read()
+                taken[key].append(time.perf_counter() - began)
+    first, second = (_median(samples) for samples in taken.values())
+    slower = max(first, second) / min(first, second)
+    return Figure(name="refusing a revoked key, beside one that never was", value=slower, unit="×", n=REFUSALS)
 
 
 def _call(method: str, number: int, **params: object) -> str:

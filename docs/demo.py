@@ -34,7 +34,7 @@ BUILD = '"$1" -m pip wheel --no-deps --no-build-isolation --wheel-dir "$2" .'
 INSTALL = """
 python=$1 scratch=$2 lock=$3; shift 3
 "$python" -m venv --without-pip "$scratch/env"
-"$python" -m pip --python "$scratch/env/bin/python" install --constraint "$lock" "$scratch"/wheels/polpod-*.whl "$@"
+"$python" -m pip --python "$scratch/env/bin/python" install --constraint "$lock" "$(echo "$scratch"/wheels/polpod-*.whl)[top]" "$@"
 """
 TEST = """
 "$1" -c 'import polpod, sys; print(polpod.__file__); sys.exit(not polpod.__file__.startswith(sys.prefix))'

@@ -42,7 +42,6 @@ from polpod.services.socket import ListeningSocket, adopt, listen, require_utf8
 from polpod.services.spares import Spares
 from polpod.services.supervision import Supervision
 from polpod.services.watcher import Watcher
-from polpod.services.web import server as web
 from polpod.services.witness import Witness
 from polpod.services.zygote import Zygote
 from polpod.storage import locate
@@ -296,6 +295,8 @@ async def _serve(
         nursery.start_soon(_listen, listener, held, desk)
         nursery.start_soon(shutdown.obey, received, instance, at_once)
         if (settings := instance.config.settings.web) is not None:
+            from polpod.services.web import server as web  # a start without it is spared what it imports
+
             nursery.start_soon(web.serve, settings, desk)
         supervision.ready(desk)
         log.info("polpod %s listens on %s (pid %d)", __version__, listener.path, os.getpid())
