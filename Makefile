@@ -8,7 +8,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 SOURCES := polpod polpoctl tests bench docs
 TESTS := tests
 
-.PHONY: demo test test-mutants test-elkar test-powerloss test-systemd-vm check soak fuzz fmt bench docs man deb clean
+.PHONY: demo test test-mutants test-elkar test-powerloss test-systemd-vm check soak fuzz fmt bench docs man deb web clean
 .DEFAULT_GOAL := test
 
 demo: $(INSTALLED)
@@ -70,8 +70,15 @@ man: $(INSTALLED)
 deb: $(INSTALLED)
 	VERSION_SUFFIX=$(VERSION_SUFFIX) packaging/deb
 
+# The dashboard, from web/ into the package, where its output is kept; only who changes it needs Node.js (20 or later).
+web: web/node_modules/.package-lock.json
+	cd web && npm run --silent build
+
+web/node_modules/.package-lock.json: web/package-lock.json
+	cd web && npm ci --no-fund --no-audit
+
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf web/node_modules $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # The newest Python that can make an environment, or the one that $PYTHON names.
 $(INSTALLED): requirements-dev.lock pyproject.toml

@@ -1,0 +1,54 @@
+// How numbers and times read.
+
+const UNITS: readonly [number, string][] = [
+  [86400, "d"],
+  [3600, "h"],
+  [60, "min"],
+];
+
+export function duration(seconds: number): string {
+  if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  for (const [length, unit] of UNITS) if (seconds >= length * 2) return `${Math.floor(seconds / length)} ${unit}`;
+  return `${Math.floor(seconds)} s`;
+}
+
+export function bytes(count: number): string {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let unit = 0;
+  while (count >= 1024 && unit < units.length - 1) {
+    count /= 1024;
+    unit++;
+  }
+  return `${count < 10 && unit > 0 ? count.toFixed(1) : Math.round(count)} ${units[unit]}`;
+}
+
+export function whole(count: number): string {
+  return count.toLocaleString("en").replaceAll(",", "\u202f");
+}
+
+export function seconds(from: string, to: string | null): number {
+  return Math.max(0, ((to === null ? Date.now() : Date.parse(to)) - Date.parse(from)) / 1000);
+}
+
+/** A moment as a person reads it who looks at it soon: the time, with its day where that is another. */
+export function moment(at: string): string {
+  const date = new Date(at);
+  const pad = (part: number) => String(part).padStart(2, "0");
+  const day = `${date.getFullYear()}-${pad(date.getMonth() + 1)}-${pad(date.getDate())}`;
+  const time = `${pad(date.getHours())}:${pad(date.getMinutes())}:${pad(date.getSeconds())}`;
+  return date.toDateString() === new Date().toDateString() ? time : `${day} ${time}`;
+}
+
+export function words(name: string): string {
+  return name.replaceAll("_", " ");
+}
+
+/** What is executed, as a shell would want it, so that it can be copied. */
+export function commandLine(spec: { command: string[] | null; shell: string | null }): string {
+  return spec.command?.map(quoted).join(" ") ?? spec.shell ?? "";
+}
+
+function quoted(word: string): string {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
+}

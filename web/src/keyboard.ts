@@ -1,0 +1,46 @@
+// The keyboard: what a key does is a table; where one types, keys are text.
+import { go } from "./router";
+import { current, update } from "./store";
+
+export const PLACES: readonly { key: string; page: string; title: string }[] = [
+  { key: "t", page: "tasks", title: "Tasks" },
+  { key: "r", page: "runs", title: "Runs" },
+  { key: "q", page: "queues", title: "Queues" },
+  { key: "m", page: "missions", title: "Missions" },
+  { key: "a", page: "approvals", title: "Approvals" },
+  { key: "s", page: "schedules", title: "Schedules" },
+  { key: "h", page: "health", title: "Health" },
+];
+
+/** What the page that is shown does with keys: the table of it, if there is one, sets these. */
+export const onPage: { step?: ((by: number) => void) | undefined; enter?: (() => void) | undefined } = {};
+
+let leading = false;
+
+export function listenToKeys(): void {
+  addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.altKey || event.metaKey || event.defaultPrevented) return;
+    const target = event.target as HTMLElement;
+    if (target.matches("input, textarea, select")) {
+      if (event.key === "Escape") target.blur();
+      return;
+    }
+    if (pressed(event.key, target)) event.preventDefault();
+  });
+}
+
+/** Whether the key meant something. */
+function pressed(key: string, target: HTMLElement): boolean {
+  const place = leading ? PLACES.find((there) => there.key === key) : undefined;
+  leading = !leading && key === "g";
+  if (place) go(place.page);
+  else if (key === "/") document.querySelector<HTMLInputElement>("input[type=search]")?.select();
+  else if (key === "?") update({ helpShown: !current().helpShown });
+  else if (key === "Escape" && current().helpShown) update({ helpShown: false });
+  else if (key === "j" || (key === "ArrowDown" && target.matches(".table, body"))) onPage.step?.(1);
+  else if (key === "k" || (key === "ArrowUp" && target.matches(".table, body"))) onPage.step?.(-1);
+  else if (key === "Enter" && !target.matches("a, button, summary")) onPage.enter?.();
+  else return false;
+  if (key === "/") document.querySelector<HTMLInputElement>("input[type=search]")?.focus();
+  return true;
+}
