@@ -1,6 +1,6 @@
 // What narrows a table: chips of which any number is chosen, and a search that waits until one has typed.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { whole, words } from "../format";
+import { whole } from "../format";
 import { Status } from "./status";
 
 export function Chips<S extends string>(props: {
@@ -15,7 +15,7 @@ export function Chips<S extends string>(props: {
   return (
     <div class="chips" role="group" aria-label={props.label}>
       {props.all.map((one) => (
-        <button type="button" key={one} aria-pressed={props.chosen.includes(one)} aria-label={words(one)} onClick={() => toggle(one)}>
+        <button type="button" key={one} aria-pressed={props.chosen.includes(one)} onClick={() => toggle(one)}>
           <Status of={one} /> <span class="number">{whole(props.counts[one] ?? 0)}</span>
         </button>
       ))}

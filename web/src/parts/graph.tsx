@@ -53,8 +53,8 @@ function Node({ node, at }: { node: GraphNode; at: { x: number; y: number } }) {
   if (node.kind !== "task" || node.id === null) return <g role="listitem" aria-label={name}>{drawing}</g>;
   const id = node.id;
   return (
-    <g role="listitem">
-      <a aria-label={name} href={path("tasks", id)}>{drawing}</a>
+    <g role="listitem" aria-label={name}>
+      <a href={path("tasks", id)}>{drawing}</a>
     </g>
   );
 }
