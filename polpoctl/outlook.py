@@ -49,7 +49,8 @@ class Outlook:
         """Whether the cursor is where a line begins, so that the line of ours hides nothing."""
         self._daemon, self._ids = daemon, ids
         self._text = ""
-        self._drawn = False
+        self._called = False
+        self._drawn = ""
         self._next = 0.0
         if self.shown:
             daemon.say = self.say
@@ -60,11 +61,11 @@ class Outlook:
         return EVERY if self.shown else LONG_POLL
 
     def call(self, method: str, params: dict[str, Any], until: float = FOR_EVER) -> Any:
-        """As Lasting.call, and then the line anew."""
-        result = self._daemon.call(method, params, until)
-        if self.shown:
+        """As Lasting.call; the line anew before each but the first, which may say that there is nothing to wait for."""
+        if self.shown and self._called:
             self._look(until)
-        return result
+        self._called = True
+        return self._daemon.call(method, params, until)
 
     def _look(self, until: float) -> None:
         """Ask, at most once in EVERY, and draw."""
@@ -77,17 +78,17 @@ class Outlook:
                 return
             self._next = time.monotonic() + EVERY
             self._text = line(found, _width() - 1)
-        if self._text and self.at_line_start:
-            self._write(f"\r{self._text}\x1b[K")
-            self._drawn = True
-        else:
+        if not (self._text and self.at_line_start):
             self.hide()
+        elif self._text != self._drawn:
+            self._write(f"\r{self._text}\x1b[K")
+            self._drawn = self._text
 
     def hide(self) -> None:
         """Be gone: something else will be written."""
         if self._drawn:
             self._write("\r\x1b[K")
-            self._drawn = False
+            self._drawn = ""
 
     def say(self, message: str) -> None:
         """A notice in its place."""

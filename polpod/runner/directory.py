@@ -135,7 +135,7 @@ def record_exit(run: RunDirectory, payload: dict[str, Any]) -> None:
 def open_left(path: str) -> int:
     """A descriptor to read what lies where a job could put anything, without waiting for it.
 
-    Raises FileNotFoundError, NotADirectoryError; ValueError if it is no file, or none that may be read; OSError.
+    Raises FileNotFoundError, NotADirectoryError; ValueError if it is no file; OSError.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
@@ -149,8 +149,8 @@ def open_left(path: str) -> int:
     return fd
 
 
-_NO_FILE = (errno.ELOOP, errno.ENXIO, errno.EACCES)
-"""What open(2) says of a symbolic link, of a socket, and of what is not to be read."""
+_NO_FILE = (errno.ELOOP, errno.ENXIO)
+"""What open(2) says of a symbolic link, and of a socket."""
 
 
 def _left(path: str, most: int) -> bytes:
@@ -201,10 +201,10 @@ def hand_over(run: RunDirectory, spec: contract.ReviewSpec) -> None:
 
 
 def read_assessment(run: RunDirectory, most: int) -> bytes | None:
-    """What the checks found, or the first `most` bytes of it; None: no such file was written.  Raises OSError."""
+    """What the checks found, or the first `most` bytes of it; None: no file that may be read.  Raises OSError."""
     try:
         return _left(run.assessment, most)
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError, ValueError):
         return None
 
 

@@ -165,7 +165,7 @@ def _tail(path: str) -> str:
     """The last characters of a log, without what no store keeps."""
     try:
         fd = directory.open_left(path)
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError, ValueError):
         return ""
     try:
         size = os.fstat(fd).st_size

@@ -168,6 +168,8 @@ def test_a_run_of_the_same_number_is_not_taken_for_that_of_the_backup(host: Host
         assert other.finished(task_id)["status"] == "cancelled"
         assert other.stop() == 0
         assert alive(stranger["pid"])
+        (other.root / "there.go").touch()  # nothing here knows it any more, so nobody else ends it
+        until(lambda: not alive(stranger["pid"]), "the stranger has ended")
     assert host.running(task_id)["pid"] == run["pid"]
     assert alive(run["job_pid"])
 

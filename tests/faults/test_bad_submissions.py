@@ -196,7 +196,7 @@ def test_a_log_that_cannot_be_written_fails_that_attempt_and_names_the_path(serv
     os.mkdir(served.paths.log(2))
     bad = served.submit("true")
     assert not_started(served, bad)["error"].count(served.paths.log(2)) >= 1
-    with pytest.raises(Refused, match=f"{served.paths.log(2)}: Is a directory"):
+    with pytest.raises(Refused, match=f"{served.paths.log(2)}: not a file"):
         served.call("task.logs", id=bad)
     good(served)
     assert served.call("task.logs", id="3")["end"] is True

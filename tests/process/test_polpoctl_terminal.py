@@ -358,7 +358,7 @@ def test_run_shows_it_between_lines_of_the_log_and_never_beside_one(polpod: Scri
 
     polpod.answers["task.logs"] = logs
     code, shown, _ = on_stderr(polpod, 80, "run", "--", "job", same=True)
-    assert (code, shown) == (0, f"one\n{LINE}{LINE}{GONE}two\n{LINE}{GONE}")
+    assert (code, shown) == (0, f"one\n{LINE}{GONE}two\n{LINE}{GONE}")
 
 
 def test_a_notice_takes_its_place(polpod: Scripted) -> None:

@@ -317,7 +317,7 @@ def test_it_is_told_when_polpod_reloads_and_comes_again(web: Web) -> None:
             assert await socket.closed() in (1006, 1012)
 
     trio.run(main)
-    until(web._listens, "it listens again")
+    until(web.listens, "it listens again")
 
 
 def test_a_place_that_is_taken_keeps_nobody_from_work(host: Host) -> None:
