@@ -60,18 +60,18 @@ async def _measured(polpod: Daemon, port: int, key: str, deaf: int) -> tuple[lis
     taken: list[float] = []
     async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
 
-        async def opened() -> WebSocketConnection:
+        async def opened(after: int | None) -> WebSocketConnection:
             url = f"ws://127.0.0.1:{port}/rpc"
             websocket = await connect_websocket_url(nursery, url, extra_headers=headers)
             stack.push_async_callback(websocket.aclose)
-            await websocket.send_message(_call("event.subscribe", 0, after=0))
+            await websocket.send_message(_call("event.subscribe", 0, after=after))
             return websocket
 
         for _ in range(deaf):
-            websocket = await opened()
+            websocket = await opened(0)
             for number in range(1, 50):
                 await websocket.send_message(_call("rpc.discover", number))
-        readers = [await opened() for _ in range(CLIENTS - deaf)]
+        readers = [await opened(None) for _ in range(CLIENTS - deaf)]
         work = [{"command": ["true"]}] * TASKS
         await trio.to_thread.run_sync(lambda: submit_many(polpod.client(), work, cwd="/"))
         async with trio.open_nursery() as asking:
