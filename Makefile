@@ -19,8 +19,10 @@ demo: $(INSTALLED)
 
 # Five workers on two cores, since much of what is tested is waiting; a file at a time: fixtures that own a daemon are never
 # shared between workers.  In the order of the folders, so that the short files of unit come last and all workers end together.
+# What drives the browser has an event loop that is running for as long, and greenlets: a process of its own.
 test: check
-	$(BIN)/pytest -n 5 --dist loadfile --no-loadscope-reorder $(TESTS)
+	$(BIN)/pytest tests/browser
+	$(BIN)/pytest -n 5 --dist loadfile --no-loadscope-reorder --ignore tests/browser $(TESTS)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check $(SOURCES)
