@@ -422,6 +422,9 @@ def test_polpoctl_speaks_to_it_from_afar(web: Web) -> None:
         (("list", "--url", url), {}, 2, "key"),
         (("list", "--url", "ftp://x"), {}, 2, "not a URL"),
         (("list", "--url", "ws://127.0.0.1:1"), {"POLPO_KEY_FILE": str(key)}, 4, "no polpod answers"),
+        (("list", "--url", "ws://[::1"), {"POLPO_KEY_FILE": str(key)}, 2, "not a URL"),
+        (("list", "--url", "ws://a..b"), {"POLPO_KEY_FILE": str(key)}, 2, "not a URL"),
+        (("list", "--url", f"{url}/a b"), {"POLPO_KEY_FILE": str(key)}, 2, "not a URL"),
         (("store", "check", "--url", url), {"POLPO_KEY_FILE": str(key)}, 2, "own host"),
     ):
         failed = polpoctl(*words, **env)
@@ -429,5 +432,9 @@ def test_polpoctl_speaks_to_it_from_afar(web: Web) -> None:
         assert "Traceback" not in failed.stderr
     key.write_text("polpo_wrong")
     assert polpoctl("list", **there).returncode == 6
+    for content in ("", "polpo_wrong\nanother\n"):
+        key.write_text(content)
+        failed = polpoctl("list", **there)
+        assert (failed.returncode, failed.stderr) == (2, f"polpoctl: {key}: not a key\n")
     key.chmod(0o644)
     assert "chmod 600" in polpoctl("list", **there).stderr
