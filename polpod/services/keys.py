@@ -29,6 +29,8 @@ from polpod.services.instance import Instance, now
 from polpod.store.organisation import ApiKeys, Users
 from polpod.store.records import Tx
 
+SECRET_SIZE = 32
+
 USED_EVERY = timedelta(minutes=1)
 """How exactly it is kept when a key was last used."""
 
@@ -73,13 +75,22 @@ class Keys:
         self._secret: bytes | None = None
 
     def hashed(self, key: str) -> str:
-        """What is stored of a key.  Raises OSError: the secret can neither be read nor made."""
+        """What is stored of a key.  Raises Unavailable: the secret can neither be read nor made, or is none."""
         if self._secret is None:
-            self._secret = _secret(self._instance.paths.key_secret)
+            try:
+                secret = _secret(self._instance.paths.key_secret)
+            except OSError as exc:
+                raise Unavailable(f"no key can be looked up: key.secret: {exc.strerror}") from exc
+            if len(secret) != SECRET_SIZE:  # what is keyed with nothing, anybody can make
+                raise Unavailable(f"no key can be looked up: key.secret is damaged: it has {len(secret)} bytes")
+            self._secret = secret
         return hmac.digest(self._secret, key.encode(), hashlib.sha256).hex()
 
     async def find(self, key: str) -> Access | None:
-        """Whose key it is; None: nobody's, or not any more.  Takes as long for one as for the other."""
+        """Whose key it is; None: nobody's, or not any more.  Takes as long for one as for the other.
+
+        Raises Unavailable.
+        """
         wanted = self.hashed(key)
 
         def body(tx: Tx) -> tuple[ApiKey, str] | None:
@@ -97,7 +108,12 @@ class Keys:
 
     async def until_over(self, key_id: str) -> None:
         """Returns when the key is worth nothing any more."""
-        with self._instance.journal.listening([f"key/{key_id}"]) as bell:
+        key = await self._instance.tasks.read(lambda tx: tx[ApiKeys].get(key_id))
+        if key is None:
+            return
+        with self._instance.journal.listening(
+            [f"key/{key_id}", f"user/{key.user_id}"]
+        ) as bell:  # it goes with its user
             while True:
                 key = await self._instance.tasks.read(lambda tx: tx[ApiKeys].get(key_id))
                 if key is None or not _holds(key, now()):
@@ -128,7 +144,7 @@ def _secret(path: str) -> bytes:
     except FileNotFoundError:
         temporary = f"{path}.{os.getpid()}"
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(secrets.token_bytes(32))
+            file.write(secrets.token_bytes(SECRET_SIZE))
         sync(temporary)
         os.rename(temporary, path)
         sync(os.path.dirname(path))
