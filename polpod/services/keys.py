@@ -37,6 +37,9 @@ USED_EVERY = timedelta(minutes=1)
 LOOK_EVERY = 60.0
 """Seconds after which a key is looked at again though nothing happened: the clock may have been set."""
 
+AGAIN_AFTER = 5.0
+"""The same, where the store could not be asked."""
+
 
 class Role(StrEnum):
     ADMIN = "admin"
@@ -65,6 +68,7 @@ class Access(Struct, frozen=True):
     """What a key is worth."""
 
     key_id: str
+    user_id: str
     user: str
     role: Role
 
@@ -104,22 +108,23 @@ class Keys:
         key_found, user = found
         if key_found.last_used_at is None or now() - key_found.last_used_at > USED_EVERY:
             await self._note_use(key_found.id)
-        return Access(key_found.id, user, ROLES[key_found.role])
+        return Access(key_found.id, key_found.user_id, user, ROLES[key_found.role])
 
-    async def until_over(self, key_id: str) -> None:
-        """Returns when the key is worth nothing any more."""
-        key = await self._instance.tasks.read(lambda tx: tx[ApiKeys].get(key_id))
-        if key is None:
-            return
-        with self._instance.journal.listening(
-            [f"key/{key_id}", f"user/{key.user_id}"]
-        ) as bell:  # it goes with its user
+    async def until_over(self, access: Access) -> None:
+        """Returns when the key is worth nothing any more; it goes with its user."""
+        with self._instance.journal.listening([f"key/{access.key_id}", f"user/{access.user_id}"]) as bell:
             while True:
-                key = await self._instance.tasks.read(lambda tx: tx[ApiKeys].get(key_id))
-                if key is None or not _holds(key, now()):
-                    return
-                left = LOOK_EVERY if key.expires_at is None else (key.expires_at - now()).total_seconds()
-                await bell.wait(trio.current_time() + min(LOOK_EVERY, left))
+                left = LOOK_EVERY
+                try:
+                    key = await self._instance.tasks.read(lambda tx: tx[ApiKeys].get(access.key_id))
+                except Unavailable:  # it is worth what it was until somebody can say otherwise
+                    left = AGAIN_AFTER
+                else:
+                    if key is None or not _holds(key, now()):
+                        return
+                    if key.expires_at is not None:
+                        left = min(LOOK_EVERY, (key.expires_at - now()).total_seconds())
+                await bell.wait(trio.current_time() + left)
 
     async def _note_use(self, key_id: str) -> None:
         def body(tx: Tx) -> None:

@@ -11,9 +11,10 @@ import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing, nullcontext, suppress
 from http.client import HTTPConnection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,7 +27,8 @@ from kit.waiting import until
 from trio.testing import MockClock, memory_stream_pair
 from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
 
-from polpod.services.keys import Access, Role
+from polpod.errors import Unavailable
+from polpod.services.keys import Access, Keys, Role
 from polpod.services.rpc.server import Shared, most_connections
 from polpod.services.web.access import Door
 from polpod.services.web.server import MOST, _Visit
@@ -329,7 +331,7 @@ def test_a_handshake_that_is_refused_ends_quietly(caplog: pytest.LogCaptureFixtu
 
     class Knowing:
         async def find(self, key: str) -> Access:
-            return Access("key-1", "ann", Role.ADMIN)
+            return Access("key-1", "user-1", "ann", Role.ADMIN)
 
     knowing: Any = Knowing()
     head = (
@@ -348,6 +350,35 @@ def test_a_handshake_that_is_refused_ends_quietly(caplog: pytest.LogCaptureFixtu
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
     assert not caplog.records
+
+
+def test_what_a_key_opened_outlives_a_store_that_cannot_be_asked() -> None:
+    answers: list[Any] = [None, Unavailable("away"), Unavailable("away")]
+    asked: list[float] = []
+
+    async def read(body: object) -> Any:
+        asked.append(trio.current_time() - began)
+        answer = answers.pop()
+        if answer is not None:
+            raise answer
+        return None
+
+    class Bell:
+        async def wait(self, until: float) -> None:
+            await trio.sleep_until(until)
+
+    instance: Any = SimpleNamespace(
+        journal=SimpleNamespace(listening=lambda subjects: nullcontext(Bell())), tasks=SimpleNamespace(read=read)
+    )
+    began = 0.0
+
+    async def main() -> None:
+        nonlocal began
+        began = trio.current_time()
+        await Keys(instance).until_over(Access("key-1", "user-1", "ann", Role.OBSERVER))
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert asked == pytest.approx([0, 5, 10])
 
 
 def test_who_finds_no_room_costs_no_descriptor(web: Web) -> None:

@@ -193,7 +193,7 @@ class _Visit:
                 opened = await handshake.accept(subprotocol=chosen)
             call = Call(self._desk, of_key(access))
             calls = partial(_calls, call, self._shared)
-            await websocket.join(opened, calls, partial(self._desk.keys.until_over, access.key_id))
+            await websocket.join(opened, calls, partial(self._desk.keys.until_over, access))
             nursery.cancel_scope.cancel()
 
     async def _health(self, headers: Mapping[str, str]) -> Answer:
