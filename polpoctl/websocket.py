@@ -57,9 +57,9 @@ class WebSocketTransport:
         self._over = False
         authorization = (b"authorization", b"Bearer " + key.encode())
         path = parts.path if parts.path.strip("/") else "/rpc"
-        self._write(Request(host=parts.netloc.rpartition("@")[2], target=path, extra_headers=[authorization]))
         status = None
         try:
+            self._write(Request(host=parts.netloc.rpartition("@")[2], target=path, extra_headers=[authorization]))
             while status is None:
                 status = self._read()
         except (EOFError, OSError, ProtocolError) as exc:

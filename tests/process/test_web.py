@@ -531,6 +531,7 @@ def test_polpoctl_speaks_to_it_from_afar(web: Web) -> None:
         failed = polpoctl(*words, **env)
         assert (failed.returncode, said in failed.stderr) == (code, True), failed
         assert "Traceback" not in failed.stderr
+        assert "to start one" not in failed.stderr
     key.write_text("polpo_wrong")
     assert polpoctl("list", **there).returncode == 6
     for content in ("", "polpo_wrong\nanother\n"):
