@@ -60,7 +60,9 @@ class Unreachable(Failure):
         lines = [f"no polpod answers at {path}: {why}"]
         if len(tried) > 1:
             lines.append(f"tried: {', '.join(tried)}")
-        super().__init__("\n".join([*lines, f"to start one: {_start_command(path, tried)}"]), exits.UNREACHABLE)
+        if not path.startswith(URLS):  # what is afar is started there
+            lines.append(f"to start one: {_start_command(path, tried)}")
+        super().__init__("\n".join(lines), exits.UNREACHABLE)
 
 
 URLS = ("ws://", "wss://", "http://", "https://")

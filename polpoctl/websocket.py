@@ -37,13 +37,14 @@ class WebSocketTransport:
     def __init__(self, url: str, key_file: str | None, patience: float) -> None:
         """Connect; `patience` in seconds.  Raises Failure."""
         key = _key(key_file)
-        parts = urlsplit(url)
         try:
+            parts = urlsplit(url)
             host, port = parts.hostname, parts.port or _PORTS[parts.scheme]
-        except ValueError:
-            host, port = None, 0
-        if not host:
-            raise exits.usage(f"{url}: not a URL of a polpod: wss://HOST:PORT")
+            if not host or not _visible(parts.path or "/"):
+                raise ValueError
+            host.encode("idna")
+        except ValueError:  # an UnicodeError is one
+            raise exits.usage(f"{url}: not a URL of a polpod: wss://HOST:PORT") from None
         try:
             self._socket = socket.create_connection((host, port), timeout=patience)
             if parts.scheme in ("wss", "https"):
@@ -56,9 +57,9 @@ class WebSocketTransport:
         self._over = False
         authorization = (b"authorization", b"Bearer " + key.encode())
         path = parts.path if parts.path.strip("/") else "/rpc"
-        self._write(Request(host=parts.netloc.rpartition("@")[2], target=path, extra_headers=[authorization]))
         status = None
         try:
+            self._write(Request(host=parts.netloc.rpartition("@")[2], target=path, extra_headers=[authorization]))
             while status is None:
                 status = self._read()
         except (EOFError, OSError, ProtocolError) as exc:
@@ -140,6 +141,14 @@ def _key(path: str | None) -> str:
         with open(path, encoding="ascii") as file:
             if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
                 raise exits.usage(f"{path}: others may read that key: chmod 600 {path}")
-            return file.read().strip()
+            key = file.read().strip()
     except (OSError, UnicodeDecodeError) as exc:
         raise exits.usage(f"{path}: {exc.strerror if isinstance(exc, OSError) else 'not a key'}") from None
+    if not _visible(key):  # what is refused further on is shown, and a key must not be
+        raise exits.usage(f"{path}: not a key")
+    return key
+
+
+def _visible(word: str) -> bool:
+    """Whether it is one word that a head of HTTP can have."""
+    return bool(word) and all("!" <= character <= "~" for character in word)

@@ -29,11 +29,16 @@ from polpod.services.instance import Instance, now
 from polpod.store.organisation import ApiKeys, Users
 from polpod.store.records import Tx
 
+SECRET_SIZE = 32
+
 USED_EVERY = timedelta(minutes=1)
 """How exactly it is kept when a key was last used."""
 
 LOOK_EVERY = 60.0
 """Seconds after which a key is looked at again though nothing happened: the clock may have been set."""
+
+AGAIN_AFTER = 5.0
+"""The same, where the store could not be asked."""
 
 
 class Role(StrEnum):
@@ -63,6 +68,7 @@ class Access(Struct, frozen=True):
     """What a key is worth."""
 
     key_id: str
+    user_id: str
     user: str
     role: Role
 
@@ -73,13 +79,22 @@ class Keys:
         self._secret: bytes | None = None
 
     def hashed(self, key: str) -> str:
-        """What is stored of a key.  Raises OSError: the secret can neither be read nor made."""
+        """What is stored of a key.  Raises Unavailable: the secret can neither be read nor made, or is none."""
         if self._secret is None:
-            self._secret = _secret(self._instance.paths.key_secret)
+            try:
+                secret = _secret(self._instance.paths.key_secret)
+            except OSError as exc:
+                raise Unavailable(f"no key can be looked up: key.secret: {exc.strerror}") from exc
+            if len(secret) != SECRET_SIZE:  # what is keyed with nothing, anybody can make
+                raise Unavailable(f"no key can be looked up: key.secret is damaged: it has {len(secret)} bytes")
+            self._secret = secret
         return hmac.digest(self._secret, key.encode(), hashlib.sha256).hex()
 
     async def find(self, key: str) -> Access | None:
-        """Whose key it is; None: nobody's, or not any more.  Takes as long for one as for the other."""
+        """Whose key it is; None: nobody's, or not any more.  Takes as long for one as for the other.
+
+        Raises Unavailable.
+        """
         wanted = self.hashed(key)
 
         def body(tx: Tx) -> tuple[ApiKey, str] | None:
@@ -93,17 +108,23 @@ class Keys:
         key_found, user = found
         if key_found.last_used_at is None or now() - key_found.last_used_at > USED_EVERY:
             await self._note_use(key_found.id)
-        return Access(key_found.id, user, ROLES[key_found.role])
+        return Access(key_found.id, key_found.user_id, user, ROLES[key_found.role])
 
-    async def until_over(self, key_id: str) -> None:
-        """Returns when the key is worth nothing any more."""
-        with self._instance.journal.listening([f"key/{key_id}"]) as bell:
+    async def until_over(self, access: Access) -> None:
+        """Returns when the key is worth nothing any more; it goes with its user."""
+        with self._instance.journal.listening([f"key/{access.key_id}", f"user/{access.user_id}"]) as bell:
             while True:
-                key = await self._instance.tasks.read(lambda tx: tx[ApiKeys].get(key_id))
-                if key is None or not _holds(key, now()):
-                    return
-                left = LOOK_EVERY if key.expires_at is None else (key.expires_at - now()).total_seconds()
-                await bell.wait(trio.current_time() + min(LOOK_EVERY, left))
+                left = LOOK_EVERY
+                try:
+                    key = await self._instance.tasks.read(lambda tx: tx[ApiKeys].get(access.key_id))
+                except Unavailable:  # it is worth what it was until somebody can say otherwise
+                    left = AGAIN_AFTER
+                else:
+                    if key is None or not _holds(key, now()):
+                        return
+                    if key.expires_at is not None:
+                        left = min(LOOK_EVERY, (key.expires_at - now()).total_seconds())
+                await bell.wait(trio.current_time() + left)
 
     async def _note_use(self, key_id: str) -> None:
         def body(tx: Tx) -> None:
@@ -128,7 +149,7 @@ def _secret(path: str) -> bytes:
     except FileNotFoundError:
         temporary = f"{path}.{os.getpid()}"
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(secrets.token_bytes(32))
+            file.write(secrets.token_bytes(SECRET_SIZE))
         sync(temporary)
         os.rename(temporary, path)
         sync(os.path.dirname(path))

@@ -223,3 +223,28 @@ def test_a_subscriber_that_is_cut_off_fifty_times_misses_nothing(started: Host) 
     last = journal(started)
     assert seen == [seq for seq, _ in last][: len(seen)]
     until(lambda: started.call("daemon.status")["tasks"].get("done") == TASKS, "all of them are done")
+
+
+def test_who_ends_a_subscription_in_the_middle_of_a_message_gets_the_rest_of_it(started: Host) -> None:
+    task_id = started.submit("sh", "-c", "yes | head -c 3000000")
+    started.finished(task_id)
+    with started.client() as client:
+        number = client.call("task.logs", id=task_id, follow=True)["subscription"]
+        told(client, number)
+        until(client.readable, "the next one begins, which is longer than what a socket holds")
+        client.send("event.unsubscribe", subscription=number)
+        until(
+            lambda: "event.unsubscribe" in str(started.call("daemon.metrics")), "that is done, before anything is read"
+        )
+        client.send("daemon.health")
+        messages = [client.receive()]
+        while messages[-1].get("result", {}).get("ready") is None:
+            messages.append(client.receive())
+        assert [len(messages[-3]["params"]), messages[-2]["result"]] == [6, {"subscription": number}]
+
+
+def test_numbers_of_subscriptions_stay_such_as_can_be_named(started: Host) -> None:
+    with started.client() as client:
+        assert client.call("event.subscribe", subscription=2**31)["subscription"] == 2**31
+        number = client.call("event.subscribe")["subscription"]
+        assert client.call("event.unsubscribe", subscription=number)["subscription"] == number

@@ -11,18 +11,27 @@ import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing, nullcontext, suppress
 from http.client import HTTPConnection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import trio
+from kit.client import Refused
 from kit.host import Host
 from kit.jobs import waits_for
 from kit.ports import free_port
 from kit.waiting import until
+from trio.testing import MockClock, memory_stream_pair
 from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
+
+from polpod.errors import Unavailable
+from polpod.services.keys import Access, Keys, Role
+from polpod.services.rpc.server import Shared, most_connections
+from polpod.services.web.access import Door
+from polpod.services.web.server import MOST, _Visit
 
 ROLES = ("admin", "operator", "observer")
 
@@ -166,6 +175,7 @@ def test_without_a_right_key_nobody_is_let_in_and_nothing_is_told(web: Web) -> N
             assert websocket.subprotocol == "polpod"
 
     trio.run(main)
+    assert web.get("http://evil.example/", Host=f"127.0.0.1:{web.port}")[0] == 421
     for name in ("evil.example", f"evil.example:{web.port}", "127.0.0.1", ""):  # DNS rebinding
         for path in ("/", "/health", "/session"):
             assert web.get(path, Host=name, Authorization=f"Bearer {right}")[0] == 421
@@ -198,8 +208,32 @@ def test_a_key_that_is_revoked_ends_what_it_opened(web: Web) -> None:
             web.host.call("key.revoke", id=web.made["observer"]["key"]["id"])
             assert await seen.closed() == 4403
             assert "tasks" in await other.call("task.list")
+            web.host.call("user.remove", id=web.made["operator"]["key"]["user_id"])
+            with trio.fail_after(30):
+                assert await other.closed() == 4403
 
     trio.run(main)
+
+
+@pytest.mark.parametrize("harm", ["directory", "empty"])
+def test_without_its_secret_no_key_is_taken_for_right_and_it_is_said_why(host: Host, harm: str) -> None:
+    secret = Path(host.paths.key_secret)
+    secret.parent.mkdir(mode=0o700, exist_ok=True)
+    if harm == "directory":
+        secret.mkdir()
+    else:
+        secret.touch(0o600)
+    port = free_port()
+    host.configure(web={"listen": f"127.0.0.1:{port}"})
+    host.start()
+    host.call("user.add", username="ann")
+    with pytest.raises(Refused, match=r"key\.secret"):
+        host.call("key.add", user="ann", name="laptop")
+    until(lambda: "the web endpoint listens" in host.log(), "it listens")
+    with closing(HTTPConnection("127.0.0.1", port, timeout=30)) as http:
+        http.request("GET", "/session", headers={"Authorization": "Bearer polpo_x"})
+        answer = http.getresponse()
+        assert (answer.status, b"key.secret" in answer.read()) == (503, True)
 
 
 def test_what_is_said_on_the_socket_can_be_said_here_too(web: Web) -> None:
@@ -290,6 +324,73 @@ def test_handshakes_of_every_kind_of_nonsense_harm_nobody(web: Web) -> None:
                 pass
     assert web.get("/health")[0] == 200
     assert "defect" not in web.host.log(), web.host.log()
+
+
+def test_a_handshake_that_is_refused_ends_quietly(caplog: pytest.LogCaptureFixture) -> None:
+    """The client stays, and nothing more comes from either side."""
+
+    class Knowing:
+        async def find(self, key: str) -> Access:
+            return Access("key-1", "user-1", "ann", Role.ADMIN)
+
+    knowing: Any = Knowing()
+    head = (
+        "GET /rpc HTTP/1.1\r\nHost: here\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 8\r\nAuthorization: Bearer x\r\n\r\n"
+    )
+
+    async def main() -> None:
+        near, far = memory_stream_pair()
+        nobody: Any = None
+        async with trio.open_nursery() as nursery:
+            visit = _Visit(nobody, Door(knowing, frozenset({"here"})), Shared(), nobody)
+            nursery.start_soon(visit.receive, near)
+            await far.send_all(head.encode())
+            assert (await far.receive_some()).split()[1] == b"426"
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert not caplog.records
+
+
+def test_what_a_key_opened_outlives_a_store_that_cannot_be_asked() -> None:
+    answers: list[Any] = [None, Unavailable("away"), Unavailable("away")]
+    asked: list[float] = []
+
+    async def read(body: object) -> Any:
+        asked.append(trio.current_time() - began)
+        answer = answers.pop()
+        if answer is not None:
+            raise answer
+        return None
+
+    class Bell:
+        async def wait(self, until: float) -> None:
+            await trio.sleep_until(until)
+
+    instance: Any = SimpleNamespace(
+        journal=SimpleNamespace(listening=lambda subjects: nullcontext(Bell())), tasks=SimpleNamespace(read=read)
+    )
+    began = 0.0
+
+    async def main() -> None:
+        nonlocal began
+        began = trio.current_time()
+        await Keys(instance).until_over(Access("key-1", "user-1", "ann", Role.OBSERVER))
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert asked == pytest.approx([0, 5, 10])
+
+
+def test_who_finds_no_room_costs_no_descriptor(web: Web) -> None:
+    descriptors = Path(f"/proc/{web.host.call('daemon.status')['pid']}/fd")
+    before = len(list(descriptors.iterdir()))
+    most = max(8, min(MOST, most_connections() // 4))
+    with ExitStack() as crowd:
+        for _ in range(most + 80):
+            crowd.enter_context(closing(socket.create_connection(("127.0.0.1", web.port), timeout=30)))
+        until(lambda: len(list(descriptors.iterdir())) >= before + most - 9, "all that there is room for are connected")
+        assert web.host.finished(web.host.submit("true"))["status"] == "done"
+        assert len(list(descriptors.iterdir())) < before + most + 60
 
 
 def test_clients_that_never_read_slow_nobody(web: Web) -> None:
@@ -422,12 +523,20 @@ def test_polpoctl_speaks_to_it_from_afar(web: Web) -> None:
         (("list", "--url", url), {}, 2, "key"),
         (("list", "--url", "ftp://x"), {}, 2, "not a URL"),
         (("list", "--url", "ws://127.0.0.1:1"), {"POLPO_KEY_FILE": str(key)}, 4, "no polpod answers"),
+        (("list", "--url", "ws://[::1"), {"POLPO_KEY_FILE": str(key)}, 2, "not a URL"),
+        (("list", "--url", "ws://a..b"), {"POLPO_KEY_FILE": str(key)}, 2, "not a URL"),
+        (("list", "--url", f"{url}/a b"), {"POLPO_KEY_FILE": str(key)}, 2, "not a URL"),
         (("store", "check", "--url", url), {"POLPO_KEY_FILE": str(key)}, 2, "own host"),
     ):
         failed = polpoctl(*words, **env)
         assert (failed.returncode, said in failed.stderr) == (code, True), failed
         assert "Traceback" not in failed.stderr
+        assert "to start one" not in failed.stderr
     key.write_text("polpo_wrong")
     assert polpoctl("list", **there).returncode == 6
+    for content in ("", "polpo_wrong\nanother\n"):
+        key.write_text(content)
+        failed = polpoctl("list", **there)
+        assert (failed.returncode, failed.stderr) == (2, f"polpoctl: {key}: not a key\n")
     key.chmod(0o644)
     assert "chmod 600" in polpoctl("list", **there).stderr

@@ -24,6 +24,9 @@ from polpod.wire import jsonrpc
 MOST = 32
 """Subscriptions of one connection."""
 
+GREATEST = 2**31
+"""Number of a subscription, for who chooses it."""
+
 Send = Callable[[bytes], Awaitable[None]]
 
 
@@ -56,7 +59,7 @@ class Subscriptions:
             raise TooLarge(f"a connection has at most {MOST} subscriptions")
         if number in self._feeds:
             raise Conflict(f"there is a subscription {number} already")
-        number = number or max(self._feeds, default=0) + 1
+        number = number or next(n for n in range(1, MOST + 1) if n not in self._feeds)
         self._feeds[number] = feed
         return number
 
@@ -83,14 +86,22 @@ class Subscriptions:
         ]
 
     async def _tell(self, number: int, feed: Feed, scope: trio.CancelScope, send: Send) -> None:
-        with scope:  # which may be cancelled already
-            while (params := await _next(feed)) is not None:
-                await send(orjson.dumps(jsonrpc.notification(feed.notification, {"subscription": number} | params)))
-                if "error" in params:
-                    break
-                feed.told(params)
-            if self._feeds.get(number) is feed:  # else its client said so while the last one was sent
-                self.remove(number)
+        while True:
+            params = None
+            with scope:  # which may be cancelled already; a message that is begun is sent to its end
+                params = await _next(feed)
+            if scope.cancelled_caught:
+                return
+            if params is None:
+                break
+            await send(orjson.dumps(jsonrpc.notification(feed.notification, {"subscription": number} | params)))
+            if self._feeds.get(number) is not feed:  # its client said so meanwhile
+                return
+            if "error" in params:
+                break
+            feed.told(params)
+            scope = self._scopes[number] = trio.CancelScope()
+        self.remove(number)
 
 
 async def _next(feed: Feed) -> dict[str, Any] | None:

@@ -67,10 +67,30 @@ async def serve(web: Web, desk: Desk) -> None:
     log.info("the web endpoint listens on %s", web.listen if port is None else f"port {port} of {web.address[0]}")
 
     async def handle(stream: trio.SocketStream) -> None:
-        async with room:
+        try:
             await _Visit(desk, door, shared, web).receive(stream if tls is None else _encrypted(stream, tls))
+        finally:
+            room.release()
 
-    await trio.serve_listeners(handle, listeners)
+    await trio.serve_listeners(handle, [_WhereRoom(listener, room) for listener in listeners])
+
+
+class _WhereRoom(trio.abc.Listener[trio.SocketStream]):
+    """Accepts those for whom there is room, and takes it; the others wait outside, where they cost no descriptor."""
+
+    def __init__(self, listener: trio.SocketListener, room: trio.Semaphore) -> None:
+        self._listener, self._room = listener, room
+
+    async def accept(self) -> trio.SocketStream:
+        await self._room.acquire()
+        try:
+            return await self._listener.accept()
+        except BaseException:
+            self._room.release()
+            raise
+
+    async def aclose(self) -> None:
+        await self._listener.aclose()
 
 
 async def _listen(web: Web) -> tuple[list[trio.SocketListener], int | None]:
@@ -118,8 +138,8 @@ class _Visit:
                     request = await self._head(stream)
                 if request is not None:
                     await self._respond(stream, request)
-        except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # the other side went away
+        except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            pass  # the other side went away, or does not go on
         except* Exception:
             log.exception("a web connection was ended by a defect")
 
@@ -145,6 +165,8 @@ class _Visit:
         path = request.target.decode("ascii").partition("?")[0]
         try:
             self._door.require_own(headers)
+            if not path.startswith("/"):
+                raise Refusal(HTTPStatus.MISDIRECTED_REQUEST, "this is no proxy")
             if request.method not in (b"GET", b"HEAD"):
                 raise Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "GET and HEAD are all there is", {"Allow": "GET, HEAD"})
             if path == "/rpc":
@@ -171,7 +193,7 @@ class _Visit:
                 opened = await handshake.accept(subprotocol=chosen)
             call = Call(self._desk, of_key(access))
             calls = partial(_calls, call, self._shared)
-            await websocket.join(opened, calls, partial(self._desk.keys.until_over, access.key_id))
+            await websocket.join(opened, calls, partial(self._desk.keys.until_over, access))
             nursery.cancel_scope.cancel()
 
     async def _health(self, headers: Mapping[str, str]) -> Answer:

@@ -20,6 +20,7 @@ from polpod.services.journal import EVERYTHING
 from polpod.services.logs import Slice, read_log
 from polpod.services.rpc.answers import Ended
 from polpod.services.rpc.method import Call, Method, Right
+from polpod.services.rpc.subscriptions import GREATEST
 from polpod.store import queries
 from polpod.store.changes import require
 from polpod.store.records import Tx
@@ -36,7 +37,7 @@ FED_EVENTS = 250
 """So many at most, for the same reason, and so that what it is behind is not out of date."""
 
 Wait = Annotated[float, Meta(ge=0, le=LONG_POLL)]
-Number = Annotated[int, Meta(ge=1, le=2**31)]
+Number = Annotated[int, Meta(ge=1, le=GREATEST)]
 """Of a subscription."""
 
 
