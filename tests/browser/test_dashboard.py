@@ -239,6 +239,19 @@ def test_who_has_no_key_sees_nothing(site: Site, visitor: Visitor) -> None:
     expect(observer.page.get_by_role("heading", name="not yet")).to_have_count(0)
 
 
+def test_who_signs_out_without_contact_is_told_nothing_of_a_key(site: Site, visitor: Visitor) -> None:
+    leaving = site.visitor()
+    expect(leaving.page.get_by_role("heading", name="Tasks")).to_be_visible()
+    site.host.stop()
+    expect(leaving.page.get_by_role("alert")).to_contain_text("No contact")
+    leaving.page.get_by_role("button", name="Sign out").click()
+    leaving.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # as another tab is looked at
+    expect(leaving.page.get_by_label("API key")).to_be_visible()
+    leaving.page.wait_for_function("new Promise(done => setTimeout(() => done(true)))")
+    assert leaving.page.get_by_role("alert").all_inner_texts() == []
+    site.host.start()
+
+
 def test_every_page_in_light_and_dark(site: Site, visitor: Visitor) -> None:
     """The screenshots are for people; that nothing is wider than a phone is for this test."""
     host = site.host
