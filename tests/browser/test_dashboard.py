@@ -239,6 +239,38 @@ def test_who_has_no_key_sees_nothing(site: Site, visitor: Visitor) -> None:
     expect(observer.page.get_by_role("heading", name="not yet")).to_have_count(0)
 
 
+def test_what_is_forgotten_while_it_is_looked_at(site: Site, visitor: Visitor) -> None:
+    """The page says so, and offers nothing that could be done with it."""
+    host, page = site.host, visitor.page
+    task_id = host.submit("false", title="short of life")
+    host.finished(task_id)
+    visitor.go("tasks", task_id)
+    expect(page.get_by_role("button", name="Retry")).to_be_visible()
+    host.call("task.remove", select={"ids": [task_id]})
+    expect(page.get_by_role("alert")).to_contain_text(f"there is no task {task_id}")
+    expect(page.get_by_role("button", name="Retry")).to_have_count(0)
+    document = json.dumps({"tasks": [{"title": "a", "command": ["true"]}]})
+    mission = host.call("mission.create", document=document, name="brief")
+    visitor.go("missions", mission["id"])
+    expect(page.get_by_role("button", name="Execute")).to_be_visible()
+    host.call("mission.delete", id=mission["id"])
+    expect(page.get_by_role("alert")).to_contain_text("there is no mission")
+    expect(page.get_by_role("button", name="Execute")).to_have_count(0)
+
+
+def test_who_signs_out_without_contact_is_told_nothing_of_a_key(site: Site, visitor: Visitor) -> None:
+    leaving = site.visitor()
+    expect(leaving.page.get_by_role("heading", name="Tasks")).to_be_visible()
+    site.host.stop()
+    expect(leaving.page.get_by_role("alert")).to_contain_text("No contact")
+    leaving.page.get_by_role("button", name="Sign out").click()
+    leaving.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # as another tab is looked at
+    expect(leaving.page.get_by_label("API key")).to_be_visible()
+    leaving.page.wait_for_function("new Promise(done => setTimeout(() => done(true)))")
+    assert leaving.page.get_by_role("alert").all_inner_texts() == []
+    site.host.start()
+
+
 def test_every_page_in_light_and_dark(site: Site, visitor: Visitor) -> None:
     """The screenshots are for people; that nothing is wider than a phone is for this test."""
     host = site.host

@@ -1,7 +1,7 @@
 // What pages show of the daemon, kept in the store and asked for again when the journal says that it may have changed.
 import { useEffect } from "preact/hooks";
 import type { Event } from "./model";
-import { ContactLost } from "./rpc";
+import { ContactLost, Refused } from "./rpc";
 import { onEvents } from "./session";
 import { current, forget, put, useStore, type Resource } from "./store";
 
@@ -12,7 +12,7 @@ const NOTHING: Resource = { value: undefined, problem: null };
 
 /**
  * The value under `key`: asked for by `load` now, on each new connection, after events that `touches` it, and `every` so many
- * seconds.  Undefined until there is one.  One component at a time shows a key.
+ * seconds.  Undefined until there is one, and once it is gone.  One component at a time shows a key.
  */
 export function useLive<T>(
   key: string,
@@ -42,7 +42,8 @@ export function useLive<T>(
       } catch (problem) {
         // Where contact was lost, the next connection asks again, and what was known stays.
         if (!ended && !(problem instanceof ContactLost)) {
-          put(key, { value: current().resources[key]?.value, problem: (problem as Error).message });
+          const gone = problem instanceof Refused && problem.word === "not_found";
+          put(key, { value: gone ? undefined : current().resources[key]?.value, problem: (problem as Error).message });
         }
       }
       asking = false;

@@ -60,6 +60,7 @@ export function signOut(problem: string | null = null): void {
   key = null;
   cursor = null;
   clearTimeout(retry);
+  retry = undefined;
   update({ session: { phase: "signed_out", problem }, resources: {} });
   connection?.close();
 }
@@ -132,7 +133,7 @@ function closed(which: Connection, code: number): void {
   clearInterval(beat);
   logs.clear();
   if (key === null) return;
-  if (code === REVOKED) return signOut("This key was revoked.");
+  if (code === REVOKED) return signOut("This key has expired or was revoked.");
   later();
 }
 

@@ -16,7 +16,7 @@ export function MissionPage({ id }: { id: string }) {
   const { value, problem } = useLive(`mission/${id}`, () => call("mission.get", { id, limit: 1 }), touches);
   const graph = useLive(`mission/${id}/graph`, () => call("mission.graph", { id }), touches).value;
   const executions = useLive(`mission/${id}/executions`, () => call("mission.executions", { id }), (event) => event.subject.startsWith("mission/")).value;
-  if (value === undefined) return <p class={problem ? "problem" : "empty"} role="status">{problem ?? "Reading…"}</p>;
+  if (value === undefined) return <p class={problem ? "problem" : "empty"} role={problem ? "alert" : "status"}>{problem ?? "Reading…"}</p>;
   const { mission, execution, barriers } = value;
   const holding = barriers.filter((barrier) => barrier.state === "holding");
   return (

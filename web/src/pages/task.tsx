@@ -26,7 +26,7 @@ const OVER = new Set(["done", "failed", "cancelled"]);
 export function TaskPage({ id, run: named }: { id: string; run: number | undefined }) {
   const touches = (event: Event) => event.subject === `task/${id}`;
   const { value, problem } = useLive(`task/${id}`, () => call("task.get", { id }), touches, EVERY);
-  if (value === undefined) return <p class={problem ? "problem" : "empty"} role="status">{problem ?? "Reading…"}</p>;
+  if (value === undefined) return <p class={problem ? "problem" : "empty"} role={problem ? "alert" : "status"}>{problem ?? "Reading…"}</p>;
   const { task, runs } = value;
   const shown = runs.find((run) => run.id === named) ?? runs.at(-1);
   return (
