@@ -19,8 +19,9 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from polpod.runner import contract, identity, small_files
@@ -37,6 +38,9 @@ CONTROLLERS = ("memory", "pids", "cpu")
 
 WHERE_THERE_IS = ("memory.swap.max", "cpu.weight.nice")
 """Limits that say nothing where the kernel has no swap to count, or the CPU controller is not ours."""
+
+LISTINGS = 50
+"""How often, at most, one look lists who is new: on a host where somebody always dies meanwhile, it has to end."""
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
@@ -202,19 +206,30 @@ class Session:
         self._parent = parent
 
     def processes(self) -> list[Process]:
-        table = {p.pid: p for p in identity.read_all() if p.alive}
-        log = _file_id(self._log_path)
+        return list({p.pid: p for p in self._found()}.values())
+
+    def _found(self) -> Iterator[Process]:
+        """Each as soon as it is found: who is stopped at once cannot fork behind the look's back.  Some more than once."""
         spared = {1, os.getpid(), self._parent}
-        found = {
-            p.pid for p in table.values() if p.parent == self._parent or self._marked(p.pid) or _appends(p.pid, log)
-        }
+        found: set[int | None] = set()
+        for process in _descendants(self._parent) if self._parent is not None else ():
+            found.add(process.pid)
+            yield process
+        log = _file_id(self._log_path)
+        table: dict[int, Process] = {}
+        for process, ours in _living(identity.pids, lambda pid: self._marked(pid) or _appends(pid, log)):
+            table[process.pid] = process
+            if (ours or process.parent == self._parent) and process.pid not in spared:
+                found.add(process.pid)
+                yield process
+        found &= table.keys()
         while True:
-            found -= spared
-            more = {p.pid for p in table.values() if p.parent in found} - spared
             led = self._led(table, found)
-            more |= {p.pid for p in table.values() if p.group in led or p.session in led} - spared
-            if more <= found:
-                return [table[pid] for pid in found]
+            more = {p.pid for p in table.values() if p.parent in found or p.group in led or p.session in led}
+            more -= spared | found
+            if not more:
+                return
+            yield from (table[pid] for pid in more)
             found |= more
 
     def _led(self, table: Mapping[int, Process], found: set[int]) -> set[int]:
@@ -246,9 +261,13 @@ class Session:
     def kill(self) -> None:
         # Stopped first, until a scan finds nobody new: who is stopped cannot fork behind the scan's back (F36).
         stopped: set[tuple[int, int]] = set()
-        while fresh := [p for p in self.processes() if (p.pid, p.start_ticks) not in stopped]:
-            identity.signal_all(fresh, signal.SIGSTOP)
-            stopped.update((p.pid, p.start_ticks) for p in fresh)
+        before = -1
+        while before < len(stopped):
+            before = len(stopped)
+            for process in self._found():
+                if (process.pid, process.start_ticks) not in stopped:
+                    identity.signal_all([process], signal.SIGSTOP)
+                    stopped.add((process.pid, process.start_ticks))
         identity.signal_all(self.processes(), signal.SIGKILL)
 
     def cpu_seconds(self) -> float | None:
@@ -261,6 +280,37 @@ class Session:
                 return os.fstat(file.fileno()).st_uid == os.getuid() and all(mark in variables for mark in self._marks)
         except OSError:  # it is gone, or not ours
             return False
+
+
+def _descendants(parent: int) -> Iterator[Process]:
+    """Who descends from a process, each before its own children are looked for: all of them, if it is a subreaper."""
+    parents = [parent]
+    while parents:
+        for child, _ in _living(partial(identity.children, parents.pop()), bool):
+            yield child
+            parents.append(child.pid)
+
+
+def _living(listed: Callable[[], list[int]], sign: Callable[[int], bool]) -> Iterator[tuple[Process, bool]]:
+    """Those of a listing that live, each as soon as it is read, and whether it had the sign, which is looked for first.
+
+    Who was dead by then may have been followed by another, as in a chain of forks (F36): then the listing is made again,
+    for those who are new on it.
+    """
+    known: set[int] = set()
+    for _ in range(LISTINGS):
+        new = [pid for pid in listed() if pid not in known]
+        known.update(new)
+        died = False
+        for pid in new:
+            signed = sign(pid)
+            process = identity.read(pid)
+            if process is not None and process.alive:
+                yield process, signed
+            else:
+                died = True
+        if not died:
+            return
 
 
 class RunCgroups(NamedTuple):

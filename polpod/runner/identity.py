@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from functools import cache
 from typing import NamedTuple
 
@@ -63,11 +62,18 @@ def read(pid: int) -> Process | None:
     return Process(pid, f[0].decode(), int(f[1]), int(f[2]), int(f[3]), cpu_ticks, int(f[17]), int(f[19]))
 
 
-def read_all() -> Iterator[Process]:
-    """Every process that is visible here."""
-    for name in os.listdir("/proc"):
-        if name.isdecimal() and (process := read(int(name))):
-            yield process
+def pids() -> list[int]:
+    """Of every process that is visible here, zombies included."""
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+
+
+def children(pid: int) -> list[int]:
+    """Pids of its children, zombies included; none if it is gone, or this kernel does not say (CONFIG_PROC_CHILDREN)."""
+    try:
+        files = [f"/proc/{pid}/task/{thread}/children" for thread in os.listdir(f"/proc/{pid}/task")]
+        return [int(child) for file in files for child in small_files.read(file).split()]
+    except OSError:
+        return []
 
 
 def start_ticks(pid: int) -> int | None:

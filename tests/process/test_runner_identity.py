@@ -132,10 +132,8 @@ def test_a_process_s_name_does_not_confuse_its_reading(tmp_path: Path, name: str
 def test_a_zombie_is_dead(sleeper: subprocess.Popen[bytes]) -> None:
     """W3."""
     sleeper.kill()
-    zombie = until(
-        lambda: [p for p in identity.read_all() if p.pid == sleeper.pid and p.state == "Z"], "it is a zombie"
-    )
-    assert not zombie[0].alive
+    zombie = until(lambda: (p := identity.read(sleeper.pid)) and p.state == "Z" and p, "it is a zombie")
+    assert not zombie.alive
 
 
 @pytest.mark.root
@@ -236,7 +234,7 @@ def test_processes_that_we_may_not_see_are_left_out() -> None:
     """Under `hidepid=1` they are listed in /proc, and that is all."""
     look = (
         "import os; from polpod.runner import identity; os.setgroups([]); os.setgid(65534); os.setuid(65534); "
-        "print(os.getpid() in {p.pid for p in identity.read_all()}, identity.read(1))"
+        "print(os.getpid() in identity.pids(), identity.read(1))"
     )
     mounted = f"mount -t proc -o hidepid=1 proc /proc && exec {sys.executable} -c '{look}'"
     ended = subprocess.run(["unshare", "--mount", "sh", "-c", mounted], capture_output=True, text=True, check=False)
