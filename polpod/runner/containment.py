@@ -211,7 +211,7 @@ class Session:
     def _found(self) -> Iterator[Process]:
         """Each as soon as it is found: who is stopped at once cannot fork behind the look's back.  Some more than once."""
         spared = {1, os.getpid(), self._parent}
-        found: set[int | None] = set()
+        found: set[int] = set()
         for process in _descendants(self._parent) if self._parent is not None else ():
             found.add(process.pid)
             yield process

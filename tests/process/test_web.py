@@ -29,7 +29,9 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket
 
 from polpod.errors import Unavailable
 from polpod.services.keys import Access, Keys, Role
+from polpod.services.rpc.method import Right
 from polpod.services.rpc.server import Shared, most_connections
+from polpod.services.rpc.table import METHODS
 from polpod.services.web.access import Door
 from polpod.services.web.server import MOST, _Visit
 
@@ -140,6 +142,14 @@ def test_each_role_may_do_what_it_may_and_nothing_else(web: Web) -> None:
                 for method, roles in allowed.items():
                     answer = await socket.call(method, **params.get(method, {}))
                     assert (answer != "permission_denied") == (role in roles), (role, method, answer)
+        beyond = {
+            "operator": [m.name for m in METHODS.values() if m.right is Right.OWNER],
+            "observer": [m.name for m in METHODS.values() if m.changes],
+        }
+        for role, methods in beyond.items():
+            async with web.open(role) as socket:
+                for method in methods:
+                    assert await socket.call(method) == "permission_denied", (role, method)
 
     trio.run(main)
     assert web.host.task(held)["status"] == "cancelled"

@@ -59,7 +59,7 @@ def own_hosts(web: Web, port: int | None) -> frozenset[str]:
 
 
 class Door:
-    """`hosts`: its own; `scheme`: http or https, as browsers see it where no proxy is between."""
+    """`hosts`: its own."""
 
     def __init__(self, keys: Keys, hosts: frozenset[str]) -> None:
         self._keys = keys
@@ -78,7 +78,7 @@ class Door:
             raise Refusal(HTTPStatus.FORBIDDEN, "a page of another origin is told nothing")
 
     async def require_key(self, headers: Mapping[str, str], address: str) -> Access:
-        """Whose key the request shows.  Raises Refusal."""
+        """Whose key the request shows.  Raises Refusal, Unavailable."""
         key = _shown(headers)
         access = await self._keys.find(key[:LONGEST_KEY]) if key else None
         if access is not None:
