@@ -28,7 +28,7 @@ from polpoctl.conversation import (
 )
 from polpoctl.exits import Failure
 from polpoctl.render import notice
-from polpoctl.transport import URLS, ContactLost, UnixTransport, Unreachable, said
+from polpoctl.transport import URLS, ContactLost, TurnedAway, UnixTransport, Unreachable, said
 from polpod.wire import frames
 from polpod.wire.jsonrpc import RemoteError
 
@@ -217,6 +217,8 @@ class Lasting:
             try:
                 self._connection = self._connection.again()
                 return
+            except TurnedAway:
+                raise
             except Failure as exc:
                 lost = exc
         raise absence.over(lost)

@@ -53,6 +53,10 @@ class ContactLost(Failure):
         super().__init__(f"contact lost: {why}", exits.UNREACHABLE)
 
 
+class TurnedAway(Failure):
+    """Polpod is there and lets nobody in with this key: to come again is of no use."""
+
+
 class Unreachable(Failure):
     """No polpod answers at `path`."""
 

@@ -17,7 +17,7 @@ from wsproto.utilities import ProtocolError
 
 from polpoctl import exits
 from polpoctl.exits import Failure
-from polpoctl.transport import Unreachable
+from polpoctl.transport import TurnedAway, Unreachable
 from polpod.wire import frames
 
 _CHUNK = 2**16
@@ -67,8 +67,9 @@ class WebSocketTransport:
             raise Unreachable(url, f"no polpod: {exc}".rstrip(": "), [url]) from None
         if status != 101:
             self.close()
-            why = _REFUSED.get(status, f"no polpod: HTTP status {status}")
-            raise Failure(f"{url}: {why}", exits.NOT_ALLOWED if status in _REFUSED else exits.UNREACHABLE)
+            if status in _REFUSED:
+                raise TurnedAway(f"{url}: {_REFUSED[status]}", exits.NOT_ALLOWED)
+            raise Failure(f"{url}: no polpod: HTTP status {status}", exits.UNREACHABLE)
 
     def send(self, message: bytes, *, crossing: bool) -> None:
         if len(message) > frames.LIMIT:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing, nullcontext, suppress
+from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
 from pathlib import Path
 from types import SimpleNamespace
@@ -504,6 +505,28 @@ def test_metrics_are_for_those_who_have_a_key(web: Web) -> None:
     web.host.configure(web={"listen": f"127.0.0.1:{web.port}", "openMetrics": True})
     web.host.call("daemon.reload")
     until(lambda: web.listens("/metrics"), "metrics are shown to everybody")
+
+
+def test_a_key_that_expires_ends_what_polpoctl_follows(web: Web) -> None:
+    """It does not come again with it, which would be ten wrong keys before long."""
+    soon = (datetime.now(UTC) + timedelta(seconds=3)).isoformat()
+    made = web.host.call("key.add", user="ann", name="brief", expires_at=soon)
+    key = web.host.root / "brief.key"
+    key.write_text(made["secret"])
+    key.chmod(0o600)
+    argv = [
+        sys.executable,
+        "-m",
+        "polpoctl",
+        "events",
+        "-f",
+        "--url",
+        f"ws://127.0.0.1:{web.port}",
+        "--key-file",
+        str(key),
+    ]
+    followed = subprocess.run(argv, capture_output=True, text=True, timeout=30)
+    assert (followed.returncode, "the key is not accepted" in followed.stderr) == (6, True), followed.stderr
 
 
 def test_polpoctl_speaks_to_it_from_afar(web: Web) -> None:
