@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 from polpod import crash
 from polpod.paths import RunDirectory
 from polpod.runner import contract, directory, identity, job, ladder, syscalls, watch
-from polpod.runner.containment import Cgroup, Session
+from polpod.runner.containment import Cgroup
 from polpod.runner.doorbell import ring
 from polpod.runner.heartbeat import Heartbeat
 from polpod.runner.job import Job
@@ -31,6 +31,7 @@ from polpod.runner.loglimit import LogLimit
 from polpod.runner.outcome import judge, out_of_memory
 from polpod.runner.record import record
 from polpod.runner.row import Row
+from polpod.runner.session import Session
 from polpod.runner.tree import Tree
 from polpod.runner.watch import Watch
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import time
 
 from polpod.runner import containment
-from polpod.runner.containment import Cgroup, Session
+from polpod.runner.containment import Cgroup
+from polpod.runner.session import Session
 from polpod.runner.watch import Watch
 
 FIRST_PAUSE = 0.002

@@ -19,7 +19,8 @@ from polpod import crash
 from polpod.model.runs import Reason, Run, RunStatus
 from polpod.rules.witness import Ending
 from polpod.runner import contract, identity
-from polpod.runner.containment import Cgroup, Session, terminate
+from polpod.runner.containment import Cgroup, terminate
+from polpod.runner.session import Session
 from polpod.services.facts import runner_pidfd
 from polpod.services.inbox import Inbox
 from polpod.services.insist import insist, insist_read

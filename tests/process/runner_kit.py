@@ -25,7 +25,8 @@ from kit.waiting import until
 
 from polpod.paths import RunDirectory, StateDirectory
 from polpod.runner import contract, directory, identity
-from polpod.runner.containment import Cgroup, Session, choose_base
+from polpod.runner.containment import Cgroup, choose_base
+from polpod.runner.session import Session
 
 PATIENCE = 20.0
 LEVELS = (pytest.param("cgroup", marks=pytest.mark.root), "session")
