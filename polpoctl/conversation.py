@@ -69,7 +69,7 @@ class Conversation:
             asked, outcome = jsonrpc.response(said)
             if asked is None and isinstance(outcome, RemoteError):  # it could not even tell which call it is about
                 raise outcome
-            if not isinstance(asked, int) or asked not in self.waiting:
+            if not isinstance(asked, int) or asked not in self.waiting or not isinstance(outcome, dict | RemoteError):
                 raise jsonrpc.NotAResponse(str(outcome))
         except (jsonrpc.NotAResponse, ValueError) as exc:
             raise self.nonsense(exc) from None
@@ -161,6 +161,8 @@ def meant(args: Namespace) -> tuple[str, list[str], str | None]:
     if url is None:
         tried = sockets(args.socket, args.root)
         return first(tried), tried, None
+    scheme, colon, place = url.partition(":")
+    url = scheme.lower() + colon + place
     if not url.startswith(URLS):
         raise exits.usage(f"{url}: not a URL of a polpod: wss://HOST:PORT")
     return url, [url], args.key_file or os.environ.get("POLPO_KEY_FILE")

@@ -82,6 +82,7 @@ def test_one_is_told_only_what_was_asked_for(started: Host) -> None:
         client.send_raw(b"".join(json.dumps(request).encode() + b"\n" for request in requests))  # before it has begun
         assert [client.receive()["result"]["subscription"] for _ in requests] == [9, 9]
         assert client.error("event.subscribe", after=10_000) == "conflict"
+        assert client.error("event.list", after=10_000, wait=30) == "conflict"
         assert client.error("event.subscribe", subscription=2) == "conflict"
         for _ in range(31):
             client.call("event.subscribe", kinds=["nothing:ever"])
