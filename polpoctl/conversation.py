@@ -69,7 +69,7 @@ class Conversation:
             asked, outcome = jsonrpc.response(said)
             if asked is None and isinstance(outcome, RemoteError):  # it could not even tell which call it is about
                 raise outcome
-            if not isinstance(asked, int) or asked not in self.waiting or not isinstance(outcome, dict | RemoteError):
+            if not isinstance(asked, int) or asked not in self.waiting:
                 raise jsonrpc.NotAResponse(str(outcome))
         except (jsonrpc.NotAResponse, ValueError) as exc:
             raise self.nonsense(exc) from None

@@ -113,7 +113,8 @@ class Gate(Generic[T]):
     async def read(self, body: Callable[[T], X], *, abandon: bool = False) -> X:
         """Carry out the body on a snapshot of what is committed.  Keep it short: it pins the WAL (F56).
 
-        `abandon`: who is cancelled does not wait for the store; the body is then carried out for nobody.
+        `abandon`, on trio: who is cancelled does not wait for the store; the body is then carried out for nobody.  (On
+        asyncio the limiter would give the reader away while the body still has it.)
 
         Raises what the body raises; StoreError if it tries to write; DiskFull, Unavailable if it met a bad row that
         cannot be set aside now.

@@ -105,13 +105,7 @@ def test_a_connection_that_ends_is_contact_lost(polpod: Scripted, connection: Co
     assert lost.value.code == exits.UNREACHABLE
 
 
-@pytest.mark.parametrize(
-    "garbage",
-    [
-        *(b"hello\n", b"{}\n", b"x" * 5_000_000),
-        *(b'{"jsonrpc":"2.0","id":99,"result":{}}\n', b'{"jsonrpc":"2.0","id":1,"result":5}\n'),
-    ],
-)
+@pytest.mark.parametrize("garbage", [b"hello\n", b"{}\n", b'{"jsonrpc":"2.0","id":99,"result":1}\n', b"x" * 5_000_000])
 def test_one_that_speaks_otherwise_is_told_so(tmp_path: Path, garbage: bytes) -> None:
     with saying(tmp_path / "s", garbage) as connection:
         with pytest.raises(Failure, match="does not speak") as failure:

@@ -248,7 +248,8 @@ def test_a_body_that_was_not_taken_is_withdrawn(run: Runner) -> None:
     run(test)
 
 
-def test_who_abandons_a_read_does_not_wait_for_a_store_that_hangs(run: Runner) -> None:
+@pytest.mark.parametrize("location", LOCATIONS)
+def test_who_abandons_a_read_does_not_wait_for_a_store_that_hangs(location: str, tmp_path: Path) -> None:
     async def test(gate: Gate[Tx]) -> None:
         begun, go, over = threading.Event(), threading.Event(), threading.Event()
 
@@ -267,7 +268,7 @@ def test_who_abandons_a_read_does_not_wait_for_a_store_that_hangs(run: Runner) -
         assert not over.is_set()
         go.set()
 
-    run(test)
+    runner("trio", LOCATIONS[location](tmp_path))(test)
 
 
 def test_a_body_that_was_taken_finishes(run: Runner) -> None:

@@ -137,20 +137,17 @@ class LogFeed:
     def __init__(self, instance: Instance, params: Logs) -> None:
         self._instance = instance
         self._params = msgspec.structs.replace(params, wait=LONG_POLL, limit=min(params.limit, FED))
-        self._over = False
 
-    async def next(self) -> dict[str, Any] | None:
-        while not self._over:
+    async def next(self) -> dict[str, Any]:
+        while True:
             part = await _part(self._instance, self._params)
             if part.data or part.end:
                 told: dict[str, Any] = msgspec.to_builtins(part)
                 return told
-        return None
 
     def told(self, params: dict[str, Any]) -> None:
         run = self._params.run if params["run_id"] is None else params["run_id"]
         self._params = msgspec.structs.replace(self._params, run=run, offset=params["next_offset"], tail=None)
-        self._over = params["end"]
 
     def call(self) -> tuple[str, dict[str, Any]]:
         return "task.logs", msgspec.structs.asdict(self._params)
