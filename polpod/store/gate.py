@@ -160,8 +160,12 @@ class Gate(Generic[T]):
             return
         self._closed = True
         with anyio.CancelScope(shield=True):
-            for _ in range(int(self._reading.total_tokens)):
-                await anyio.to_thread.run_sync(self._close_reader, limiter=self._reading)
+            tokens = [object() for _ in range(int(self._reading.total_tokens))]
+            for token in tokens:  # nobody reads once we have them all
+                await self._reading.acquire_on_behalf_of(token)
+            await anyio.to_thread.run_sync(self._close_readers)
+            for token in tokens:
+                self._reading.release_on_behalf_of(token)
             await anyio.to_thread.run_sync(self._writer.close, limiter=self._writing)
 
     async def _without_bad_rows(self, attempt: Callable[[], Awaitable[X]]) -> X:
@@ -272,10 +276,11 @@ class Gate(Generic[T]):
             session.rollback()
             self._readers.append(session)
 
-    def _close_reader(self) -> None:
-        session = self._readers.popleft()
-        if session is not self._writer.session:
-            session.close()
+    def _close_readers(self) -> None:
+        while self._readers:
+            session = self._readers.popleft()
+            if session is not self._writer.session:
+                session.close()
 
 
 async def open_gate(location: Location, kind: Kind[T]) -> Gate[T]:

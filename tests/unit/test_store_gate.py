@@ -261,12 +261,24 @@ def test_who_abandons_a_read_does_not_wait_for_a_store_that_hangs(location: str,
         async def ask() -> None:
             await gate.read(hangs, abandon=True)
 
+        closed = anyio.Event()
+
+        async def close() -> None:
+            await gate.close()
+            closed.set()
+
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(ask)
             assert await anyio.to_thread.run_sync(begun.wait, 60)
             tasks.cancel_scope.cancel()
         assert not over.is_set()
-        go.set()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(close)
+            with anyio.move_on_after(0.3):
+                await closed.wait()
+            assert not closed.is_set(), "its session would be closed under its hands"
+            go.set()
+        assert over.is_set()
 
     runner("trio", LOCATIONS[location](tmp_path))(test)
 
