@@ -33,6 +33,7 @@ from polpod.runner.record import record
 from polpod.runner.row import Row
 from polpod.runner.session import Session
 from polpod.runner.tree import Tree
+from polpod.runner.usage import Usage
 from polpod.runner.watch import Watch
 
 LOG_STARVED = "its log's disk was full: output may be missing"
@@ -105,7 +106,8 @@ def _carry_out(run: RunDirectory, spec: contract.RunSpec, deadline: float, log: 
     leaders = {marks["pid"]: marks["start_ticks"], marks["job_pid"]: marks["job_start_ticks"]}
     session = Session(spec["run_id"], spec["nonce"], spec["log_path"], leaders, os.getpid())
     limit = LogLimit(log, spec["log_limit"], spec["log_head"])
-    watched = Watch(main_process.pid, (limit, Heartbeat(row, spec["daemon_lock"])))
+    chores = (limit, Heartbeat(row, spec["daemon_lock"]), Usage(spec["log_path"], cgroup))
+    watched = Watch(main_process.pid, chores)
     tree = Tree(watched, cgroup, session)
 
     kill = _kill_before_release(row, spec)

@@ -55,7 +55,7 @@ class Session:
             parent = None
         spared = {1, os.getpid(), parent}
         found: set[int] = set()
-        for process in _descendants(parent) if parent is not None else ():
+        for process in descendants(parent) if parent is not None else ():
             found.add(process.pid)
             yield process
         log = _file_id(self._log_path)
@@ -125,7 +125,7 @@ class Session:
             return False
 
 
-def _descendants(parent: int) -> Iterator[Process]:
+def descendants(parent: int) -> Iterator[Process]:
     """Who descends from a process, each before its own children are looked for: all of them, if it is a subreaper."""
     parents = [parent]
     while parents:

@@ -30,7 +30,7 @@ from polpod.model.runs import Run
 from polpod.model.tasks import Task
 from polpod.paths import StateDirectory
 from polpod.rules.retention import Fate, fate_of, last_to_go, task_may_go
-from polpod.runner import contract
+from polpod.runner import contract, usage
 from polpod.services import operations
 from polpod.services.instance import Instance, now
 from polpod.store import changes, quarantine, queries
@@ -275,7 +275,7 @@ def _logs(paths: StateDirectory, runs: Sequence[Run], dry_run: bool) -> tuple[in
     size, without = 0, []
     for run in runs:
         try:
-            for path in (run.log_path, paths.damaged_exit(run.id)):
+            for path in (run.log_path, run.log_path + usage.SUFFIX, paths.damaged_exit(run.id)):
                 with suppress(FileNotFoundError):
                     blocks = os.stat(path).st_blocks
                     if not dry_run:

@@ -99,7 +99,7 @@ LAYERS: dict[str, set[str]] = {
         *("polpod.services", "polpod.rules", "polpod.store", "polpod.wire", "polpod.model", "polpod.config"),
         *("polpod.paths", "polpod.errors", "polpod.crash", "polpod.lock", "polpod"),
         *("polpod.runner.contract", "polpod.runner.identity", "polpod.runner.directory", "polpod.runner.containment"),
-        *("polpod.runner.session", "trio", "anyio", "msgspec", "orjson", "psutil"),
+        *("polpod.runner.session", "polpod.runner.usage", "trio", "anyio", "msgspec", "orjson", "psutil"),
     },
     "polpod.services.exposition": {
         *("polpod", "polpod.services", "polpod.store", "polpod.model", "polpod.errors", "trio", "prometheus_client"),

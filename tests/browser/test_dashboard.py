@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -52,8 +54,11 @@ def test_a_task_from_its_submission_to_its_end(site: Site, visitor: Visitor) -> 
     task_id = subprocess.run(submit, cwd=host.root, check=True, capture_output=True, text=True).stdout.strip()
     expect(row(page, HOSTILE)).to_contain_text("running")
     expect(row(page, HOSTILE)).to_contain_text("team=<i>core</i>")
+    kept = [struct.pack("<ddQ", 1, 0.5, 5 << 20), struct.pack("<ddQ", 2, 0.6, 777 << 20)]
+    Path(f"{host.running(task_id)['log_path']}.usage").write_bytes(b"".join(kept))  # as its runner does, some seconds later
     row(page, HOSTILE).click()
     expect(page.get_by_role("heading", name=HOSTILE)).to_be_visible()
+    expect(page.get_by_role("img", name="Memory")).to_have_accessible_name(re.compile("at most 777 MiB"))
     lines = page.get_by_role("log")
     expect(lines).to_contain_text("red plain")
     expect(lines).to_contain_text("<b>bold</b>")

@@ -157,6 +157,8 @@ def test_f60_of_too_many_runs_the_oldest_go_and_never_those_of_work_that_is_not_
         host.finished(tasks[-1])
     collected = "SELECT count(*) FROM runs WHERE collected_at IS NOT NULL"
     until(lambda: rows(host.paths.runs_db, collected) == [7], "all that ended is collected")
+    for run in host.call("run.list")["runs"]:
+        Path(f"{run['log_path']}.usage").touch()  # what it used, as the runners of longer runs keep it
 
     would = host.call("store.prune", dry_run=True)
     assert (would["tasks"], would["runs"]) == (3, 4)
@@ -166,7 +168,8 @@ def test_f60_of_too_many_runs_the_oldest_go_and_never_those_of_work_that_is_not_
     assert task_ids(host) == {waiting, live, tasks[-1]}
     kept = host.call("run.list")["runs"]
     assert sorted(run["task_id"] for run in kept) == sorted([waiting, live, live, tasks[-1]])
-    assert {path.name for path in Path(host.paths.logs).glob("[0-9]*.log")} == {f"{run['id']}.log" for run in kept}
+    logs = {f"{run['id']}.log" for run in kept}
+    assert {path.name for path in Path(host.paths.logs).glob("[0-9]*")} == logs | {f"{log}.usage" for log in logs}
     assert host.call("store.prune")["runs"] == 0
 
 

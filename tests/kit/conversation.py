@@ -167,6 +167,7 @@ def _tasks(call: Any, host: Host) -> None:
     call("run.list", task_id=built)
     call("run.get", id=1)
     call("run.processes", id=1)
+    call("run.usage", id=1)
     call("task.reassess", select={"ids": [built]})
     call("task.why", id=held)
     call("task.update", id=held, priority=5, title="fails")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 import sys
 import time
@@ -81,6 +82,22 @@ def test_the_processes_of_a_run(started: Host) -> None:
     assert seen()["processes"] == []
     with started.client() as client:
         assert client.error("run.processes", id=10**9) == "not_found"
+
+
+def test_what_a_run_used_is_kept_from_time_to_time(started: Host) -> None:
+    go = started.root / "go"
+    task_id = started.submit(shell=waits_for(go))
+    run = started.running(task_id)
+    until(lambda: started.call("run.usage", id=run["id"])["samples"], "a sample was kept")
+    go.touch()
+    started.finished(task_id)
+    (first, *_) = started.call("run.usage", id=run["id"])["samples"]
+    assert (first["seconds"] >= 5, first["memory"] > 0, first["cpu_seconds"] >= 0) == (True, True, True)
+    assert stat.S_IMODE(os.stat(f"{run['log_path']}.usage").st_mode) == 0o600
+    short = started.running(started.submit("sleep", "1000"))["id"]
+    with started.client() as client:
+        assert client.call("run.usage", id=short)["samples"] == []
+        assert client.error("run.usage", id=10**9) == "not_found"
 
 
 def test_the_journal_has_progress_once_a_second_at_most(started: Host) -> None:

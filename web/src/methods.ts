@@ -61,6 +61,7 @@ export interface Methods {
     result: { runs: Run[]; next: number | null };
   };
   "run.processes": { params: { id: number }; result: Processes };
+  "run.usage": { params: { id: number }; result: { samples: { seconds: number; cpu_seconds: number; memory: number }[] } };
   "queue.list": { params: Nothing; result: { queues: Queue[] } };
   "queue.set": { params: { name: string; slots?: number | null; paused?: boolean }; result: object };
   "approval.list": {

@@ -19,6 +19,8 @@ import { outcome } from "./runs";
 
 /** Seconds: how it stands may depend on others, of whom its own events do not tell. */
 const EVERY = 5;
+/** Seconds after which a run has two samples, and so a curve. */
+const SAMPLED = 10;
 const STARTED = new Set(["in_progress", "assigned", "review"]);
 const LIVE = new Set(["starting", "running"]);
 const OVER = new Set(["done", "failed", "cancelled"]);
@@ -48,10 +50,10 @@ export function TaskPage({ id, run: named }: { id: string; run: number | undefin
       <Facts task={task} />
       {shown && <section><h2>Log</h2><Log key={shown.id} task={task.id} run={shown.id} /></section>}
       {runs.length > 0 && <section><h2>Runs</h2><Runs runs={runs} shown={shown} /></section>}
-      {shown && (LIVE.has(shown.status) || runs.length > 1) && (
+      {shown && (LIVE.has(shown.status) || runs.length > 1 || (shown.duration ?? 0) > SAMPLED) && (
         <section>
           <h2>Resources</h2>
-          {LIVE.has(shown.status) && <Usage key={shown.id} run={shown.id} />}
+          <Usage key={`${shown.id}-${LIVE.has(shown.status)}`} run={shown} live={LIVE.has(shown.status)} />
           <Resources runs={runs} shown={shown} />
         </section>
       )}

@@ -1,13 +1,14 @@
-// What a run uses now: its processes as a tree, and curves of what was seen since the page was opened.
+// What a run uses: curves of what its runner kept and of what is seen here since, and its processes as a tree.
 import { bytes, duration } from "../format";
 import { useLive } from "../live";
-import type { Processes, RunProcess } from "../model";
+import type { Processes, Run, RunProcess } from "../model";
 import { call } from "../session";
 import { current } from "../store";
 import { Curve, type Point } from "./curve";
 
 const EVERY = 2;
-const MOST = 300;
+/** Samples; of more, every other one goes. */
+const MOST = 1000;
 
 interface Sample {
   at: number;
@@ -15,29 +16,30 @@ interface Sample {
   memory: number;
 }
 interface Seen {
-  now: Processes;
+  processes: Processes | null;
   samples: Sample[];
 }
 
-export function Usage({ run }: { run: number }) {
-  const key = `usage/${run}`;
+export function Usage({ run, live }: { run: Run; live: boolean }) {
+  const key = `usage/${run.id}/${live}`;
   const look = async (): Promise<Seen> => {
-    const now = await call("run.processes", { id: run });
-    const before = (current().resources[key]?.value as Seen | undefined)?.samples ?? [];
+    const before = (current().resources[key]?.value as Seen | undefined)?.samples ?? (await kept(run));
+    const now = live ? await call("run.processes", { id: run.id }) : null;
+    if (now === null || now.processes.length === 0) return { processes: now, samples: before };
     const cpu = now.cpu_seconds ?? now.processes.reduce((sum, process) => sum + process.cpu_seconds, 0);
     const sample = { at: Date.parse(now.at) / 1000, cpu, memory: now.memory };
-    return { now, samples: [...before, sample].slice(-MOST) };
+    return { processes: now, samples: [...before, sample].filter((_, index) => before.length < MOST || index % 2 === 1) };
   };
-  const { value, problem } = useLive(key, look, () => false, EVERY);
+  const { value, problem } = useLive(key, look, () => false, live ? EVERY : undefined);
   if (value === undefined) return problem === null ? null : <p class="problem">{problem}</p>;
-  const { now, samples } = value;
+  const { processes: now, samples } = value;
   return (
     <>
       <div class="curves">
         <Curve title="CPU" points={rates(samples)} format={(cores) => `${Math.round(cores * 100)} %`} />
         <Curve title="Memory" points={samples.map(({ at, memory }) => ({ x: at, y: memory, label: "" }))} format={bytes} />
       </div>
-      {now.processes.length > 0 && (
+      {now !== null && now.processes.length > 0 && (
         <div class="card scroll">
           <Tree of={now.processes} below={null} />
           {now.more && <p class="faint">and others</p>}
@@ -45,6 +47,12 @@ export function Usage({ run }: { run: number }) {
       )}
     </>
   );
+}
+
+async function kept(run: Run): Promise<Sample[]> {
+  const { samples } = await call("run.usage", { id: run.id });
+  const began = run.started_at === null ? 0 : Date.parse(run.started_at) / 1000;
+  return samples.map(({ seconds, cpu_seconds: cpu, memory }) => ({ at: began + seconds, cpu, memory }));
 }
 
 /** CPUs in use between one sample and the next. */

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import msgspec
+import trio
 from msgspec import Meta, Struct
 
 from polpod.errors import InvalidRequest, NotFound
@@ -13,6 +14,7 @@ from polpod.model.tasks import Progress as Told
 from polpod.model.tasks import Task
 from polpod.rules.outcome import MEANING
 from polpod.rules.progress import reported
+from polpod.runner import usage
 from polpod.services import views
 from polpod.services.instance import now
 from polpod.services.processes import Processes, processes_of
@@ -52,6 +54,16 @@ class Progress(Struct, frozen=True, forbid_unknown_fields=True):
     """As above."""
 
 
+class Sample(Struct, frozen=True):
+    """What a job used by then."""
+
+    seconds: float
+    """Since the run began."""
+    cpu_seconds: float
+    memory: int
+    """Bytes that were resident; what processes share is counted for each."""
+
+
 class Report(Struct, frozen=True):
     """The outcome columns of `runner/contract.py`, with the nonce that makes them believable."""
 
@@ -81,6 +93,22 @@ async def processes(call: Call, params: ById) -> Processes:
     if run is None:
         raise NotFound(f"there is no run {params.id}")
     return await processes_of(run)
+
+
+async def usage_(call: Call, params: ById) -> dict[str, object]:
+    """From time to time since it began: all that is kept of it, also after its end; nothing of one that was short."""
+    run = await call.desk.instance.runs.read(lambda tx: tx.get(params.id))
+    if run is None:
+        raise NotFound(f"there is no run {params.id}")
+    samples = await trio.to_thread.run_sync(_samples, run.log_path + usage.SUFFIX)
+    return {"samples": [Sample(*sample) for sample in samples]}
+
+
+def _samples(path: str) -> list[tuple[float, float, int]]:
+    try:
+        return usage.read(path)
+    except (OSError, ValueError):
+        return []
 
 
 async def list_(call: Call, params: List) -> dict[str, object]:
@@ -129,6 +157,7 @@ async def _told(call: Call, percent: float | None, text: str | None) -> dict[str
 
 METHODS = (
     Method("run.get", ById, {"run": ShownRun}, get, "One run.", Right.RUN),
+    Method("run.usage", ById, {"samples": list[Sample]}, usage_, "What its job used, from time to time.", Right.RUN),
     Method("run.processes", ById, Processes, processes, "The processes of its job, as they are now.", Right.RUN),
     Method(
         "run.list", List, {"runs": list[ShownRun], "next": int | None}, list_, "Runs by page, newest first.", Right.RUN
