@@ -371,6 +371,15 @@ MUTANTS = (
     Mutant("edges", "polpod/lock.py", "        except OSError as exc:\n            raise StartError(f\"{path}: {exc.strerror}\") from exc\n", "", f"{MAINTENANCE} -k without_rights"),
     Mutant("used", "polpod/services/rpc/methods/user.py", ", among=(Users.role.ne(HumanRole.SYSTEM),)", "", f"{USED_RECORDS} -k test_the_system_user_is_left_alone"),
     Mutant("used", "polpod/services/rpc/methods/daemon.py", '    if instance.config.settings.storage == "memory":', '    if False:', "tests/process/test_reload.py -k in_memory"),
+    Mutant("watched", "polpod/runner/session.py", "                    identity.signal_all([process], signal.SIGSTOP)\n", "                    pass\n", "tests/faults/test_killing.py -k session-lives"),
+    Mutant("watched", "polpod/runner/session.py", "        if not died:\n            return\n", "        return\n", "tests/faults/test_killing.py -k f36"),
+    Mutant("watched", "polpod/runner/usage.py", "samples = read(self._path)[1::2]", "samples = read(self._path)", "tests/unit/test_runner_usage.py"),
+    Mutant("watched", "polpod/runner/usage.py", "            self._samples += 1\n", "            pass\n", "tests/unit/test_runner_usage.py"),
+    Mutant("watched", "polpod/services/retention.py", "run.log_path + usage.SUFFIX, ", "", "tests/faults/test_retention.py -k of_too_many_runs"),
+    Mutant("watched", "polpod/services/rpc/methods/run.py", "if run is not None and run.nonce == params.nonce:", "if run is not None:", "tests/process/test_rpc_rights.py -k displace"),
+    Mutant("watched", "polpod/services/rpc/methods/follow.py", "    last = _last(tx, params.after)\n", "    last = queries.last_seq(tx)\n", "tests/process/test_subscriptions.py -k only_what_was_asked_for"),
+    Mutant("watched", "polpod/services/keys.py", "if make and not os.path.exists(path):", "if not os.path.exists(path):", "tests/process/test_web.py -k lost_secret"),
+    Mutant("watched", "polpod/services/condition.py", "answered and instance", "instance", "tests/unit/test_condition.py"),
 )  # fmt: skip
 
 
