@@ -9,11 +9,12 @@ Rules:
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
-from anyio.abc import SocketAttribute, SocketStream
+from anyio.abc import ByteStream, SocketAttribute
 
 from polpoctl.awaiting import ends, over
 from polpoctl.conversation import (
@@ -23,22 +24,22 @@ from polpoctl.conversation import (
     Absence,
     Conversation,
     cannot_be_sent,
-    first,
     identity,
+    meant,
     not_identified,
     passing,
-    sockets,
 )
 from polpoctl.exits import Failure
 from polpoctl.follow import content, events, log, newest_event
 from polpoctl.nouns import Noun, repeatable
 from polpoctl.steps import Ask, Remark
-from polpoctl.transport import ContactLost, ended, refuse_long, said, unreachable
+from polpoctl.transport import URLS, ContactLost, TurnedAway, ended, refuse_long, said, unreachable
 from polpod.wire import frames
 from polpod.wire.jsonrpc import RemoteError
 
 if TYPE_CHECKING:  # where it is made, it is there for type checkers alone
     from polpoctl.steps import Steps
+    from polpoctl.websocket import WebSocket
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -47,10 +48,12 @@ T = TypeVar("T")
 class AsyncClient:
     """As polpoctl.client.Client, for `async with`; its calls may be made from many tasks at once."""
 
-    def __init__(self, socket: str | None = None, root: str | None = None, *, patience: float = RECONNECT) -> None:
+    def __init__(
+        self, socket: str | None = None, root: str | None = None, *, url: str | None = None, key_file: str | None = None,
+        patience: float = RECONNECT,
+    ) -> None:  # fmt: skip
         """Which polpod is meant, and how long one that went away is waited for; `async with` connects.  Raises Failure."""
-        self._tried = sockets(socket, root)
-        self._path = first(self._tried)
+        self._place, self._tried, self._key_file = meant(socket, root, url, key_file)
         self._patience = patience
         self._connection: _Connection | None = None
         self._connecting = anyio.Lock()
@@ -125,6 +128,8 @@ class AsyncClient:
             await anyio.sleep(pause)
             try:
                 return await self._connected(lost)
+            except TurnedAway:
+                raise
             except Failure as exc:
                 why = exc
         raise absence.over(why)
@@ -135,7 +140,7 @@ class AsyncClient:
             if self._connection is lost or self._connection is None:
                 if lost is not None:
                     await lost.aclose()
-                self._connection = await _Connection.to(self._path, self._tried)
+                self._connection = await _Connection.to(self._place, self._tried, self._key_file)
             return self._connection
 
 
@@ -165,25 +170,20 @@ class _Taken(AsyncIterator[R]):
 class _Connection:
     """One connection, and the calls that are under way on it."""
 
-    def __init__(self, path: str, stream: SocketStream) -> None:
-        self._stream = stream
-        self._conversation = Conversation(path)
-        self._decoder = frames.Decoder()
+    def __init__(self, place: str, stream: ByteStream, framing: _Lines | WebSocket) -> None:
+        self._stream, self._framing = stream, framing
+        self._conversation = Conversation(place)
         self._sending = anyio.Lock()
         self._reading = False
         self._read = anyio.Event()
         self._lost: Failure | RemoteError | None = None
 
     @classmethod
-    async def to(cls, path: str, tried: list[str]) -> _Connection:
-        """A connection to this socket.  Raises Failure."""
-        refuse_long(path)
+    async def to(cls, place: str, tried: list[str], key_file: str | None) -> _Connection:
+        """A connection to this socket, or with that key to this URL.  Raises Failure."""
+        connection = cls(place, *(await (_afar(place, key_file) if place.startswith(URLS) else _here(place, tried))))
         try:
-            connection = cls(path, await anyio.connect_unix(path))
-        except OSError as exc:
-            raise unreachable(path, exc, tried) from None
-        try:
-            if (known := identity(path)) is not None:
+            if (known := identity(place)) is not None:
                 await connection.call("run.identify", known)
         except RemoteError as error:
             if (failure := not_identified(error)) is not None:
@@ -203,7 +203,7 @@ class _Connection:
         """The result of one call.  Raises RemoteError, Failure."""
         asked, message = self._conversation.ask(method, params)
         try:
-            frame = frames.encode(message)
+            frame = self._framing.encode(message)
         except frames.FrameTooLong as exc:
             raise cannot_be_sent(method, exc) from None
         answered = False
@@ -255,9 +255,15 @@ class _Connection:
         try:
             with anyio.fail_after(PATIENCE):
                 data = await self._stream.receive()
-            for message in self._decoder.feed(data):
+                messages = self._framing.feed(data)
+                if replies := self._framing.replies():
+                    async with self._sending:
+                        await self._stream.send(replies)
+            for message in messages:
                 self._conversation.hear(message)
-        except (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream) as exc:
+            if self._framing.over and not messages:
+                raise EOFError
+        except (OSError, EOFError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream) as exc:
             raise self._lose(exc) from None
         except frames.FrameTooLong as exc:
             self._lost = self._conversation.nonsense(exc)
@@ -271,3 +277,52 @@ class _Connection:
         lost = ContactLost(said(why if isinstance(why, OSError) else EOFError(), PATIENCE))
         self._lost = self._lost or lost
         return lost
+
+
+class _Lines:
+    """How messages are carried on a Unix socket: a line each."""
+
+    over = False
+
+    def __init__(self) -> None:
+        self.encode = frames.encode
+        self.feed = frames.Decoder().feed
+
+    def replies(self) -> bytes:
+        return b""
+
+
+async def _here(path: str, tried: list[str]) -> tuple[ByteStream, _Lines]:
+    """Raises Failure."""
+    refuse_long(path)
+    try:
+        return await anyio.connect_unix(path), _Lines()
+    except OSError as exc:
+        raise unreachable(path, exc, tried) from None
+
+
+async def _afar(url: str, key_file: str | None) -> tuple[ByteStream, WebSocket]:
+    """Raises Failure."""
+    from polpoctl.websocket import WebSocket  # only for this
+
+    afar = WebSocket(url, key_file)
+    tls = ssl.create_default_context() if afar.encrypted else None
+    try:
+        with anyio.fail_after(PATIENCE):
+            stream = await anyio.connect_tcp(
+                afar.host, afar.port, tls=afar.encrypted, ssl_context=tls, tls_standard_compatible=False
+            )
+            opened = False
+            try:
+                await stream.send(afar.greeting())
+                while not afar.opened:
+                    afar.feed(await stream.receive())
+                opened = True
+            finally:
+                if not opened:
+                    await anyio.aclose_forcefully(stream)
+    except OSError as exc:
+        raise afar.unreachable(exc) from None
+    except (anyio.EndOfStream, anyio.BrokenResourceError):
+        raise afar.unreachable(EOFError()) from None
+    return stream, afar

@@ -19,12 +19,10 @@ from polpoctl.conversation import (
     Absence,
     Conversation,
     cannot_be_sent,
-    first,
     identity,
     meant,
     not_identified,
     passing,
-    sockets,
 )
 from polpoctl.exits import Failure
 from polpoctl.render import notice
@@ -63,7 +61,7 @@ AT_ONCE = 16
 
 def connect(args: Namespace, patience: float = PATIENCE) -> Connection:
     """A connection to the polpod that is meant; `patience`: seconds to wait for an answer.  Raises Failure."""
-    place, tried, key_file = meant(args)
+    place, tried, key_file = meant(args.socket, args.root, args.url, args.key_file)
     return Connection(place, tried, patience, key_file)
 
 
@@ -227,15 +225,19 @@ class Lasting:
 class Client:
     """A polpod, as a program talks to it; each call blocks.  For one thread at a time.
 
-    `socket`, `root`: which polpod is meant, as with polpoctl's options; without them, the one that polpoctl finds.
+    `socket`, `root`, `url`, `key_file`: which polpod is meant, as with polpoctl's options; without them, the one that polpoctl
+    finds.
     `patience`: for how many seconds a polpod that went away is waited for.  Contact that was lost is found again by the
     next call; calls that change nothing are made again by themselves, and a `task.submit` with an idempotency key too.
     """
 
-    def __init__(self, socket: str | None = None, root: str | None = None, *, patience: float = RECONNECT) -> None:
+    def __init__(
+        self, socket: str | None = None, root: str | None = None, *, url: str | None = None, key_file: str | None = None,
+        patience: float = RECONNECT,
+    ) -> None:  # fmt: skip
         """Connect.  Raises Failure."""
-        tried = sockets(socket, root)
-        self._polpod = Lasting(Connection(first(tried), tried), patience, say=lambda text: None)
+        place, tried, key_file = meant(socket, root, url, key_file)
+        self._polpod = Lasting(Connection(place, tried, key_file=key_file), patience, say=lambda text: None)
 
     def call(self, method: str, /, **params: Any) -> Any:
         """The result of a method (docs/rpc.md), with its parameters by name.

@@ -23,7 +23,6 @@ from polpod.wire.jsonrpc import RemoteError
 
 TYPE_CHECKING = False  # as in polpod.wire.jsonrpc
 if TYPE_CHECKING:
-    from argparse import Namespace
     from collections.abc import Iterator
     from typing import Any
 
@@ -155,17 +154,19 @@ def sockets(socket: str | None, root: str | None) -> list[str]:
     return paths.client_sockets(socket, root, os.environ, working_directory())
 
 
-def meant(args: Namespace) -> tuple[str, list[str], str | None]:
-    """Where the polpod is that is meant, what was looked for, and the file of the key that it takes."""
-    url = args.url or (None if args.socket or args.root else os.environ.get("POLPO_URL"))
+def meant(
+    socket: str | None, root: str | None, url: str | None, key_file: str | None
+) -> tuple[str, list[str], str | None]:
+    """Where the polpod is that is meant, what was looked for, and the file of the key that it takes.  Raises Failure."""
+    url = url or (None if socket or root else os.environ.get("POLPO_URL"))
     if url is None:
-        tried = sockets(args.socket, args.root)
+        tried = sockets(socket, root)
         return first(tried), tried, None
     scheme, colon, place = url.partition(":")
     url = scheme.lower() + colon + place
     if not url.startswith(URLS):
         raise exits.usage(f"{url}: not a URL of a polpod: wss://HOST:PORT")
-    return url, [url], args.key_file or os.environ.get("POLPO_KEY_FILE")
+    return url, [url], key_file or os.environ.get("POLPO_KEY_FILE")
 
 
 def first(tried: list[str]) -> str:

@@ -31,54 +31,110 @@ _REFUSED = {
 }
 
 
-class WebSocketTransport:
-    """Messages over a WebSocket, with the key in a file."""
+class WebSocket:
+    """One, without I/O: bytes that came in give messages, and bytes to send back."""
 
-    def __init__(self, url: str, key_file: str | None, patience: float) -> None:
-        """Connect; `patience` in seconds.  Raises Failure."""
-        key = _key(key_file)
+    def __init__(self, url: str, key_file: str | None) -> None:
+        """Raises Failure: that is no URL, or there is no key."""
+        self._url, self._key = url, _key(key_file)
         try:
             parts = urlsplit(url)
-            host, port = parts.hostname, parts.port or _PORTS[parts.scheme]
+            host, self.port = parts.hostname, parts.port or _PORTS[parts.scheme]
             if not host or not _visible(parts.path or "/"):
                 raise ValueError
             host.encode("idna")
         except ValueError:  # an UnicodeError is one
             raise exits.usage(f"{url}: not a URL of a polpod: wss://HOST:PORT") from None
-        try:
-            self._socket = socket.create_connection((host, port), timeout=patience)
-            if parts.scheme in ("wss", "https"):
-                self._socket = ssl.create_default_context().wrap_socket(self._socket, server_hostname=host)
-        except OSError as exc:
-            raise Unreachable(url, (exc.strerror or str(exc)).lower(), [url]) from None
+        self.host = host
+        self.encrypted = parts.scheme in ("wss", "https")
+        self._authority = parts.netloc.rpartition("@")[2]
+        self._path = parts.path if parts.path.strip("/") else "/rpc"
         self._ws = WSConnection(ConnectionType.CLIENT)
-        self._arrived: list[bytes] = []
         self._parts: list[str] = []
-        self._over = False
-        authorization = (b"authorization", b"Bearer " + key.encode())
-        path = parts.path if parts.path.strip("/") else "/rpc"
-        status = None
-        try:
-            self._write(Request(host=parts.netloc.rpartition("@")[2], target=path, extra_headers=[authorization]))
-            while status is None:
-                status = self._read()
-        except (EOFError, OSError, ProtocolError) as exc:
-            self.close()
-            raise Unreachable(url, f"no polpod: {exc}".rstrip(": "), [url]) from None
-        if status != 101:
-            self.close()
-            if status in _REFUSED:
-                raise TurnedAway(f"{url}: {_REFUSED[status]}", exits.NOT_ALLOWED)
-            raise Failure(f"{url}: no polpod: HTTP status {status}", exits.UNREACHABLE)
+        self._replies = b""
+        self.opened = self.over = False
 
-    def send(self, message: bytes, *, crossing: bool) -> None:
+    def greeting(self) -> bytes:
+        """What to send first."""
+        authorization = (b"authorization", b"Bearer " + self._key.encode())
+        return self._ws.send(Request(host=self._authority, target=self._path, extra_headers=[authorization]))
+
+    def encode(self, message: bytes) -> bytes:
+        """Raises FrameTooLong."""
         if len(message) > frames.LIMIT:
             raise frames.FrameTooLong(frames.LIMIT)
-        self._write(TextMessage(data=message.decode()))
+        return self._ws.send(TextMessage(data=message.decode()))
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The messages that have come in whole.  Raises Failure: the other side is no polpod, or lets nobody in."""
+        messages: list[bytes] = []
+        try:
+            self._ws.receive_data(data)
+            for event in self._ws.events():
+                match event:
+                    case TextMessage():
+                        self._parts.append(event.data)
+                        if event.message_finished:
+                            messages.append("".join(self._parts).encode())
+                            self._parts.clear()
+                    case Ping():
+                        self._replies += self._ws.send(event.response())
+                    case CloseConnection():
+                        self.over = True
+                    case AcceptConnection():
+                        self.opened = True
+                    case RejectConnection():
+                        raise self._refused(event.status_code)
+        except ProtocolError as exc:
+            raise Unreachable(self._url, f"no polpod: {exc}", [self._url]) from None
+        return messages
+
+    def replies(self) -> bytes:
+        """What is to be sent for what came in, once."""
+        replies, self._replies = self._replies, b""
+        return replies
+
+    def unreachable(self, error: OSError | EOFError) -> Unreachable:
+        why = error.strerror or str(error) if isinstance(error, OSError) else "no polpod"
+        return Unreachable(self._url, why.lower(), [self._url])
+
+    def _refused(self, status: int) -> Failure:
+        if status in _REFUSED:
+            return TurnedAway(f"{self._url}: {_REFUSED[status]}", exits.NOT_ALLOWED)
+        return Failure(f"{self._url}: no polpod: HTTP status {status}", exits.UNREACHABLE)
+
+
+class WebSocketTransport:
+    """Messages over a WebSocket, with the key in a file."""
+
+    def __init__(self, url: str, key_file: str | None, patience: float) -> None:
+        """Connect; `patience` in seconds.  Raises Failure."""
+        self._ws = WebSocket(url, key_file)
+        self._arrived: list[bytes] = []
+        host = self._ws.host
+        try:
+            self._socket = socket.create_connection((host, self._ws.port), timeout=patience)
+            if self._ws.encrypted:
+                self._socket = ssl.create_default_context().wrap_socket(self._socket, server_hostname=host)
+        except OSError as exc:
+            raise self._ws.unreachable(exc) from None
+        try:
+            self._socket.sendall(self._ws.greeting())
+            while not self._ws.opened:
+                self._read()
+        except (EOFError, OSError) as exc:
+            self.close()
+            raise self._ws.unreachable(exc) from None
+        except Failure:
+            self.close()
+            raise
+
+    def send(self, message: bytes, *, crossing: bool) -> None:
+        self._socket.sendall(self._ws.encode(message))
 
     def receive(self) -> bytes:
         while not self._arrived:
-            if self._over:
+            if self._ws.over:
                 raise EOFError
             self._read()
         return self._arrived.pop(0)
@@ -87,16 +143,16 @@ class WebSocketTransport:
         patience = self._socket.gettimeout()
         self._socket.settimeout(0.0)
         try:
-            while not self._over:
+            while not self._ws.over:
                 self._read()
         except (BlockingIOError, ssl.SSLWantReadError):
             pass
-        except (OSError, EOFError, ProtocolError):
-            self._over = True
+        except (OSError, EOFError, Failure):
+            self._ws.over = True
         finally:
             if self._socket.fileno() != -1:
                 self._socket.settimeout(patience)
-        return self._over
+        return self._ws.over
 
     def hang_up(self) -> None:
         try:
@@ -107,31 +163,13 @@ class WebSocketTransport:
     def close(self) -> None:
         self._socket.close()
 
-    def _write(self, event: Request | TextMessage) -> None:
-        self._socket.sendall(self._ws.send(event))
-
-    def _read(self) -> int | None:
-        """Take what comes next; the status of the handshake, once it is known."""
+    def _read(self) -> None:
         data = self._socket.recv(_CHUNK)
         if not data:
             raise EOFError
-        self._ws.receive_data(data)
-        for event in self._ws.events():
-            match event:
-                case TextMessage():
-                    self._parts.append(event.data)
-                    if event.message_finished:
-                        self._arrived.append("".join(self._parts).encode())
-                        self._parts.clear()
-                case Ping():
-                    self._socket.sendall(self._ws.send(event.response()))
-                case CloseConnection():
-                    self._over = True
-                case AcceptConnection():
-                    return 101
-                case RejectConnection():
-                    return event.status_code
-        return None
+        self._arrived += self._ws.feed(data)
+        if replies := self._ws.replies():
+            self._socket.sendall(replies)
 
 
 def _key(path: str | None) -> str:

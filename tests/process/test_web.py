@@ -13,11 +13,13 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import anyio
 import pytest
 import trio
 from kit.client import Refused
@@ -28,6 +30,7 @@ from kit.waiting import until
 from trio.testing import MockClock, memory_stream_pair
 from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
 
+from polpoctl.client import AsyncClient, Client, Failure, Unreachable
 from polpod.errors import Unavailable
 from polpod.services.keys import Access, Keys, Role
 from polpod.services.rpc.method import Right
@@ -540,6 +543,46 @@ def test_a_key_that_expires_ends_what_polpoctl_follows(web: Web) -> None:
     ]
     followed = subprocess.run(argv, capture_output=True, text=True, timeout=30)
     assert (followed.returncode, "the key is not accepted" in followed.stderr) == (6, True), followed.stderr
+
+
+def test_the_client_library_speaks_to_it_from_afar(web: Web) -> None:
+    key = web.host.root / "key"
+    key.write_text(web.keys["operator"])
+    key.chmod(0o600)
+    there = {"url": f"ws://127.0.0.1:{web.port}", "key_file": str(key)}
+    with Client(**there) as client:
+        task_id = client.task.submit(command=["echo", "afar"], cwd="/")["id"]
+        assert [ended["outcome"] for ended in client.wait(task_id)] == ["done"]
+        assert b"".join(client.logs(task_id)) == b"afar\n"
+
+    async def many() -> None:
+        async with AsyncClient(**there) as client:
+            async with anyio.create_task_group() as tasks:
+                for _ in range(20):
+                    tasks.start_soon(partial(client.call, "task.get", id=task_id))
+            assert b"".join([part async for part in client.logs(task_id)]) == b"afar\n"
+            made = await client.task.submit(command=["true"], cwd="/", hold=True, description="x" * 100_000)
+            assert len((await client.task.get(id=made["id"]))["task"]["description"]) == 100_000
+            with pytest.raises(Failure, match="cannot be sent"):
+                await client.task.submit(command=["true"], description="x" * 5_000_000)
+
+    async def revoked() -> None:
+        async with AsyncClient(**there) as client:
+            await anyio.to_thread.run_sync(partial(web.host.call, "key.revoke", id=web.made["operator"]["key"]["id"]))
+            with pytest.raises(Failure, match="not accepted") as refused:
+                while True:
+                    await client.task.list()
+            assert refused.value.code == 6
+        with pytest.raises(Failure, match="not accepted"):
+            async with AsyncClient(**there):
+                pass
+        with pytest.raises(Unreachable):
+            async with AsyncClient(url="ws://127.0.0.1:1", key_file=str(key)):
+                pass
+
+    for backend in ("trio", "asyncio"):
+        anyio.run(many, backend=backend)
+    anyio.run(revoked, backend="trio")
 
 
 def test_polpoctl_speaks_to_it_from_afar(web: Web) -> None:
