@@ -2,7 +2,8 @@
 
 Rules:
 
-1. A finished task goes as a whole, with its runs and their logs; while it is kept, so is its newest run.
+1. A finished task goes as a whole, with its runs and their logs; while it is kept, so is its newest run.  One of a mission
+   goes with its execution, and the last execution with its mission.
 2. Nothing goes that is live, that is not collected yet, or that belongs to a task that is not finished.
 3. The journal loses its oldest events only, one after another, so that a gap is seen from its first `seq`; the newest
    event stays, since the next one is numbered after it.  The records of notifications go in the same way.
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum, auto
 
+from polpod.model.executions import Execution
 from polpod.model.runs import Run
 from polpod.model.tasks import Task
 
@@ -28,8 +30,13 @@ class Fate(Enum):
 
 
 def task_may_go(task: Task) -> bool:
-    """Whether a task may be forgotten when its time has come; one of a mission goes with its mission."""
+    """Whether a task may be forgotten by itself when its time has come."""
     return task.owner == OWNER and task.finished and task.mission_id is None
+
+
+def execution_may_go(execution: Execution, last: Execution, before: datetime) -> bool:
+    """Whether an execution goes with its tasks; `last` is the newest of its mission, which stays as long as that."""
+    return execution.finished_at is not None and execution.finished_at <= before and execution.id != last.id
 
 
 def fate_of(run: Run, task: Task | None) -> Fate:

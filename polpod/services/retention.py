@@ -26,14 +26,17 @@ import trio
 from msgspec import Struct
 
 from polpod.errors import PolpodError
+from polpod.model.executions import Execution
 from polpod.model.runs import Run
 from polpod.model.tasks import Task
 from polpod.paths import StateDirectory
-from polpod.rules.retention import Fate, fate_of, last_to_go, task_may_go
+from polpod.rules.retention import Fate, execution_may_go, fate_of, last_to_go, task_may_go
 from polpod.runner import contract, usage
 from polpod.services import operations
 from polpod.services.instance import Instance, now
+from polpod.services.missions import control
 from polpod.store import changes, quarantine, queries
+from polpod.store.missions import Executions
 from polpod.store.organisation import AuditEntries, Heartbeats, LifecycleEvents, Messages
 from polpod.store.polpo import SentNotifications
 from polpod.store.records import Tx
@@ -122,6 +125,7 @@ class _Pass:
 
     async def carry_out(self) -> Pruned:
         await self._forget_old_tasks()
+        await self._forget_executions()
         await self._forget_runs()
         await self._forget_specs()
         self._pruned.events += await self._forget_beginning(Events, Events.seq, lambda event: event.at)
@@ -141,15 +145,46 @@ class _Pass:
 
     async def _forget_tasks(self, ids: Sequence[str], before: datetime | None) -> None:
         """Those of the tasks that may go; with `before`, only if they finished until then."""
+        await self._forget_those(ids, lambda tx, kept: _due(tx, kept, before))
+
+    async def _forget_those(self, ids: Sequence[str], due: Callable[[Tx, list[str]], list[Task]]) -> int:
+        """Those of the tasks that are due, unless a run of theirs is not collected; how many went."""
         kept = await self._instance.runs.read(lambda tx: tx.with_open_runs(ids))
         ids = [task_id for task_id in ids if task_id not in kept]
         if self._dry_run:
-            gone = await self._instance.tasks.read(lambda tx: _due(tx, ids, before))
+            gone = await self._instance.tasks.read(lambda tx: due(tx, ids))
         else:
-            gone = await self._instance.tasks.write(lambda tx: _remove(tx, _due(tx, ids, before)))
+            gone = await self._instance.tasks.write(lambda tx: _remove(tx, due(tx, ids)))
         self._pruned.tasks += len(gone)
         self._forgotten.update(task.id for task in gone)
         self._let_go.update(task.spec_id for task in gone)
+        return len(gone)
+
+    async def _forget_executions(self) -> None:
+        after, tasks = 0, self._instance.tasks
+        while page := await tasks.read(lambda tx: tx[Executions].find(Executions.seq.gt(after), limit=SCAN)):
+            after = page[-1].seq
+            for execution in page:
+                if await tasks.read(lambda tx: _execution_due(tx, execution.id, self._before)) is not None:
+                    await self._forget_execution(execution.id)
+            if not await self._goes_on():
+                return
+
+    async def _forget_execution(self, id: str) -> None:
+        """Its tasks in batches, those first for which no other waits; then itself."""
+        tasks = self._instance.tasks
+        left = [t.id for t in await tasks.read(lambda tx: tx[Tasks].find(Tasks.execution_id.eq(id)))]
+        while left:
+            gone = 0
+            for start in range(0, len(left), BATCH):
+                gone += await self._forget_those(left[start : start + BATCH], partial(_finished, self._dry_run))
+                if not await self._goes_on():
+                    return
+            left = [task_id for task_id in left if task_id not in self._forgotten]
+            if not gone:
+                return  # one of them was tried again, say
+        if not self._dry_run:
+            await tasks.write(lambda tx: _prune_execution(tx, id, self._before))
 
     async def _forget_runs(self) -> None:
         after, runs = 0, self._instance.runs
@@ -245,6 +280,26 @@ def _due(tx: Tx, ids: Sequence[str], before: datetime | None) -> list[Task]:
     found = [task for task in map(tx[Tasks].get, ids) if task is not None and task_may_go(task)]
     unneeded = (task for task in found if changes.stays(tx, task) is None)
     return [task for task in unneeded if before is None or (task.finished_at or now()) <= before]
+
+
+def _finished(dry_run: bool, tx: Tx, ids: list[str]) -> list[Task]:
+    found = [task for task in map(tx[Tasks].get, ids) if task is not None and task.finished]
+    return [task for task in found if dry_run or changes.stays(tx, task) is None]
+
+
+def _execution_due(tx: Tx, id: str, before: datetime) -> Execution | None:
+    execution = tx[Executions].get(id)
+    if execution is None:
+        return None
+    newest = (Executions.number.desc(),)
+    (last,) = tx[Executions].find(Executions.mission_id.eq(execution.mission_id), order_by=newest, limit=1)
+    return execution if execution_may_go(execution, last, before) else None
+
+
+def _prune_execution(tx: Tx, id: str, before: datetime) -> None:
+    execution = _execution_due(tx, id, before)
+    if execution is not None and not tx[Tasks].find(Tasks.execution_id.eq(id), limit=1):
+        control.prune(tx, execution, now(), BY)
 
 
 def _remove(tx: Tx, tasks: list[Task]) -> list[Task]:

@@ -42,6 +42,11 @@ def age(host: Host, *, events: int = 0) -> None:
             (LONG_AGO, old),
         )
         db.execute(
+            "UPDATE executions SET doc = json_set(doc, '$.finished_at', json(?)) "
+            "WHERE doc ->> '$.finished_at' IS NOT NULL",
+            (old,),
+        )
+        db.execute(
             "UPDATE events SET at = ?, doc = json_set(doc, '$.at', json(?)) WHERE seq <= ?", (LONG_AGO, old, events)
         )
     with database(host.paths.runs_db) as db:
@@ -171,6 +176,39 @@ def test_f60_of_too_many_runs_the_oldest_go_and_never_those_of_work_that_is_not_
     logs = {f"{run['id']}.log" for run in kept}
     assert {path.name for path in Path(host.paths.logs).glob("[0-9]*")} == logs | {f"{log}.usage" for log in logs}
     assert host.call("store.prune")["runs"] == 0
+
+
+def test_what_a_mission_did_long_ago_goes_and_its_last_execution_stays(host: Host) -> None:
+    """A mission that is carried out every night does not fill the disk."""
+    host.start()
+    work = [
+        {"title": "build", "command": ["true"]},
+        {"title": "test", "command": ["false"], "dependsOn": ["build"], "maxRetries": 0},
+        {"title": "ship", "command": ["true"], "dependsOn": ["test"]},
+    ]
+    host.call("mission.create", name="nightly", document=json.dumps({"name": "nightly", "tasks": work}))
+    for _ in range(3):
+        host.call("mission.execute", id="nightly")
+        assert host.call("mission.wait", id="nightly", timeout=30)["finished"]
+    (first, second, third) = sorted(host.call("mission.executions", id="nightly")["executions"], key=lambda x: x["number"])
+    tasks = {x["id"]: rows(host.paths.tasks_db, f"SELECT id FROM tasks WHERE execution_id = '{x['id']}'") for x in (first, third)}
+    again = tasks[first["id"]][1]
+    restart_aged(host)
+    would = host.call("store.prune", dry_run=True)
+    done = host.call("store.prune")
+    assert (would["tasks"], would["runs"]) == (done["tasks"], done["runs"]) == (6, 4)
+    assert [x["id"] for x in host.call("mission.executions", id="nightly")["executions"]] == [third["id"]]
+    assert task_ids(host) == set(tasks[third["id"]])
+    assert len(list(Path(host.paths.logs).glob("[0-9]*.log"))) == 2
+    pruned = host.call("event.list", after=0, kinds=["mission:pruned"])["events"]
+    assert [event["body"]["number"] for event in pruned] == [1, 2]
+    assert host.call("mission.document", id="nightly")["document"]
+    host.call("mission.resume", id="nightly", retry_failed=True)
+    assert host.call("mission.wait", id="nightly", timeout=30)["finished"]
+    assert host.call("mission.execute", id="nightly")["execution"]["number"] == 4
+    assert host.call("mission.wait", id="nightly", timeout=30)["finished"]
+    with host.client() as client:
+        assert client.error("task.get", id=again) == "not_found"
 
 
 def test_costs_go_with_their_task_and_an_organisations_own_is_no_business_of_the_daemon(host: Host) -> None:

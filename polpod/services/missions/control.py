@@ -147,13 +147,31 @@ def delete(tx: Tx, mission: Mission, at: datetime, by: str) -> int:
             operations.refuse_live(task)
         changes.remove(tx, tasks, at, by)
         number += len(tasks)
-        for told in approvals.forget(tx, f"execution/{execution.id}", at, by):
-            tx.append(Events, told)
-        agents.dismiss(tx, execution, at)
-        tx[Executions].delete(execution.id)
-        if execution.document_id.startswith(f"{mission.id}/"):  # before there were such ids, others had it, too
+        _forget(tx, execution, at, by)
+        if _has_own_document(execution):
             tx[Documents].delete(execution.document_id)
-        workflows.forget(tx, execution)
     tx[Missions].delete(mission.id)
     changes.note(tx, at, "mission:deleted", f"mission/{mission.id}", name=mission.name, deleted_tasks=number, by=by)
     return number
+
+
+def prune(tx: Tx, execution: Execution, at: datetime, by: str) -> None:
+    """Forget an execution that is over and has no task any more, and is not its mission's last."""
+    _forget(tx, execution, at, by)
+    others = tx[Executions].find(Executions.mission_id.eq(execution.mission_id))
+    if _has_own_document(execution) and all(other.document_id != execution.document_id for other in others):
+        tx[Documents].delete(execution.document_id)
+    about = f"mission/{execution.mission_id}"
+    changes.note(tx, at, "mission:pruned", about, execution_id=execution.id, number=execution.number, by=by)
+
+
+def _forget(tx: Tx, execution: Execution, at: datetime, by: str) -> None:
+    for told in approvals.forget(tx, f"execution/{execution.id}", at, by):
+        tx.append(Events, told)
+    agents.dismiss(tx, execution, at)
+    tx[Executions].delete(execution.id)
+    workflows.forget(tx, execution)
+
+
+def _has_own_document(execution: Execution) -> bool:
+    return execution.document_id.startswith(f"{execution.mission_id}/")  # before there were such ids, others had it, too
