@@ -9,7 +9,6 @@ Rules:
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -197,7 +196,7 @@ class _Connection:
 
     def ended(self) -> bool:
         """Whether polpod is known to have gone."""
-        return self._lost is not None or ended(self._stream.extra(SocketAttribute.raw_socket))
+        return self._lost is not None or ended(self._stream.extra(SocketAttribute.raw_socket).fileno())
 
     async def call(self, method: str, params: dict[str, Any]) -> Any:
         """The result of one call.  Raises RemoteError, Failure."""
@@ -306,11 +305,12 @@ async def _afar(url: str, key_file: str | None) -> tuple[ByteStream, WebSocket]:
     from polpoctl.websocket import WebSocket  # only for this
 
     afar = WebSocket(url, key_file)
-    tls = ssl.create_default_context() if afar.encrypted else None
     try:
         with anyio.fail_after(PATIENCE):
-            stream = await anyio.connect_tcp(
-                afar.host, afar.port, tls=afar.encrypted, ssl_context=tls, tls_standard_compatible=False
+            stream: ByteStream = (
+                await anyio.connect_tcp(afar.host, afar.port, tls=True, tls_standard_compatible=False)
+                if afar.encrypted
+                else await anyio.connect_tcp(afar.host, afar.port)
             )
             opened = False
             try:

@@ -108,7 +108,11 @@ KINDS = (
         ("mission:saved", "name status by", "It was stored."),
         ("mission:updated", "fields from to by workflow_id", "Somebody changed these fields."),
         ("mission:deleted", "name status deleted_tasks by", "It was forgotten."),
-        ("mission:pruned", "execution_id number by", "An execution that was over for long was forgotten, with its tasks."),
+        (
+            "mission:pruned",
+            "execution_id number by",
+            "An execution that was over for long was forgotten, with its tasks.",
+        ),
         ("mission:executed", "group task_count by trigger", "It is carried out."),
         ("mission:paused", "group reason", "Nothing of the execution starts for now."),
         ("mission:resumed", "group reason", "It goes on."),

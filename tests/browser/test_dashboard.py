@@ -55,7 +55,9 @@ def test_a_task_from_its_submission_to_its_end(site: Site, visitor: Visitor) -> 
     expect(row(page, HOSTILE)).to_contain_text("running")
     expect(row(page, HOSTILE)).to_contain_text("team=<i>core</i>")
     kept = [struct.pack("<ddQ", 1, 0.5, 5 << 20), struct.pack("<ddQ", 2, 0.6, 777 << 20)]
-    Path(f"{host.running(task_id)['log_path']}.usage").write_bytes(b"".join(kept))  # as its runner does, some seconds later
+    Path(f"{host.running(task_id)['log_path']}.usage").write_bytes(
+        b"".join(kept)
+    )  # as its runner does, some seconds later
     row(page, HOSTILE).click()
     expect(page.get_by_role("heading", name=HOSTILE)).to_be_visible()
     expect(page.get_by_role("img", name="Memory")).to_have_accessible_name(re.compile("at most 777 MiB"))

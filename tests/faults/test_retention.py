@@ -186,19 +186,23 @@ def test_what_a_mission_did_long_ago_goes_and_its_last_execution_stays(host: Hos
         {"title": "test", "command": ["false"], "dependsOn": ["build"], "maxRetries": 0},
         {"title": "ship", "command": ["true"], "dependsOn": ["test"]},
     ]
-    host.call("mission.create", name="nightly", document=json.dumps({"name": "nightly", "tasks": work}))
+    host.call("mission.create", name="nightly", document=json.dumps({"tasks": work}))
     for _ in range(3):
         host.call("mission.execute", id="nightly")
         assert host.call("mission.wait", id="nightly", timeout=30)["finished"]
-    (first, second, third) = sorted(host.call("mission.executions", id="nightly")["executions"], key=lambda x: x["number"])
-    tasks = {x["id"]: rows(host.paths.tasks_db, f"SELECT id FROM tasks WHERE execution_id = '{x['id']}'") for x in (first, third)}
-    again = tasks[first["id"]][1]
-    restart_aged(host)
+    (third, _, first) = (x["id"] for x in host.call("mission.executions", id="nightly")["executions"])
+
+    def tasks_of(execution: str) -> list[str]:
+        return rows(host.paths.tasks_db, f"SELECT id FROM tasks WHERE execution_id = '{execution}'")
+
+    gone, stays = tasks_of(first), tasks_of(third)
+    until(lambda: not rows(host.paths.runs_db, "SELECT id FROM runs WHERE collected_at IS NULL"), "all is collected")
+    age(host)
     would = host.call("store.prune", dry_run=True)
     done = host.call("store.prune")
     assert (would["tasks"], would["runs"]) == (done["tasks"], done["runs"]) == (6, 4)
-    assert [x["id"] for x in host.call("mission.executions", id="nightly")["executions"]] == [third["id"]]
-    assert task_ids(host) == set(tasks[third["id"]])
+    assert [x["id"] for x in host.call("mission.executions", id="nightly")["executions"]] == [third]
+    assert task_ids(host) == set(stays)
     assert len(list(Path(host.paths.logs).glob("[0-9]*.log"))) == 2
     pruned = host.call("event.list", after=0, kinds=["mission:pruned"])["events"]
     assert [event["body"]["number"] for event in pruned] == [1, 2]
@@ -208,7 +212,7 @@ def test_what_a_mission_did_long_ago_goes_and_its_last_execution_stays(host: Hos
     assert host.call("mission.execute", id="nightly")["execution"]["number"] == 4
     assert host.call("mission.wait", id="nightly", timeout=30)["finished"]
     with host.client() as client:
-        assert client.error("task.get", id=again) == "not_found"
+        assert client.error("task.get", id=gone[1]) == "not_found"
 
 
 def test_costs_go_with_their_task_and_an_organisations_own_is_no_business_of_the_daemon(host: Host) -> None:

@@ -20,6 +20,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 import trio
 from kit.client import Refused
@@ -566,12 +567,16 @@ def test_the_client_library_speaks_to_it_from_afar(web: Web) -> None:
             with pytest.raises(Failure, match="cannot be sent"):
                 await client.task.submit(command=["true"], description="x" * 5_000_000)
 
+    async def held(client: AsyncClient) -> str:
+        made = await client.task.submit(command=["true"], cwd="/", hold=True)
+        return str(made["id"])
+
     async def revoked() -> None:
         async with AsyncClient(**there) as client:
+            waited = await held(client)
             await anyio.to_thread.run_sync(partial(web.host.call, "key.revoke", id=web.made["operator"]["key"]["id"]))
             with pytest.raises(Failure, match="not accepted") as refused:
-                while True:
-                    await client.task.list()
+                await client.wait(waited)
             assert refused.value.code == 6
         with pytest.raises(Failure, match="not accepted"):
             async with AsyncClient(**there):

@@ -174,4 +174,6 @@ def _forget(tx: Tx, execution: Execution, at: datetime, by: str) -> None:
 
 
 def _has_own_document(execution: Execution) -> bool:
-    return execution.document_id.startswith(f"{execution.mission_id}/")  # before there were such ids, others had it, too
+    return execution.document_id.startswith(
+        f"{execution.mission_id}/"
+    )  # before there were such ids, others had it, too
