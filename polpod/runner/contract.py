@@ -288,6 +288,15 @@ def timestamp(seconds: float | None = None) -> str:
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(ns // 10**9))}.{ns // 1000 % 10**6:06d}Z"
 
 
+def require_timestamp(text: object) -> None:
+    """Raises ValueError for what is no instant as `timestamp` has it."""
+    from datetime import datetime  # here, since a runner loads this module too and asks nothing of the kind
+
+    if not (isinstance(text, str) and text.endswith("Z")):
+        raise ValueError(f"{text!r} is no instant in UTC")
+    datetime.fromisoformat(text)
+
+
 def encode_exit(payload: dict[str, Any]) -> bytes:
     """exit.json: the payload (`id`, `nonce` and OUTCOME) with a checksum, padded to EXIT_SIZE bytes."""
     body = json.dumps(payload, separators=(",", ":"))
@@ -302,4 +311,5 @@ def decode_exit(data: bytes) -> dict[str, Any]:
     payload = json.loads(envelope["body"])
     if not isinstance(payload, dict) or not payload.keys() >= {"id", "nonce", *OUTCOME}:
         raise ValueError("not the record of a run")
+    require_timestamp(payload["ended_at"])
     return payload

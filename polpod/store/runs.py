@@ -263,6 +263,10 @@ class RunTx:
 
 def _decode(row: tuple[object, ...]) -> Run:
     try:
-        return msgspec.convert(dict(zip(_FIELDS, row, strict=True)), Run)
-    except msgspec.ValidationError as error:
+        run = msgspec.convert(dict(zip(_FIELDS, row, strict=True)), Run)
+        for instant in (run.created_at, run.started_at, run.ended_at):
+            if instant is not None:
+                contract.require_timestamp(instant)
+    except (msgspec.ValidationError, ValueError) as error:
         raise StoreError(f"run {row[0]} does not decode: {error}") from error
+    return run

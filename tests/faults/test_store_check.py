@@ -137,6 +137,7 @@ PLANTED = {
         "run 1 does not decode",
         REPAIR,
     ),
+    "instant": (runs(LIVES[0], "UPDATE runs SET ended_at = 'x'", LIVES[2]), "run 1 does not decode", REPAIR),
     "unmet": (tasks(set_in_doc("3", unmet="0"), "UPDATE tasks SET ready_queue = 'default' WHERE id = '3'"), "does not wait, and has 1 unmet", REPAIR),
     "met": (
         tasks("UPDATE dependencies SET unmet = NULL, doc = json_set(doc, '$.met', json('true'))", set_in_doc("3", unmet="0"),

@@ -23,6 +23,9 @@ MEMBER = os.geteuid() == 0
 """Without root nobody can become another user: then the same calls are made as the owner, who may."""
 
 
+AT = "2026-11-21T12:00:00.000000Z"
+
+
 @pytest.fixture
 def shared(host: Host) -> Iterator[Host]:
     host.start()
@@ -161,7 +164,7 @@ def test_a_process_of_a_run_has_the_rights_of_a_run_whoever_its_user_is(shared: 
         ("task.get", {"id": other}),
         ("task.list", {}),
         ("daemon.status", {}),
-        ("run.report", {"id": 1, "nonce": "no", "status": "completed", "reason": "exited", "ended_at": "x"}),
+        ("run.report", {"id": 1, "nonce": "no", "status": "completed", "reason": "exited", "ended_at": AT}),
         ("task.get", {"id": other, "env": True}),
         ("task.submit", {"shell": "true"}),
         ("task.submit_many", {"tasks": [{"shell": "true"}]}),
@@ -185,7 +188,7 @@ def test_a_process_of_a_run_has_the_rights_of_a_run_whoever_its_user_is(shared: 
 def test_what_others_report_does_not_displace_what_the_runner_said(shared: Host) -> None:
     go = shared.root / "go"
     run = shared.running(task_id := shared.submit(shell=waits_for(go)))
-    said = {"id": run["id"], "status": "completed", "reason": "exited", "ended_at": "x", "exit_code": 0}
+    said = {"id": run["id"], "status": "completed", "reason": "exited", "ended_at": AT, "exit_code": 0}
     batch = [
         {"jsonrpc": "2.0", "id": n, "method": "run.report", "params": said | {"nonce": nonce}}
         for n, nonce in enumerate((_nonce(shared, run["id"]), "no"))
@@ -208,10 +211,17 @@ def test_a_report_is_believed_only_with_the_nonce_and_only_if_it_is_one(shared: 
         "nonce": nonce,
         "status": "completed",
         "reason": "exited",
-        "ended_at": "x",
+        "ended_at": AT,
         "exit_code": 0,
     }
-    for bad in ({"status": "running"}, {"status": "starting"}, {"reason": "because"}, {"exit_code": "0"}, {"id": "1"}):
+    for bad in (
+        {"ended_at": "x"},
+        {"status": "running"},
+        {"status": "starting"},
+        {"reason": "because"},
+        {"exit_code": "0"},
+        {"id": "1"},
+    ):
         with pytest.raises(Refused) as refused:
             shared.call("run.report", **report | bad)
         assert (refused.value.code, refused.value.data["path"]) == (-32602, f"$.{next(iter(bad))}")

@@ -121,7 +121,11 @@ def test_the_second_witness_needs_no_space(tiny: State) -> None:
     directory.prepare(path, tiny.shell("true").spec)
     directory.take_spec(path)
     filler = fill(tiny.paths.root)
-    payload = {"id": 1, "nonce": "n"} | dict.fromkeys(contract.OUTCOME) | {"error": "é" * 5000}
+    payload = (
+        {"id": 1, "nonce": "n"}
+        | dict.fromkeys(contract.OUTCOME)
+        | {"error": "é" * 5000, "ended_at": contract.timestamp()}
+    )
     directory.record_exit(path, payload)
     filler.unlink()
     assert directory.read_exit(path.exit)["error"] == "é" * directory.ERROR_KEPT

@@ -117,7 +117,7 @@ def test_connect_refuses_what_is_not_there_or_not_in_wal_mode(tmp_path: Path) ->
         contract.connect(path)
 
 
-PAYLOAD = KEY | dict.fromkeys(contract.OUTCOME) | {"error": 'é "quoted"'}
+PAYLOAD = KEY | dict.fromkeys(contract.OUTCOME) | {"error": 'é "quoted"', "ended_at": contract.timestamp(0)}
 
 
 def test_exit_json_comes_back() -> None:
@@ -140,6 +140,12 @@ def test_exit_json_comes_back() -> None:
 def test_a_damaged_exit_json_is_refused(damage: Any) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 -- of several causes
         contract.decode_exit(damage(contract.encode_exit(PAYLOAD)))
+
+
+@pytest.mark.parametrize("ended_at", [None, 5, "x", "2026-02-31T00:00:00.000000Z", "2026-02-01T00:00:00"])
+def test_exit_json_with_no_instant_is_damaged(ended_at: object) -> None:
+    with pytest.raises(ValueError, match=r"instant|day|format"):
+        contract.decode_exit(contract.encode_exit(PAYLOAD | {"ended_at": ended_at}))
 
 
 def test_timestamps_sort_as_time_does() -> None:

@@ -137,7 +137,7 @@ def test_any_new_run_comes_back(store: GroupCommit[RunTx], db: Connection, data:
             agent=st.none() | text,
             nonce=text,
             token_hash=text,
-            created_at=text,
+            created_at=st.floats(0, 4e9).map(contract.timestamp),
             boot_id=text,
             claim_until_mono=number,
             containment=st.sampled_from(["cgroup", "session"]),

@@ -10,11 +10,11 @@ from msgspec import Meta, Struct
 
 from polpod.errors import InvalidRequest, NotFound
 from polpod.model.runs import Reason, RunStatus
+from polpod.model.tasks import Instant, Task
 from polpod.model.tasks import Progress as Told
-from polpod.model.tasks import Task
 from polpod.rules.outcome import MEANING
 from polpod.rules.progress import reported
-from polpod.runner import usage
+from polpod.runner import contract, usage
 from polpod.services import views
 from polpod.services.instance import now
 from polpod.services.processes import Processes, processes_of
@@ -71,7 +71,7 @@ class Report(Struct, frozen=True):
     nonce: str
     status: Literal["completed", "failed", "killed", "lost"]
     reason: Reason
-    ended_at: str
+    ended_at: Instant
     exit_code: int | None = None
     signal: int | None = None
     error: str | None = None
@@ -125,7 +125,8 @@ async def report(call: Call, params: Report) -> dict[str, object]:
         raise InvalidRequest(f"a run is never {params.status} for the reason {params.reason}", "$.reason")
     run = await call.desk.instance.runs.read(lambda tx: tx.get(params.id))
     if run is not None and run.nonce == params.nonce:  # what others say must not displace what its runner said
-        call.desk.inbox.report(msgspec.to_builtins(params))
+        ended_at = contract.timestamp(params.ended_at.timestamp())
+        call.desk.inbox.report(msgspec.to_builtins(params) | {"ended_at": ended_at})
     return {}
 
 
