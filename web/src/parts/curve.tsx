@@ -14,8 +14,8 @@ export function Curve(props: { title: string; points: readonly Point[]; format(v
   const last = points.at(-1);
   if (last === undefined || points.length < 2) return null;
   const most = Math.max(...points.map((point) => point.y), Number.MIN_VALUE);
-  const first = points[0]?.x ?? 0;
-  const span = Math.max(last.x - first, Number.MIN_VALUE);
+  const first = Math.min(...points.map((point) => point.x)); // a clock that was set back makes the last one no later
+  const span = Math.max(...points.map((point) => point.x)) - first || 1;
   const at = ({ x, y }: Point): [number, number] => [
     MARGIN + ((x - first) / span) * (WIDTH - 2 * MARGIN),
     HEIGHT - MARGIN - (y / most) * (HEIGHT - 2 * MARGIN),

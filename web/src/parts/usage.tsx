@@ -59,7 +59,7 @@ async function kept(run: Run): Promise<Sample[]> {
 function rates(samples: Sample[]): Point[] {
   return samples.flatMap(({ at, cpu }, index) => {
     const before = samples[index - 1];
-    return before === undefined ? [] : [{ x: at, y: Math.max(0, (cpu - before.cpu) / (at - before.at)), label: "" }];
+    return before === undefined || at <= before.at ? [] : [{ x: at, y: Math.max(0, (cpu - before.cpu) / (at - before.at)), label: "" }];
   });
 }
 
