@@ -212,12 +212,15 @@ def test_many_tasks_by_keyboard(site: Site, visitor: Visitor) -> None:
     expect(row(page, "number 917")).to_be_visible()
     expect(row(page, "number 916")).to_have_count(0)
     page.keyboard.press("Escape")
-    page.keyboard.press("j")
-    page.keyboard.press("j")
-    page.keyboard.press("k")
-    expect(page.locator("[aria-selected=true]")).to_contain_text("number 917")
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", name="number 917")).to_be_visible()
+    page.evaluate(  # faster than any frame
+        """async () => {
+            for (const key of ["j", "j", "j", "k", "Enter"]) {
+                document.body.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
+                await null;
+            }
+        }"""
+    )
+    expect(page.get_by_role("heading", name="number 817")).to_be_visible()
     page.get_by_role("button", name="Release").click()
     expect(page.locator("header .status")).to_have_text("done")
     for key, name in (("r", "Runs"), ("q", "Queues"), ("m", "Missions"), ("a", "Approvals"), ("t", "Tasks")):

@@ -40,7 +40,7 @@ export function Table<Row>(props: {
     return () => observer.disconnect();
   }, []);
   useEffect(() => props.look(from, to), [from, to, rows.length]);
-  useEffect(() => {
+  useLayoutEffect(() => {  // before the next key: an effect would come after the next frame
     onPage.step = (by) => {
       const next = rows[Math.min(rows.length - 1, Math.max(0, place + by))];
       if (next === undefined) return;
