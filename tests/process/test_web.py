@@ -160,6 +160,22 @@ def test_each_role_may_do_what_it_may_and_nothing_else(web: Web) -> None:
     assert web.host.call("key.get", id=web.made["observer"]["key"]["id"])["key"]["last_used_at"] is not None
 
 
+def test_who_only_looks_is_not_shown_the_values_of_environments(web: Web) -> None:
+    """Though they are the tasks of the user as whom all work of keys runs."""
+    held = web.host.submit("true", hold=True, env={"TOKEN": "canary"})
+    document = json.dumps({"tasks": [{"title": "t", "command": ["true"], "env": {"TOKEN": "canary"}}]})
+    web.host.call("mission.create", name="m", document=document)
+
+    async def main() -> None:
+        for role in ROLES:
+            async with web.open(role) as socket:
+                assert "spec" in (await socket.call("task.get", id=held))["task"]
+                shown = (await socket.call("task.get", id=held, env=True), await socket.call("mission.document", id="m"))
+                assert ["canary" in json.dumps(s) for s in shown] == [role != "observer"] * 2
+
+    trio.run(main)
+
+
 def test_without_a_right_key_nobody_is_let_in_and_nothing_is_told(web: Web) -> None:
     expired = web.host.call("key.add", user="ann", name="old", expires_at="2020-01-01T00:00:00Z")
     removed = web.host.call("key.add", user="ann", name="gone")
