@@ -457,6 +457,24 @@ def test_a_place_that_is_taken_keeps_nobody_from_work(host: Host) -> None:
         until(lambda: f"nobody listens on 127.0.0.1:{port}" in host.log(), "it says so")
 
 
+def test_a_place_that_cannot_be_keeps_nobody_from_work(host: Host) -> None:
+    host.configure(web={"listen": "a..b:7575"})
+    host.start()
+    assert host.finished(host.submit("true"))["status"] == "done"
+    until(lambda: "nobody listens on a..b:7575" in host.log(), "it says so")
+
+
+def test_nobody_is_asked_for_the_passphrase_of_a_key(host: Host) -> None:
+    """Which would hold up everything for as long as nobody answers."""
+    key, certificate = host.root / "key.pem", host.root / "certificate.pem"
+    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-passout", "pass:x"]
+    subprocess.run([*words, "-subj", "/CN=x", "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    host.configure(web={"listen": f"127.0.0.1:{free_port()}", "certificate": str(certificate), "key": "key.pem"})
+    host.start()
+    until(lambda: f"{certificate} with {key}: " in host.log(), "it says which files")
+    assert "pass phrase" not in host.log()
+
+
 def test_a_unix_socket_for_a_proxy(host: Host) -> None:
     path = host.root / "web.sock"
     host.configure(web={"listen": f"unix:{path}", "hosts": ["polpo.example.org"]})

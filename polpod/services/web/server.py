@@ -55,7 +55,7 @@ async def serve(web: Web, desk: Desk) -> None:
         try:
             tls = _tls(web, desk.instance.paths.root)
             listeners, port = await _listen(web)
-        except (OSError, StartError) as exc:
+        except (OSError, StartError, ValueError) as exc:  # the last: a host, or a path, that can be none
             if said != str(exc):
                 said = str(exc)
                 log.error("nobody listens on %s: %s", web.listen, said)
@@ -105,11 +105,16 @@ async def _listen(web: Web) -> tuple[list[trio.SocketListener], int | None]:
 
 
 def _tls(web: Web, root: str) -> ssl.SSLContext | None:
-    """Raises OSError (ssl.SSLError is one)."""
+    """Raises StartError, which names the files; ValueError."""
     if web.certificate is None or web.key is None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(os.path.join(root, web.certificate), os.path.join(root, web.key))
+    certificate, key = os.path.join(root, web.certificate), os.path.join(root, web.key)
+    try:
+        # Without a password OpenSSL would ask for that of a locked key at the terminal, and hold up everything meanwhile.
+        context.load_cert_chain(certificate, key, password="")
+    except OSError as exc:  # ssl.SSLError is one
+        raise StartError(f"{certificate} with {key}: {exc.strerror}") from exc
     return context
 
 
