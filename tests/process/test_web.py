@@ -8,6 +8,7 @@ import random
 import socket
 import ssl
 import stat
+import struct
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -316,13 +317,17 @@ def test_files_are_sent_with_what_keeps_them_safe_and_nothing_beside_them(web: W
     assert headers["content-type"].startswith("application/openmetrics-text")
 
 
-def test_handshakes_of_every_kind_of_nonsense_harm_nobody(web: Web) -> None:
-    rng = random.Random(7)
-    right = (
+def upgrade(web: Web, role: str) -> bytes:
+    return (
         f"GET /rpc HTTP/1.1\r\nHost: 127.0.0.1:{web.port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
-        f"Authorization: Bearer {web.keys['admin']}\r\n\r\n"
+        f"Authorization: Bearer {web.keys[role]}\r\n\r\n"
     ).encode()
+
+
+def test_handshakes_of_every_kind_of_nonsense_harm_nobody(web: Web) -> None:
+    rng = random.Random(7)
+    right = upgrade(web, "admin")
     mended = [
         right.replace(b"13", b"99"),
         right.replace(b"Upgrade\r\n", b"close\r\n"),
@@ -350,6 +355,29 @@ def test_handshakes_of_every_kind_of_nonsense_harm_nobody(web: Web) -> None:
             except ConnectionResetError:
                 pass
     assert web.get("/health")[0] == 200
+    assert "defect" not in web.host.log(), web.host.log()
+
+
+def test_who_is_gone_before_its_handshake_is_answered_is_no_defect(web: Web) -> None:
+    """As when a page is loaded anew while it connects."""
+    for _ in range(20):
+        with closing(socket.create_connection(("127.0.0.1", web.port), timeout=30)) as hasty:
+            hasty.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            hasty.sendall(upgrade(web, "observer"))
+    assert web.get("/health")[0] == 200
+    assert web.host.stop() == 0  # what it has to say of them is said
+    assert "defect" not in web.host.log(), web.host.log()
+
+
+def test_who_speaks_while_its_connection_is_closed_is_no_defect(web: Web) -> None:
+    with closing(socket.create_connection(("127.0.0.1", web.port), timeout=30)) as client:
+        client.sendall(upgrade(web, "observer"))
+        assert client.recv(65536).split()[1] == b"101"
+        web.host.call("key.revoke", id=web.made["observer"]["key"]["id"])
+        assert client.recv(65536)[:4] == b"\x88\x02" + (4403).to_bytes(2, "big")
+        client.sendall(b"\x89\x80\0\0\0\0")  # a ping
+        while client.recv(65536):
+            pass
     assert "defect" not in web.host.log(), web.host.log()
 
 

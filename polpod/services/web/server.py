@@ -21,7 +21,8 @@ from http import HTTPStatus
 import h11
 import orjson
 import trio
-from trio_websocket import wrap_server_stream
+from trio_websocket import ConnectionClosed, wrap_server_stream
+from wsproto.utilities import LocalProtocolError
 
 from polpod.errors import StartError, StoreError, Unavailable
 from polpod.model.web import Web
@@ -143,8 +144,10 @@ class _Visit:
                     request = await self._head(stream)
                 if request is not None:
                     await self._respond(stream, request)
-        except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+        except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, ConnectionClosed):
             pass  # the other side went away, or does not go on
+        except* LocalProtocolError:
+            pass  # it goes on with a WebSocket that we are closing
         except* Exception:
             log.exception("a web connection was ended by a defect")
 
