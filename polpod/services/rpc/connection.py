@@ -107,7 +107,8 @@ class Connection:
     @property
     def unread(self) -> bytes:
         """What whoever goes on here has to read before anything else, once `serve` and all long polls have ended."""
-        frames = (*self._unanswered.values(), *self._call.subscriptions.continued())
+        # The numbers of subscriptions first, since what was asked for meanwhile may end one, or is given another.
+        frames = (*self._call.subscriptions.continued(), *self._unanswered.values())
         return b"".join(frame + b"\n" for frame in frames) + self._decoder.rest
 
     async def serve(self, first: bytes = b"") -> bool:

@@ -6,11 +6,13 @@ Rules:
    read holds up its own feeds, keeps one message of each, and costs nobody else anything.
 2. What comes next is the feed's cursor and nothing else, so that a client, or the next generation of the daemon, goes on
    where the last notification ended: nothing is missed and nothing told twice.
-3. The first notification follows the answer that says the subscription's number.
+3. The first notification follows the answer that says the subscription's number; none follows the answer that ends it.
+4. A number that is free again is not given again, so that who ends one late ends no other.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -49,6 +51,7 @@ class Subscriptions:
     def __init__(self) -> None:
         self._feeds: dict[int, Feed] = {}
         self._scopes: dict[int, trio.CancelScope] = {}
+        self._numbers = itertools.count(1)
 
     def add(self, feed: Feed, number: int | None = None) -> int:
         """Begin to tell, once `begin` is called; under that number, or a new one.
@@ -59,7 +62,7 @@ class Subscriptions:
             raise TooLarge(f"a connection has at most {MOST} subscriptions")
         if number in self._feeds:
             raise Conflict(f"there is a subscription {number} already")
-        number = number or next(n for n in range(1, MOST + 1) if n not in self._feeds)
+        number = number or next(n for n in self._numbers if n not in self._feeds)
         self._feeds[number] = feed
         return number
 
@@ -78,8 +81,8 @@ class Subscriptions:
             nursery.start_soon(self._tell, number, self._feeds[number], scope, send)
 
     def continued(self) -> list[bytes]:
-        """Requests without an id that make another connection go on with them."""
-        calls = [(feed.call(), number) for number, feed in self._feeds.items()]
+        """Requests without an id that make another connection go on with them; a call that was not answered is none yet."""
+        calls = [(feed.call(), number) for number, feed in self._feeds.items() if number in self._scopes]
         return [
             orjson.dumps(jsonrpc.notification(method, params | {"subscription": number}))
             for (method, params), number in calls
@@ -90,7 +93,7 @@ class Subscriptions:
             params = None
             with scope:  # which may be cancelled already; a message that is begun is sent to its end
                 params = await _next(feed)
-            if scope.cancelled_caught:
+            if scope.cancel_called:  # though what was read meanwhile is there
                 return
             if params is None:
                 break
