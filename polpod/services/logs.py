@@ -78,8 +78,12 @@ def _start_of_last(fd: int, lines: int) -> int:
     if lines == 0:
         return end
     wanted, position = lines, end
+    hole = _next_hole(fd, 0)
     while position > 0:
         start = max(0, position - BLOCK)
+        if hole <= start and _next_data(fd, start) >= position:  # a hole may be as long as all that a job ever wrote
+            position = hole
+            continue
         block = os.pread(fd, position - start, start)
         if position == end and block.endswith(b"\n"):
             wanted += 1

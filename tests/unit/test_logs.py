@@ -155,6 +155,16 @@ def test_the_last_lines_behind_a_hole(log: Path) -> None:
     assert tail(log, 2).offset == 5
 
 
+def test_the_last_lines_are_found_without_reading_a_hole(log: Path) -> None:
+    """It may have terabytes."""
+    log.write_bytes(b"one\n".rjust(PAGE, b"."))
+    os.truncate(log, 2**42)
+    with log.open("ab") as file:
+        file.write(b"end\n")
+    assert tail(log, 1) == Slice(2**42, b"end\n", 2**42 + 4)
+    assert tail(log, 2).offset == 0
+
+
 @given(text=st.text("ab\n", max_size=40).map(str.encode), lines=st.integers(0, 12), block=st.integers(0, BLOCK))
 def test_the_last_lines_are_those_that_splitting_gives(
     tmp_path_factory: pytest.TempPathFactory, text: bytes, lines: int, block: int
