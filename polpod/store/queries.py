@@ -85,9 +85,10 @@ def at_work(tx: Tx, agent: str) -> Task | None:
     return found[0] if found else None
 
 
-def count_ready(tx: Tx, queue: str) -> int:
-    """How many tasks of the queue are ready; reads their part of an index."""
-    return tx[Tasks].count(Tasks.ready_queue.eq(queue))
+def count_ready(tx: Tx, queue: str, idle: Collection[str] = ()) -> int:
+    """How many tasks of the queue are ready, but for those of the `idle` executions; reads their part of an index."""
+    others = [Tasks.execution_id.not_in(sorted(idle))] if idle else []
+    return tx[Tasks].count(Tasks.ready_queue.eq(queue), *others)
 
 
 def ready_before(tx: Tx, task: Task) -> int:
