@@ -26,16 +26,19 @@ from kit.host import Host
 from kit.jobs import waits_for
 from kit.ports import free_port
 from kit.waiting import until
-from trio.testing import MockClock, memory_stream_pair
+from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
 
 from polpod.errors import Unavailable
 from polpod.services.keys import Access, Keys, Role
+from polpod.services.meter import Meter
+from polpod.services.rpc.kept import Kept
 from polpod.services.rpc.method import Right
 from polpod.services.rpc.server import Shared, most_connections
 from polpod.services.rpc.table import METHODS
 from polpod.services.web.access import Door
 from polpod.services.web.server import MOST, _Visit
+from polpod.services.web.websocket import GOING_AWAY
 
 ROLES = ("admin", "operator", "observer")
 
@@ -381,18 +384,57 @@ def test_who_speaks_while_its_connection_is_closed_is_no_defect(web: Web) -> Non
     assert "defect" not in web.host.log(), web.host.log()
 
 
+class Knowing:
+    """Keys, whose one each is."""
+
+    async def find(self, key: str) -> Access:
+        return Access("key-1", "user-1", "ann", Role.ADMIN)
+
+    async def until_over(self, access: Access) -> None:
+        await trio.sleep_forever()
+
+
+HEAD = (
+    "GET /rpc HTTP/1.1\r\nHost: here\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: {version}\r\nAuthorization: Bearer x\r\n\r\n"
+)
+
+
+def test_what_is_kept_of_messages_that_are_not_whole_is_bounded_for_all_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As on the socket: else one key would do to have four megabytes of each of five hundred."""
+    monkeypatch.setattr("polpod.services.web.websocket.CLOSE_WITHIN", 0.1)
+    desk: Any = SimpleNamespace(instance=SimpleNamespace(meter=Meter()), keys=Knowing())
+    size = 2**17
+    begun = b"\x81\xff" + (size + 1).to_bytes(8, "big") + bytes(4) + b"x" * size
+
+    async def main() -> None:
+        shared = Shared(kept=Kept(3 * size + 2**16))
+        fars = []
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                near, far = memory_stream_pair()
+                visit = _Visit(desk, Door(desk.keys, frozenset({"here"})), shared, desk)
+                nursery.start_soon(visit.receive, near)
+                await far.send_all(HEAD.format(version=13).encode())
+                assert (await far.receive_some()).split()[1] == b"101"
+                await far.send_all(begun)
+                await wait_all_tasks_blocked()
+                fars.append(far)
+            with trio.fail_after(30):
+                assert (await fars[0].receive_some())[:4] == b"\x88\x02" + GOING_AWAY.to_bytes(2, "big")
+            await fars[3].send_all(b"x")  # the last that did something goes on
+            with trio.fail_after(30):
+                assert b"-32700" in await fars[3].receive_some()
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
 def test_a_handshake_that_is_refused_ends_quietly(caplog: pytest.LogCaptureFixture) -> None:
     """The client stays, and nothing more comes from either side."""
-
-    class Knowing:
-        async def find(self, key: str) -> Access:
-            return Access("key-1", "user-1", "ann", Role.ADMIN)
-
     knowing: Any = Knowing()
-    head = (
-        "GET /rpc HTTP/1.1\r\nHost: here\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 8\r\nAuthorization: Bearer x\r\n\r\n"
-    )
 
     async def main() -> None:
         near, far = memory_stream_pair()
@@ -400,7 +442,7 @@ def test_a_handshake_that_is_refused_ends_quietly(caplog: pytest.LogCaptureFixtu
         async with trio.open_nursery() as nursery:
             visit = _Visit(nobody, Door(knowing, frozenset({"here"})), Shared(), nobody)
             nursery.start_soon(visit.receive, near)
-            await far.send_all(head.encode())
+            await far.send_all(HEAD.format(version=8).encode())
             assert (await far.receive_some()).split()[1] == b"426"
 
     trio.run(main, clock=MockClock(autojump_threshold=0))

@@ -193,16 +193,22 @@ class _Visit:
             raise Refusal(HTTPStatus.UPGRADE_REQUIRED, "a WebSocket is spoken here", {"Upgrade": "websocket"})
         access = await self._door.require_key(headers, self._address)
         async with trio.open_nursery() as nursery:
-            with trio.fail_after(HEAD_WITHIN):
-                handshake = await wrap_server_stream(
-                    nursery, _Again(self._read, stream), 1, max_message_size=LIMIT, receive_buffer_size=READ_SIZE
-                )
-                chosen = PROTOCOL if PROTOCOL in protocols(headers) else None
-                opened = await handshake.accept(subprotocol=chosen)
-            call = Call(self._desk, of_key(access))
-            calls = partial(_calls, call, self._shared)
-            await websocket.join(opened, calls, partial(self._desk.keys.until_over, access))
-            nursery.cancel_scope.cancel()
+            keeps = partial(self._shared.kept.set, nursery.cancel_scope)
+            arriving = _Arriving(self._read, stream, keeps)
+            try:
+                with trio.fail_after(HEAD_WITHIN):
+                    # No message waits beside the one that is carried on, so that `arriving` knows what is kept.
+                    handshake = await wrap_server_stream(
+                        nursery, arriving, 0, max_message_size=LIMIT, receive_buffer_size=READ_SIZE
+                    )
+                    chosen = PROTOCOL if PROTOCOL in protocols(headers) else None
+                    opened = await handshake.accept(subprotocol=chosen)
+                call = Call(self._desk, of_key(access))
+                calls = partial(_calls, call, self._shared)
+                await websocket.join(opened, calls, partial(self._desk.keys.until_over, access), arriving.carried)
+                nursery.cancel_scope.cancel()
+            finally:
+                keeps(0)
 
     async def _health(self, headers: Mapping[str, str]) -> Answer:
         found = await condition.health(self._desk.instance)
@@ -252,17 +258,28 @@ def _refused(refusal: Refusal) -> Answer:
     return Answer(f"{refusal}\n".encode(), status=refusal.status, headers=refusal.headers)
 
 
-class _Again(trio.abc.Stream):
-    """A stream of which the beginning was read already."""
+class _Arriving(trio.abc.Stream):
+    """A stream of which the beginning was read already; `keeps` is told of the bytes of messages that are kept of it."""
 
-    def __init__(self, read: bytes, stream: trio.abc.Stream) -> None:
-        self._before, self._stream = read, stream
+    def __init__(self, read: bytes, stream: trio.abc.Stream, keeps: Callable[[int], None]) -> None:
+        self._before, self._stream, self._keeps = read, stream, keeps
+        self._begun = self._whole = 0
+
+    def carried(self, size: int) -> None:
+        """A message of this size is whole, and carried on now; 0: it was, and is kept no more."""
+        if size:
+            self._begun = 0
+        self._whole = size
+        self._keeps(self._begun + size)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         if self._before:
             before, self._before = self._before, b""
             return before
-        return await self._stream.receive_some(max_bytes)
+        data = await self._stream.receive_some(max_bytes)
+        self._begun += len(data)
+        self._keeps(self._begun + self._whole)
+        return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await self._stream.send_all(data)
