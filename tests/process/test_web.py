@@ -432,6 +432,33 @@ def test_what_is_kept_of_messages_that_are_not_whole_is_bounded_for_all_together
     trio.run(main)
 
 
+def test_who_answers_a_close_does_not_hold_up_the_end() -> None:
+    """Of a generation: a reload with a page open somewhere took a second longer, for all."""
+    desk: Any = SimpleNamespace(instance=SimpleNamespace(meter=Meter()), keys=Knowing())
+    closing_frame = GOING_AWAY.to_bytes(2, "big")
+
+    async def main() -> None:
+        near, far = memory_stream_pair()
+        stop = trio.CancelScope()
+
+        async def visit() -> None:
+            with stop:
+                await _Visit(desk, Door(desk.keys, frozenset({"here"})), Shared(), desk).receive(near)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(visit)
+            await far.send_all(HEAD.format(version=13).encode())
+            assert (await far.receive_some()).split()[1] == b"101"
+            await wait_all_tasks_blocked()
+            began = trio.current_time()
+            stop.cancel()
+            assert await far.receive_some() == b"\x88\x02" + closing_frame
+            await far.send_all(b"\x88\x82\0\0\0\0" + closing_frame)
+        assert trio.current_time() == began
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
 def test_a_handshake_that_is_refused_ends_quietly(caplog: pytest.LogCaptureFixture) -> None:
     """The client stays, and nothing more comes from either side."""
     knowing: Any = Knowing()

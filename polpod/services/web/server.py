@@ -195,11 +195,12 @@ class _Visit:
         async with trio.open_nursery() as nursery:
             keeps = partial(self._shared.kept.set, nursery.cancel_scope)
             arriving = _Arriving(self._read, stream, keeps)
+            reading: trio.Nursery = await nursery.start(_sheltered)
             try:
                 with trio.fail_after(HEAD_WITHIN):
                     # No message waits beside the one that is carried on, so that `arriving` knows what is kept.
                     handshake = await wrap_server_stream(
-                        nursery, arriving, 0, max_message_size=LIMIT, receive_buffer_size=READ_SIZE
+                        reading, arriving, 0, max_message_size=LIMIT, receive_buffer_size=READ_SIZE
                     )
                     chosen = PROTOCOL if PROTOCOL in protocols(headers) else None
                     opened = await handshake.accept(subprotocol=chosen)
@@ -209,6 +210,7 @@ class _Visit:
                 nursery.cancel_scope.cancel()
             finally:
                 keeps(0)
+                reading.cancel_scope.cancel()
 
     async def _health(self, headers: Mapping[str, str]) -> Answer:
         found = await condition.health(self._desk.instance)
@@ -243,6 +245,15 @@ class _Visit:
             ):
                 if data := self._http.send(event):
                     await stream.send_all(data)
+
+
+async def _sheltered(task_status: trio.TaskStatus[trio.Nursery] = trio.TASK_STATUS_IGNORED) -> None:
+    """A nursery that goes on when all around it is cancelled, until it is itself: who closes waits for an answer there."""
+    await trio.lowlevel.checkpoint_if_cancelled()  # where it is already, nobody would come to cancel this one
+    async with trio.open_nursery() as nursery:
+        nursery.cancel_scope.shield = True
+        task_status.started(nursery)
+        await trio.sleep_forever()
 
 
 async def _calls(call: Call, shared: Shared, line: trio.socket.SocketType) -> None:
