@@ -47,8 +47,11 @@ def _read(path: str, offset: int, limit: int, tail: int | None) -> Slice:
     try:
         if tail is not None:
             offset = _start_of_last(fd, tail)
-        start = _next_data(fd, offset)
-        data = os.pread(fd, min(limit, _next_hole(fd, start) - start), start)
+        while True:
+            start = _next_data(fd, offset)
+            data = os.pread(fd, min(limit, _next_hole(fd, start) - start), start)
+            if _next_hole(fd, start) - start >= len(data):  # else some of it was let go meanwhile, and reads as zeros
+                break
     finally:
         os.close(fd)
     return Slice(start, data, start + len(data))
