@@ -14,7 +14,6 @@ import logging
 import os
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import nullcontext
 from functools import partial
 from http import HTTPStatus
 
@@ -258,7 +257,7 @@ async def _sheltered(task_status: trio.TaskStatus[trio.Nursery] = trio.TASK_STAT
 
 async def _calls(call: Call, shared: Shared, line: trio.socket.SocketType) -> None:
     with line:
-        await converse(line, call, shared, lambda connection: nullcontext())
+        await converse(line, call, shared, call.desk.reload.knowing)
 
 
 def _json(value: object, status: HTTPStatus = HTTPStatus.OK) -> Answer:
