@@ -8,8 +8,9 @@ from typing import Any
 
 import orjson
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
+from polpod.services.rpc.connection import LAST_WORDS, Connection
 from polpod.services.rpc.methods.follow import EventFeed, EventList
 from polpod.services.rpc.subscriptions import Subscriptions
 
@@ -75,6 +76,28 @@ def test_another_generation_goes_on_with_what_was_answered() -> None:
         }  # fmt: skip
 
     trio.run(main)
+
+
+def test_a_client_that_does_not_read_is_waited_for_once() -> None:
+    """As a connection is handed over, however much is to be sent on it."""
+
+    async def main() -> None:
+        ours, theirs = trio.socket.socketpair()
+        nobody: Any = None
+        with ours, theirs:
+            try:
+                async with trio.open_nursery() as nursery:
+                    connection = Connection(ours, nobody, nursery, nobody, lambda size: None)
+                    for _ in range(3):
+                        nursery.start_soon(connection._send, bytes(2**20))
+                    await wait_all_tasks_blocked()
+                    began = trio.current_time()
+                    connection.hand_over()
+            except* BrokenPipeError:
+                pass
+            assert trio.current_time() == began + LAST_WORDS
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
 def test_events_that_nobody_asked_for_are_looked_through_once() -> None:

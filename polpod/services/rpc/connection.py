@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 import logging
 import select
+import socket
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -236,6 +237,7 @@ class Connection:
                 while rest:
                     rest = rest[await self._client.send(rest) :]
             if rest:
+                self._client.shutdown(socket.SHUT_WR)  # whoever would send next is not to wait as long once more
                 raise BrokenPipeError("a client does not read, and polpod does not wait for it")
         self._unsent -= len(answer)
         self._account()
