@@ -16,7 +16,7 @@ def test_a_store_that_is_away_is_waited_for_once(tmp_path: Path) -> None:
     """Else the scrape comes too late, and the alert says that polpod does not answer."""
     asked = []
 
-    async def away(body: object) -> None:
+    async def away(body: object, *, abandon: bool = False) -> None:
         asked.append(body)
         raise Unavailable("away")
 
