@@ -29,7 +29,9 @@ from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
 
 from polpod.errors import Unavailable
-from polpod.services.keys import Access, Keys, Role
+from polpod.model.events import Event
+from polpod.model.organisation.people import ApiKey, HumanRole
+from polpod.services.keys import SECRET_SIZE, Access, Keys, Role
 from polpod.services.meter import Meter
 from polpod.services.reload import Reload
 from polpod.services.rpc.kept import Kept
@@ -503,6 +505,41 @@ def test_a_handshake_that_is_refused_ends_quietly(caplog: pytest.LogCaptureFixtu
     assert not caplog.records
 
 
+def test_a_key_is_known_while_the_store_is_away_unless_anything_happened_to_one(tmp_path: Path) -> None:
+    """Else the alert of a keyed scrape would be that polpod does not answer."""
+    (tmp_path / "key.secret").write_bytes(bytes(SECRET_SIZE))
+    at = datetime.now(UTC)
+    key = ApiKey(
+        id="key-1", key_hash="x", name="n", role=HumanRole.OBSERVER, user_id="user-1", created_at=at, last_used_at=at
+    )
+    away = False
+    forget: list[Any] = []
+
+    async def read(body: object) -> tuple[ApiKey, str]:
+        if away:
+            raise Unavailable("away")
+        return key, "ann"
+
+    instance: Any = SimpleNamespace(
+        paths=SimpleNamespace(key_secret=str(tmp_path / "key.secret")),
+        tasks=SimpleNamespace(read=read, subscribe=forget.append),
+    )
+
+    async def main() -> None:
+        nonlocal away
+        keys = Keys(instance)
+        found = await keys.find("right")
+        away = True
+        assert await keys.find("right") == found
+        with pytest.raises(Unavailable):
+            await keys.find("another")
+        forget[0]((Event(at=at, kind="key:revoked", subject="key/key-2", body={}),))
+        with pytest.raises(Unavailable):
+            await keys.find("right")
+
+    trio.run(main)
+
+
 def test_what_a_key_opened_outlives_a_store_that_cannot_be_asked() -> None:
     answers: list[Any] = [None, Unavailable("away"), Unavailable("away")]
     asked: list[float] = []
@@ -519,7 +556,8 @@ def test_what_a_key_opened_outlives_a_store_that_cannot_be_asked() -> None:
             await trio.sleep_until(until)
 
     instance: Any = SimpleNamespace(
-        journal=SimpleNamespace(listening=lambda subjects: nullcontext(Bell())), tasks=SimpleNamespace(read=read)
+        journal=SimpleNamespace(listening=lambda subjects: nullcontext(Bell())),
+        tasks=SimpleNamespace(read=read, subscribe=lambda callback: None),
     )
     began = 0.0
 
