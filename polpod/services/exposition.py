@@ -120,8 +120,9 @@ async def _read(instance: Instance) -> Reading:
     found = await condition.disk(instance)
     checks = await condition.checks(instance, found)
     queues = None
-    with suppress(Unavailable):
-        queues = await instance.tasks.read(partial(overview, instance))
+    if checks["store"]:  # else it was waited for long enough: whoever scrapes has some seconds for all of it
+        with suppress(Unavailable):
+            queues = await instance.tasks.read(partial(overview, instance))
     return Reading(queues, await instance.runs.read(RunTx.live), found, checks)
 
 

@@ -6,7 +6,8 @@ Rules:
    use a key nor see whether one that was found elsewhere is among them.  A key is 256 bits of chance, so that the hash
    need not be slow.
 2. What a key is worth is looked up at its use, and again whenever something happens to it: a key that was revoked or
-   removed ends the connections that it opened.
+   removed ends the connections that it opened.  While nobody can be asked it is worth what it was: else who watches
+   would learn that polpod does not answer, and not what is wrong.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from msgspec.structs import replace
 
 from polpod.durable import sync
 from polpod.errors import DiskFull, Unavailable
+from polpod.model.events import Event
 from polpod.model.organisation.people import ApiKey, HumanRole
 from polpod.services.instance import Instance, now
 from polpod.store.organisation import ApiKeys, Users
@@ -80,6 +82,9 @@ class Keys:
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
         self._secret: bytes | None = None
+        self._found: dict[str, tuple[ApiKey, str]] = {}
+        """By hash, with the name of its user: those that were looked up since anything happened to a key or a user."""
+        instance.tasks.subscribe(self._forget)
 
     def hashed(self, key: str, *, make: bool = False) -> str:
         """What is stored of a key; `make`: and the secret, if there is none.
@@ -108,20 +113,26 @@ class Keys:
 
         Raises Unavailable.
         """
-        wanted = self.hashed(key)
+        wanted, known = self.hashed(key), self._found
 
         def body(tx: Tx) -> tuple[ApiKey, str] | None:
             found = tx[ApiKeys].find(ApiKeys.key_hash.eq(wanted), limit=1)
             user = tx[Users].get(found[0].user_id) if found else None
             return (found[0], user.username) if user is not None else None
 
-        found = await self._instance.tasks.read(body)
+        try:
+            found = await self._instance.tasks.read(body)
+        except Unavailable:
+            kept = self._found.get(wanted)
+            if kept is None or not _holds(kept[0], now()):
+                raise
+            return _access(*kept)
         if found is None or not _holds(found[0], now()):
             return None
-        key_found, user = found
-        if key_found.last_used_at is None or now() - key_found.last_used_at > USED_EVERY:
-            await self._note_use(key_found.id)
-        return Access(key_found.id, key_found.user_id, user, ROLES[key_found.role])
+        known[wanted] = found
+        if found[0].last_used_at is None or now() - found[0].last_used_at > USED_EVERY:
+            await self._note_use(found[0].id)
+        return _access(*found)
 
     async def until_over(self, access: Access) -> None:
         """Returns when the key is worth nothing any more; it goes with its user."""
@@ -139,6 +150,10 @@ class Keys:
                         left = min(LOOK_EVERY, (key.expires_at - now()).total_seconds())
                 await bell.wait(trio.current_time() + left)
 
+    def _forget(self, events: tuple[Event, ...]) -> None:
+        if any(event.subject.startswith(("key/", "user/")) for event in events):
+            self._found = {}  # another one, so that what is being looked up now is not kept
+
     async def _note_use(self, key_id: str) -> None:
         def body(tx: Tx) -> None:
             if (key := tx[ApiKeys].get(key_id)) is not None:
@@ -148,6 +163,10 @@ class Keys:
             await self._instance.tasks.write(body)
         except (DiskFull, Unavailable):  # who looks at a host in trouble is not sent away for that
             pass
+
+
+def _access(key: ApiKey, user: str) -> Access:
+    return Access(key.id, key.user_id, user, ROLES[key.role])
 
 
 def _holds(key: ApiKey, at: datetime) -> bool:

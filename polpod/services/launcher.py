@@ -67,6 +67,8 @@ class Launcher:
         self._instance, self._forks = instance, forks
         self._watcher, self._health, self._inbox = watcher, health, inbox
         self._failed: set[str] = set()
+        self._full = False
+        """Whether the disk was full at the last look."""
         self.probe_at = math.inf
         """When the next single start is due, on trio's clock, while the launcher is paused."""
 
@@ -74,7 +76,10 @@ class Launcher:
         """Whether anything may start at `clock` on trio's clock; a paused launcher may when its probe is due."""
         if self._instance.disk_is_full():
             self._pause(f"less than {self._instance.config.settings.reserve >> 20} MiB are free", clock)
+            self._full = True
             return False
+        if self._full:  # that is over, whether or not anything is there to be started
+            self._full, self._instance.launcher_paused, self.probe_at = False, None, math.inf
         return self._instance.launcher_paused is None or clock >= self.probe_at
 
     async def ready(self) -> None:

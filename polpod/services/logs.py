@@ -47,8 +47,11 @@ def _read(path: str, offset: int, limit: int, tail: int | None) -> Slice:
     try:
         if tail is not None:
             offset = _start_of_last(fd, tail)
-        start = _next_data(fd, offset)
-        data = os.pread(fd, min(limit, _next_hole(fd, start) - start), start)
+        while True:
+            start = _next_data(fd, offset)
+            data = os.pread(fd, min(limit, _next_hole(fd, start) - start), start)
+            if _next_hole(fd, start) - start >= len(data):  # else some of it was let go meanwhile, and reads as zeros
+                break
     finally:
         os.close(fd)
     return Slice(start, data, start + len(data))
@@ -78,8 +81,12 @@ def _start_of_last(fd: int, lines: int) -> int:
     if lines == 0:
         return end
     wanted, position = lines, end
+    hole = _next_hole(fd, 0)
     while position > 0:
         start = max(0, position - BLOCK)
+        if hole <= start and _next_data(fd, start) >= position:  # a hole may be as long as all that a job ever wrote
+            position = hole
+            continue
         block = os.pread(fd, position - start, start)
         if position == end and block.endswith(b"\n"):
             wanted += 1

@@ -21,7 +21,7 @@ from typing import Any
 import trio
 
 from polpod.model.events import Event
-from polpod.model.tasks import FINISHED
+from polpod.model.tasks import FINISHED, TaskStatus
 from polpod.rules.outcome import MEANING
 from polpod.store.group import Group
 
@@ -38,6 +38,9 @@ LONG = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0
 """Bounds for work, which may take milliseconds or days."""
 
 PHASES = ("execution", "review")
+
+AGAIN = ("retry", "escalation")
+"""Why a task that failed waits again by itself (rules/again.py), in the transaction that had it fail: that was no end."""
 
 DEFECT = "defect"
 """The outcome of a call that failed by a mistake of ours."""
@@ -145,6 +148,8 @@ class Meter:
                 self.submitted[self.queue(body["queue"]),] += 1
             case "task:transition" if body["to"] in FINISHED:
                 self.finished[self.queue(body["queue"]), str(body["to"])] += 1
+            case "task:transition" if body["from"] == TaskStatus.FAILED and body.get("reason") in AGAIN:
+                self.finished[self.queue(body["queue"]), str(body["from"])] -= 1
             case "agent:spawned":
                 queue = self.queue(body["queue"])
                 self.started[queue, "execution"] += 1
@@ -174,8 +179,8 @@ class Meter:
         return queue
 
     def committed(self, store: str, group: Group[Any]) -> None:
-        """A group of bodies was written."""
-        self.bodies[store,] += len(group.tickets)
+        """A group of bodies is over; those that were refused, or not stored, wrote nothing."""
+        self.bodies[store,] += sum(ticket.error is None for ticket in group.tickets)
         for seconds in group.commits:
             self.commits[store,].observe(seconds)
 

@@ -6,7 +6,8 @@ Rules:
    its own; if not, nothing happens, and whoever asked is told why.
 2. The pid, the lock of the state directory and the listening socket stay.  A connection stays too, from between two
    messages on, with what its next reader has to read first: calls that are not answered yet, which only wait and look.
-   So no client notices, and a change that was asked for is either answered before or not begun.
+   So no client notices, and a change that was asked for is either answered before or not begun.  One of a WebSocket ends
+   then, and its client comes again.
 3. Who asks to stop from then on is obeyed by the next generation: signals wait for it.
 4. What is not handed over here is closed by the kernel (close-on-exec).
 """
@@ -136,6 +137,8 @@ class Reload:
         self.given = given
         self.asked = trio.Event()
         self.drained = trio.Event()
+        self._left = trio.Event()
+        """Set when nobody is answered any more."""
         self._accepting = trio.CancelScope()
         self._connections: set[Connection] = set()
         self._handed: list[tuple[int, str]] = []
@@ -148,6 +151,7 @@ class Reload:
         self._accepting.cancel()
         for connection in self._connections:
             connection.hand_over()
+        self._look()
 
     def accepting(self) -> trio.CancelScope:
         """What accepts clients does so within this scope."""
@@ -166,6 +170,11 @@ class Reload:
             yield
         finally:
             self._connections.discard(connection)
+            self._look()
+
+    def _look(self) -> None:
+        if self.asked.is_set() and not self._connections:
+            self._left.set()
 
     def keep(self, client: trio.socket.SocketType, first: bytes, run_id: int | None) -> None:
         """Hand over a connection, what has to be read before what it says next, and the run whose rights it has."""
@@ -178,6 +187,7 @@ class Reload:
         """Wait until all connections are handed over."""
         with trio.move_on_after(DRAIN):
             await self.drained.wait()
+            await self._left.wait()
         return Handover(
             path=listener.path,
             inode=listener.inode,

@@ -41,9 +41,8 @@ def ready(
     of the agents that are `full`, nor of the projects that are `over_budget`.
     """
     order = (Tasks.priority.desc(), Tasks.seq.asc())
-    others: list[Where[Task]] = [Tasks.execution_id.not_in(sorted(idle))] if idle else []
+    others = _going_on(idle, over_budget)
     others += [Tasks.assigned_to.not_in(sorted(full))] if full else []
-    others += [Tasks.project.not_in(sorted(over_budget))] if over_budget else []
     return tx[Tasks].find(Tasks.ready_queue.eq(queue), *others, order_by=order, limit=limit)
 
 
@@ -85,9 +84,15 @@ def at_work(tx: Tx, agent: str) -> Task | None:
     return found[0] if found else None
 
 
-def count_ready(tx: Tx, queue: str) -> int:
-    """How many tasks of the queue are ready; reads their part of an index."""
-    return tx[Tasks].count(Tasks.ready_queue.eq(queue))
+def count_ready(tx: Tx, queue: str, idle: Collection[str] = (), over_budget: Collection[str] = ()) -> int:
+    """How many tasks of the queue are ready, but for those of these executions and projects; reads their part of an index."""
+    return tx[Tasks].count(Tasks.ready_queue.eq(queue), *_going_on(idle, over_budget))
+
+
+def _going_on(idle: Collection[str], over_budget: Collection[str]) -> list[Where[Task]]:
+    """None of these executions, and none of these projects."""
+    others: list[Where[Task]] = [Tasks.execution_id.not_in(sorted(idle))] if idle else []
+    return others + ([Tasks.project.not_in(sorted(over_budget))] if over_budget else [])
 
 
 def ready_before(tx: Tx, task: Task) -> int:

@@ -110,7 +110,7 @@ LAYERS: dict[str, set[str]] = {
     },
     "polpod.services.web": {
         *("polpod.services", "polpod.wire", "polpod.model", "polpod.errors"),
-        *("trio", "trio_websocket", "h11", "msgspec", "orjson"),
+        *("trio", "trio_websocket", "wsproto", "h11", "msgspec", "orjson"),
     },
     "polpod.services.artifacts": {
         *("polpod.contracts.persistence.content", "polpod.contracts.persistence.errors"),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from kit.host import Host
 from kit.invariants import Ledger
 from kit.waiting import until
 
-from polpod.services.launcher import PROBE_EVERY
+from polpod.services.launcher import PROBE_EVERY, Launcher
 
 
 def paused(host: Host) -> Any:
@@ -79,3 +81,19 @@ def test_a_full_disk_pauses_the_launcher_and_refuses_work_but_not_answers(host: 
     host.configure()
     host.start()
     assert host.finished(waiting)["status"] == "done"
+
+
+def test_a_launcher_is_not_paused_for_a_disk_that_has_room_again() -> None:
+    """Though nothing is ready, the next start of which would show it: an alert would go on for as long."""
+    full = True
+    settings = SimpleNamespace(reserve=2**26)
+    instance: Any = SimpleNamespace(
+        disk_is_full=lambda: full, config=SimpleNamespace(settings=settings), launcher_paused=None
+    )
+    nobody: Any = None
+    launcher = Launcher(instance, nobody, nobody, nobody, nobody)
+    assert not launcher.may_start(0.0)
+    assert instance.launcher_paused is not None
+    full = False
+    assert launcher.may_start(1.0)
+    assert (instance.launcher_paused, launcher.probe_at) == (None, math.inf)

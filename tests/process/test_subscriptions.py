@@ -32,6 +32,10 @@ def journal(host: Host) -> list[tuple[int, str]]:
         return list(db.execute("SELECT seq, kind FROM events ORDER BY seq"))
 
 
+def metrics(host: Host) -> str:
+    return str(host.call("daemon.metrics")["text"])
+
+
 def told(client: Client, number: int) -> dict[str, Any]:
     """The next notification, which must be of this subscription."""
     message = client.receive()
@@ -185,6 +189,44 @@ def test_subscriptions_go_on_through_a_reload(started: Host) -> None:
         assert seen == list(range(1, seen[-1] + 1))
 
 
+def test_who_subscribes_as_polpod_reloads_takes_nobody_s_number(started: Host) -> None:
+    go = started.root / "go"
+    task_id = started.submit(shell=f"echo one; {waits_for(go, 'echo two')}")
+    started.running(task_id)
+    with started.client() as client:
+        number = client.call("task.logs", id=task_id, follow=True)["subscription"]
+        assert b64decode(told(client, number)["data"]) == b"one\n"
+        started.call("daemon.reload")
+        assert client.call("event.subscribe", kinds=["nothing:ever"])["subscription"] == number + 1
+        go.touch()
+        assert b64decode(told(client, number)["data"]) == b"two\n"
+
+
+def test_an_answer_that_a_reload_cuts_off_is_given_afterwards(started: Host) -> None:
+    tasks = [{"command": ["true"], "cwd": "/", "hold": True, "title": "x" * 900} for _ in range(600)]
+    started.call("task.submit_many", tasks=tasks)
+    last = journal(started)[-1][0]
+    with started.client() as client:
+        events = client.call("event.subscribe", after=0)["subscription"]
+        until(client.readable, "it is told of them, which is longer than what a socket holds")
+        client.send("task.logs", id="1", follow=True)
+        until(lambda: '"task.logs",outcome="ok"' in metrics(started), "that is done, and its answer waits")
+        started.call("daemon.reload")
+        seen: list[int] = []
+        log = None
+        while log is None or not seen or seen[-1] < last:
+            message = client.receive()
+            if "id" in message:
+                log = message["result"]["subscription"]
+                continue
+            assert message["params"]["subscription"] == events
+            seen += [e["seq"] for e in message["params"]["events"]]
+        assert seen == list(range(1, seen[-1] + 1))
+        assert log == events + 1
+        assert client.call("event.unsubscribe", subscription=log)
+        assert client.error("event.unsubscribe", subscription=log + 1) == "not_found"
+
+
 TASKS = int(os.environ.get("POLPOD_SUBSCRIBED_TASKS", "500"))
 """That run meanwhile; more take longer."""
 
@@ -236,9 +278,7 @@ def test_who_ends_a_subscription_in_the_middle_of_a_message_gets_the_rest_of_it(
         told(client, number)
         until(client.readable, "the next one begins, which is longer than what a socket holds")
         client.send("event.unsubscribe", subscription=number)
-        until(
-            lambda: "event.unsubscribe" in str(started.call("daemon.metrics")), "that is done, before anything is read"
-        )
+        until(lambda: "event.unsubscribe" in metrics(started), "that is done, before anything is read")
         client.send("daemon.health")
         messages = [client.receive()]
         while messages[-1].get("result", {}).get("ready") is None:

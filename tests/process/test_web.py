@@ -28,17 +28,23 @@ from kit.host import Host
 from kit.jobs import waits_for
 from kit.ports import free_port
 from kit.waiting import until
-from trio.testing import MockClock, memory_stream_pair
+from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
 
 from polpoctl.client import AsyncClient, Client, Failure, Unreachable
 from polpod.errors import Unavailable
-from polpod.services.keys import Access, Keys, Role
+from polpod.model.events import Event
+from polpod.model.organisation.people import ApiKey, HumanRole
+from polpod.services.keys import SECRET_SIZE, Access, Keys, Role
+from polpod.services.meter import Meter
+from polpod.services.reload import Reload
+from polpod.services.rpc.kept import Kept
 from polpod.services.rpc.method import Right
 from polpod.services.rpc.server import Shared, most_connections
 from polpod.services.rpc.table import METHODS
 from polpod.services.web.access import Door
 from polpod.services.web.server import MOST, _Visit
+from polpod.services.web.websocket import GOING_AWAY
 
 ROLES = ("admin", "operator", "observer")
 
@@ -162,6 +168,25 @@ def test_each_role_may_do_what_it_may_and_nothing_else(web: Web) -> None:
         -1
     ] == "user ann"
     assert web.host.call("key.get", id=web.made["observer"]["key"]["id"])["key"]["last_used_at"] is not None
+
+
+def test_who_only_looks_is_not_shown_the_values_of_environments(web: Web) -> None:
+    """Though they are the tasks of the user as whom all work of keys runs."""
+    held = web.host.submit("true", hold=True, env={"TOKEN": "canary"})
+    document = json.dumps({"tasks": [{"title": "t", "command": ["true"], "env": {"TOKEN": "canary"}}]})
+    web.host.call("mission.create", name="m", document=document)
+
+    async def main() -> None:
+        for role in ROLES:
+            async with web.open(role) as socket:
+                assert "spec" in (await socket.call("task.get", id=held))["task"]
+                shown = (
+                    await socket.call("task.get", id=held, env=True),
+                    await socket.call("mission.document", id="m"),
+                )
+                assert ["canary" in json.dumps(s) for s in shown] == [role != "observer"] * 2
+
+    trio.run(main)
 
 
 def test_without_a_right_key_nobody_is_let_in_and_nothing_is_told(web: Web) -> None:
@@ -317,13 +342,17 @@ def test_files_are_sent_with_what_keeps_them_safe_and_nothing_beside_them(web: W
     assert headers["content-type"].startswith("application/openmetrics-text")
 
 
-def test_handshakes_of_every_kind_of_nonsense_harm_nobody(web: Web) -> None:
-    rng = random.Random(7)
-    right = (
+def upgrade(web: Web, role: str) -> bytes:
+    return (
         f"GET /rpc HTTP/1.1\r\nHost: 127.0.0.1:{web.port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
-        f"Authorization: Bearer {web.keys['admin']}\r\n\r\n"
+        f"Authorization: Bearer {web.keys[role]}\r\n\r\n"
     ).encode()
+
+
+def test_handshakes_of_every_kind_of_nonsense_harm_nobody(web: Web) -> None:
+    rng = random.Random(7)
+    right = upgrade(web, "admin")
     mended = [
         right.replace(b"13", b"99"),
         right.replace(b"Upgrade\r\n", b"close\r\n"),
@@ -354,18 +383,118 @@ def test_handshakes_of_every_kind_of_nonsense_harm_nobody(web: Web) -> None:
     assert "defect" not in web.host.log(), web.host.log()
 
 
+def test_who_speaks_while_its_connection_is_closed_is_no_defect(web: Web) -> None:
+    with closing(socket.create_connection(("127.0.0.1", web.port), timeout=30)) as client:
+        client.sendall(upgrade(web, "observer"))
+        assert client.recv(65536).split()[1] == b"101"
+        web.host.call("key.revoke", id=web.made["observer"]["key"]["id"])
+        assert client.recv(65536)[:4] == b"\x88\x02" + (4403).to_bytes(2, "big")
+        client.sendall(b"\x89\x80\0\0\0\0")  # a ping
+        while client.recv(65536):
+            pass
+    assert web.host.stop() == 0  # whatever it has to say of that is said
+    assert "defect" not in web.host.log(), web.host.log()
+
+
+class Knowing:
+    """Keys, whose one each is."""
+
+    async def find(self, key: str) -> Access:
+        return Access("key-1", "user-1", "ann", Role.ADMIN)
+
+    async def until_over(self, access: Access) -> None:
+        await trio.sleep_forever()
+
+
+HEAD = (
+    "GET /rpc HTTP/1.1\r\nHost: here\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: {version}\r\nAuthorization: Bearer x\r\n\r\n"
+)
+
+
+def test_who_is_gone_before_its_handshake_is_answered_is_no_defect(caplog: pytest.LogCaptureFixture) -> None:
+    """As when a page is loaded anew while it connects."""
+
+    class Slow(Knowing):
+        async def find(self, key: str) -> Access:
+            await found.wait()
+            return await super().find(key)
+
+    keys: Any = Slow()
+    found = trio.Event()
+
+    async def main() -> None:
+        near, far = memory_stream_pair()
+        async with trio.open_nursery() as nursery:
+            visit = _Visit(keys, Door(keys, frozenset({"here"})), Shared(), keys)
+            nursery.start_soon(visit.receive, near)
+            await far.send_all(HEAD.format(version=13).encode())
+            await wait_all_tasks_blocked()
+            await far.aclose()
+            found.set()
+
+    trio.run(main)
+    assert not caplog.records
+
+
+def test_what_is_kept_of_messages_that_are_not_whole_is_bounded_for_all_together() -> None:
+    """As on the socket: else one key would do to have four megabytes of each of five hundred."""
+    desk: Any = SimpleNamespace(instance=SimpleNamespace(meter=Meter()), keys=Knowing(), reload=Reload([]))
+    size = 2**17
+    begun = b"\x01\xff" + size.to_bytes(8, "big") + bytes(4) + b"x" * size  # a frame, which is not the last
+
+    async def main() -> None:
+        shared = Shared(kept=Kept(3 * size + 2**16))
+        fars = []
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                near, far = memory_stream_pair()
+                visit = _Visit(desk, Door(desk.keys, frozenset({"here"})), shared, desk)
+                nursery.start_soon(visit.receive, near)
+                await far.send_all(HEAD.format(version=13).encode())
+                assert (await far.receive_some()).split()[1] == b"101"
+                await far.send_all(begun)
+                await wait_all_tasks_blocked()
+                fars.append(far)
+            assert await fars[0].receive_some() == b"\x88\x02" + GOING_AWAY.to_bytes(2, "big")
+            for far in fars[1:]:
+                await far.send_all(b"\x89\x80\0\0\0\0")  # a ping
+                assert await far.receive_some() == b"\x8a\0"
+            nursery.cancel_scope.cancel()
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+def test_who_answers_a_close_does_not_hold_up_the_end() -> None:
+    """Of a generation: a reload with a page open somewhere took a second longer, for all."""
+    desk: Any = SimpleNamespace(instance=SimpleNamespace(meter=Meter()), keys=Knowing(), reload=Reload([]))
+    closing_frame = GOING_AWAY.to_bytes(2, "big")
+
+    async def main() -> None:
+        near, far = memory_stream_pair()
+        stop = trio.CancelScope()
+
+        async def visit() -> None:
+            with stop:
+                await _Visit(desk, Door(desk.keys, frozenset({"here"})), Shared(), desk).receive(near)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(visit)
+            await far.send_all(HEAD.format(version=13).encode())
+            assert (await far.receive_some()).split()[1] == b"101"
+            await wait_all_tasks_blocked()
+            began = trio.current_time()
+            stop.cancel()
+            assert await far.receive_some() == b"\x88\x02" + closing_frame
+            await far.send_all(b"\x88\x82\0\0\0\0" + closing_frame)
+        assert trio.current_time() == began
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
 def test_a_handshake_that_is_refused_ends_quietly(caplog: pytest.LogCaptureFixture) -> None:
     """The client stays, and nothing more comes from either side."""
-
-    class Knowing:
-        async def find(self, key: str) -> Access:
-            return Access("key-1", "user-1", "ann", Role.ADMIN)
-
     knowing: Any = Knowing()
-    head = (
-        "GET /rpc HTTP/1.1\r\nHost: here\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 8\r\nAuthorization: Bearer x\r\n\r\n"
-    )
 
     async def main() -> None:
         near, far = memory_stream_pair()
@@ -373,11 +502,46 @@ def test_a_handshake_that_is_refused_ends_quietly(caplog: pytest.LogCaptureFixtu
         async with trio.open_nursery() as nursery:
             visit = _Visit(nobody, Door(knowing, frozenset({"here"})), Shared(), nobody)
             nursery.start_soon(visit.receive, near)
-            await far.send_all(head.encode())
+            await far.send_all(HEAD.format(version=8).encode())
             assert (await far.receive_some()).split()[1] == b"426"
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
     assert not caplog.records
+
+
+def test_a_key_is_known_while_the_store_is_away_unless_anything_happened_to_one(tmp_path: Path) -> None:
+    """Else the alert of a keyed scrape would be that polpod does not answer."""
+    (tmp_path / "key.secret").write_bytes(bytes(SECRET_SIZE))
+    at = datetime.now(UTC)
+    key = ApiKey(
+        id="key-1", key_hash="x", name="n", role=HumanRole.OBSERVER, user_id="user-1", created_at=at, last_used_at=at
+    )
+    away = False
+    forget: list[Any] = []
+
+    async def read(body: object) -> tuple[ApiKey, str]:
+        if away:
+            raise Unavailable("away")
+        return key, "ann"
+
+    instance: Any = SimpleNamespace(
+        paths=SimpleNamespace(key_secret=str(tmp_path / "key.secret")),
+        tasks=SimpleNamespace(read=read, subscribe=forget.append),
+    )
+
+    async def main() -> None:
+        nonlocal away
+        keys = Keys(instance)
+        found = await keys.find("right")
+        away = True
+        assert await keys.find("right") == found
+        with pytest.raises(Unavailable):
+            await keys.find("another")
+        forget[0]((Event(at=at, kind="key:revoked", subject="key/key-2", body={}),))
+        with pytest.raises(Unavailable):
+            await keys.find("right")
+
+    trio.run(main)
 
 
 def test_what_a_key_opened_outlives_a_store_that_cannot_be_asked() -> None:
@@ -396,7 +560,8 @@ def test_what_a_key_opened_outlives_a_store_that_cannot_be_asked() -> None:
             await trio.sleep_until(until)
 
     instance: Any = SimpleNamespace(
-        journal=SimpleNamespace(listening=lambda subjects: nullcontext(Bell())), tasks=SimpleNamespace(read=read)
+        journal=SimpleNamespace(listening=lambda subjects: nullcontext(Bell())),
+        tasks=SimpleNamespace(read=read, subscribe=lambda callback: None),
     )
     began = 0.0
 
@@ -449,6 +614,20 @@ def test_it_is_told_when_polpod_reloads_and_comes_again(web: Web) -> None:
     until(web.listens, "it listens again")
 
 
+def test_what_was_begun_is_answered_before_polpod_reloads(web: Web) -> None:
+    async def main() -> None:
+        async with web.open("admin") as socket:
+            submit = {"method": "task.submit", "params": {"command": ["true"], "cwd": "/", "hold": True}}
+            calls = [{"method": "daemon.reload"}, *[submit] * 20]
+            await socket.send([{"jsonrpc": "2.0", "id": n} | call for n, call in enumerate(calls)])
+            answers = json.loads(await socket.websocket.get_message())
+            assert [answer["result"].get("id") for answer in answers[1:]] == [str(n) for n in range(1, 21)]
+            assert await socket.closed() == 1012
+
+    trio.run(main)
+    until(web.listens, "it listens again")
+
+
 def test_a_place_that_is_taken_keeps_nobody_from_work(host: Host) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]
@@ -456,6 +635,24 @@ def test_a_place_that_is_taken_keeps_nobody_from_work(host: Host) -> None:
         host.start()
         assert host.finished(host.submit("true"))["status"] == "done"
         until(lambda: f"nobody listens on 127.0.0.1:{port}" in host.log(), "it says so")
+
+
+def test_a_place_that_cannot_be_keeps_nobody_from_work(host: Host) -> None:
+    host.configure(web={"listen": "a..b:7575"})
+    host.start()
+    assert host.finished(host.submit("true"))["status"] == "done"
+    until(lambda: "nobody listens on a..b:7575" in host.log(), "it says so")
+
+
+def test_nobody_is_asked_for_the_passphrase_of_a_key(host: Host) -> None:
+    """Which would hold up everything for as long as nobody answers."""
+    key, certificate = host.root / "key.pem", host.root / "certificate.pem"
+    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-passout", "pass:x"]
+    subprocess.run([*words, "-subj", "/CN=x", "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    host.configure(web={"listen": f"127.0.0.1:{free_port()}", "certificate": str(certificate), "key": "key.pem"})
+    host.start()
+    until(lambda: f"{certificate} with {key}: " in host.log(), "it says which files")
+    assert "pass phrase" not in host.log()
 
 
 def test_a_unix_socket_for_a_proxy(host: Host) -> None:

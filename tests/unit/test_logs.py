@@ -110,6 +110,19 @@ def test_reading_from_within_a_hole_goes_on_behind_it(log: Path) -> None:
     assert read(log, PAGE + 17, limit=4) == Slice(3 * PAGE, b"xxxx", 3 * PAGE + 4)
 
 
+def test_what_is_let_go_while_it_is_read_is_not_read_as_zeros(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log.write_bytes(b"x" * 4 * PAGE + b"end\n")
+    pread = os.pread
+
+    def late(fd: int, length: int, offset: int) -> bytes:
+        monkeypatch.undo()
+        punch(log, PAGE, 2 * PAGE)
+        return pread(fd, length, offset)
+
+    monkeypatch.setattr(os, "pread", late)
+    assert read(log) == Slice(0, b"x" * PAGE, PAGE)
+
+
 def test_a_log_that_ends_in_a_hole_is_over_at_its_end(log: Path) -> None:
     log.write_bytes(b"x" * 4 * PAGE)
     punch(log, 2 * PAGE, 2 * PAGE)
@@ -153,6 +166,16 @@ def test_the_last_lines_behind_a_hole(log: Path) -> None:
     punch(log, PAGE, 2 * PAGE)
     assert tail(log, 1) == Slice(4 * PAGE + 1, b"last\n", 4 * PAGE + 6)
     assert tail(log, 2).offset == 5
+
+
+def test_the_last_lines_are_found_without_reading_a_hole(log: Path) -> None:
+    """It may have terabytes."""
+    log.write_bytes(b"one\n".rjust(PAGE, b"."))
+    os.truncate(log, 2**42)
+    with log.open("ab") as file:
+        file.write(b"end\n")
+    assert tail(log, 1) == Slice(2**42, b"end\n", 2**42 + 4)
+    assert tail(log, 2).offset == 0
 
 
 @given(text=st.text("ab\n", max_size=40).map(str.encode), lines=st.integers(0, 12), block=st.integers(0, BLOCK))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from kit.samples import LATER, NOW, a_run, a_task
 
+from polpod.errors import DiskFull
 from polpod.model.events import Event
 from polpod.model.runs import Reason, RunStatus
 from polpod.rules.outcome import MEANING, launch, outcome
@@ -46,6 +47,11 @@ def test_a_run_is_counted_from_the_events_of_the_rules() -> None:
     meter.absorb(ended.events)
     assert meter.ended["q", "execution", "failed", "exited"] == 1
     assert meter.durations["q",].total == 2.5
+    assert meter.finished["q", "failed"] == 0, "it is tried again"
+    again = launch(ended.task, a_run(id=6), LATER)
+    spent = outcome(again.task, a_run(RunStatus.FAILED, Reason.EXITED, id=6, exit_code=1), LATER, 0.5)
+    assert spent is not None
+    meter.absorb([*again.events, *spent.events])
     assert dict(meter.finished) == {("q", "done"): 0, ("q", "failed"): 1, ("q", "cancelled"): 0}
     assert dict(meter.retried) == {("automatic",): 1, ("manual",): 0}
     lost = outcome(launched.task, a_run(RunStatus.LOST, Reason.LOST), LATER, 0.5)
@@ -98,7 +104,9 @@ def test_calls_that_wait_on_purpose_have_no_part_in_how_long_answers_take() -> N
 
 def test_a_commit_is_measured_with_all_that_share_it() -> None:
     meter = Meter()
-    meter.committed("tasks", Group([Ticket(lambda tx: None, durable=True)] * 3, (), (0.25,)))
+    refused: Ticket[None, object] = Ticket(lambda tx: None, durable=True)
+    refused.fail(DiskFull("no"))
+    meter.committed("tasks", Group([*[Ticket(lambda tx: None, durable=True)] * 3, refused], (), (0.25,)))
     assert (meter.bodies["tasks",], meter.commits["tasks",].total) == (3, 0.25)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 import logging
 import select
+import socket
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +108,8 @@ class Connection:
     @property
     def unread(self) -> bytes:
         """What whoever goes on here has to read before anything else, once `serve` and all long polls have ended."""
-        frames = (*self._unanswered.values(), *self._call.subscriptions.continued())
+        # The numbers of subscriptions first, since what was asked for meanwhile may end one, or is given another.
+        frames = (*self._call.subscriptions.continued(), *self._unanswered.values())
         return b"".join(frame + b"\n" for frame in frames) + self._decoder.rest
 
     async def serve(self, first: bytes = b"") -> bool:
@@ -235,6 +237,7 @@ class Connection:
                 while rest:
                     rest = rest[await self._client.send(rest) :]
             if rest:
+                self._client.shutdown(socket.SHUT_WR)  # whoever would send next is not to wait as long once more
                 raise BrokenPipeError("a client does not read, and polpod does not wait for it")
         self._unsent -= len(answer)
         self._account()

@@ -18,6 +18,9 @@ from polpod.services.rpc.method import Caller, Right
 
 RIGHTS = {Role.ADMIN: Right.OWNER, Role.OPERATOR: Right.OPERATOR, Role.OBSERVER: Right.MEMBER}
 
+NOBODY = -1
+"""The uid of who only looks: nothing is its own."""
+
 _CREDENTIALS = struct.Struct("3i")
 
 
@@ -37,7 +40,8 @@ def of_run(who: Caller, run_id: int) -> Caller:
 def of_key(access: Access) -> Caller:
     """Who showed a key; the work that it hands in is that of polpod's own user, as whom it runs."""
     reads_only = access.role is Role.OBSERVER
-    return Caller(os.geteuid(), os.getpid(), RIGHTS[access.role], user=access.user, reads_only=reads_only)
+    uid = NOBODY if reads_only else os.geteuid()
+    return Caller(uid, os.getpid(), RIGHTS[access.role], user=access.user, reads_only=reads_only)
 
 
 def _run_around(pid: int, base: str) -> int | None:

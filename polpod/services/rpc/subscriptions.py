@@ -7,7 +7,9 @@ Rules:
 2. What comes next is the feed's cursor and nothing else, so that a client, or the next generation of the daemon, goes on
    where the last notification ended: nothing is missed and nothing told twice.
 3. The first notification follows the answer that says the subscription's number.  One with `end` or `error` is the last:
-   who has it may use the number again, though we may not know yet that it was sent.
+   who has it may use the number again, though we may not know yet that it was sent.  None follows the answer that ends
+   the subscription.
+4. We give a number that is free again to nobody else, so that who ends one late ends no other.
 """
 
 from __future__ import annotations
@@ -52,6 +54,7 @@ class Subscriptions:
         self._feeds: dict[int, Feed] = {}
         self._scopes: dict[int, trio.CancelScope] = {}
         self._ending: set[int] = set()
+        self._numbers = itertools.count(1)
 
     def add(self, feed: Feed, number: int | None = None) -> int:
         """Begin to tell, once `begin` is called; under that number, or a new one.
@@ -62,7 +65,7 @@ class Subscriptions:
             raise TooLarge(f"a connection has at most {MOST} subscriptions")
         if number in self._feeds and number not in self._ending:
             raise Conflict(f"there is a subscription {number} already")
-        number = number or next(n for n in itertools.count(1) if n not in self._feeds)
+        number = number or next(n for n in self._numbers if n not in self._feeds)
         self._forget(number)
         self._feeds[number] = feed
         return number
@@ -80,8 +83,8 @@ class Subscriptions:
             nursery.start_soon(self._tell, number, self._feeds[number], scope, send)
 
     def continued(self) -> list[bytes]:
-        """Requests without an id that make another connection go on with them."""
-        calls = [(feed.call(), number) for number, feed in self._feeds.items()]
+        """Requests without an id that make another connection go on with them; a call that was not answered is none yet."""
+        calls = [(feed.call(), number) for number, feed in self._feeds.items() if number in self._scopes]
         return [
             orjson.dumps(jsonrpc.notification(method, params | {"subscription": number}))
             for (method, params), number in calls
@@ -92,7 +95,7 @@ class Subscriptions:
             params = None
             with scope:  # which may be cancelled already; a message that is begun is sent to its end
                 params = await _next(feed)
-            if params is None:
+            if params is None or scope.cancel_called:  # it ended, if only while this was read
                 return
             last = "error" in params or params.get("end", False)
             if last:

@@ -14,14 +14,14 @@ import logging
 import os
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import nullcontext
 from functools import partial
 from http import HTTPStatus
 
 import h11
 import orjson
 import trio
-from trio_websocket import wrap_server_stream
+from trio_websocket import ConnectionClosed, wrap_server_stream
+from wsproto.utilities import LocalProtocolError
 
 from polpod.errors import StartError, StoreError, Unavailable
 from polpod.model.web import Web
@@ -55,7 +55,7 @@ async def serve(web: Web, desk: Desk) -> None:
         try:
             tls = _tls(web, desk.instance.paths.root)
             listeners, port = await _listen(web)
-        except (OSError, StartError) as exc:
+        except (OSError, StartError, ValueError) as exc:  # the last: a host, or a path, that can be none
             if said != str(exc):
                 said = str(exc)
                 log.error("nobody listens on %s: %s", web.listen, said)
@@ -105,11 +105,16 @@ async def _listen(web: Web) -> tuple[list[trio.SocketListener], int | None]:
 
 
 def _tls(web: Web, root: str) -> ssl.SSLContext | None:
-    """Raises OSError (ssl.SSLError is one)."""
+    """Raises StartError, which names the files; ValueError."""
     if web.certificate is None or web.key is None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(os.path.join(root, web.certificate), os.path.join(root, web.key))
+    certificate, key = os.path.join(root, web.certificate), os.path.join(root, web.key)
+    try:
+        # Without a password OpenSSL would ask for that of a locked key at the terminal, and hold up everything meanwhile.
+        context.load_cert_chain(certificate, key, password="")
+    except OSError as exc:  # ssl.SSLError is one
+        raise StartError(f"{certificate} with {key}: {exc.strerror}") from exc
     return context
 
 
@@ -138,8 +143,10 @@ class _Visit:
                     request = await self._head(stream)
                 if request is not None:
                     await self._respond(stream, request)
-        except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+        except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, ConnectionClosed):
             pass  # the other side went away, or does not go on
+        except* LocalProtocolError:
+            pass  # it goes on with a WebSocket that we are closing
         except* Exception:
             log.exception("a web connection was ended by a defect")
 
@@ -185,16 +192,24 @@ class _Visit:
             raise Refusal(HTTPStatus.UPGRADE_REQUIRED, "a WebSocket is spoken here", {"Upgrade": "websocket"})
         access = await self._door.require_key(headers, self._address)
         async with trio.open_nursery() as nursery:
-            with trio.fail_after(HEAD_WITHIN):
-                handshake = await wrap_server_stream(
-                    nursery, _Again(self._read, stream), 1, max_message_size=LIMIT, receive_buffer_size=READ_SIZE
-                )
-                chosen = PROTOCOL if PROTOCOL in protocols(headers) else None
-                opened = await handshake.accept(subprotocol=chosen)
-            call = Call(self._desk, of_key(access))
-            calls = partial(_calls, call, self._shared)
-            await websocket.join(opened, calls, partial(self._desk.keys.until_over, access))
-            nursery.cancel_scope.cancel()
+            keeps = partial(self._shared.kept.set, nursery.cancel_scope)
+            arriving = _Arriving(self._read, stream, keeps)
+            reading: trio.Nursery = await nursery.start(_sheltered)
+            try:
+                with trio.fail_after(HEAD_WITHIN):
+                    # No message waits beside the one that is carried on, so that `arriving` knows what is kept.
+                    handshake = await wrap_server_stream(
+                        reading, arriving, 0, max_message_size=LIMIT, receive_buffer_size=READ_SIZE
+                    )
+                    chosen = PROTOCOL if PROTOCOL in protocols(headers) else None
+                    opened = await handshake.accept(subprotocol=chosen)
+                call = Call(self._desk, of_key(access))
+                calls = partial(_calls, call, self._shared)
+                await websocket.join(opened, calls, partial(self._desk.keys.until_over, access), arriving.carried)
+                nursery.cancel_scope.cancel()
+            finally:
+                keeps(0)
+                reading.cancel_scope.cancel()
 
     async def _health(self, headers: Mapping[str, str]) -> Answer:
         found = await condition.health(self._desk.instance)
@@ -231,9 +246,18 @@ class _Visit:
                     await stream.send_all(data)
 
 
+async def _sheltered(task_status: trio.TaskStatus[trio.Nursery] = trio.TASK_STATUS_IGNORED) -> None:
+    """A nursery that goes on when all around it is cancelled, until it is itself: who closes waits for an answer there."""
+    await trio.lowlevel.checkpoint_if_cancelled()  # where it is already, nobody would come to cancel this one
+    async with trio.open_nursery() as nursery:
+        nursery.cancel_scope.shield = True
+        task_status.started(nursery)
+        await trio.sleep_forever()
+
+
 async def _calls(call: Call, shared: Shared, line: trio.socket.SocketType) -> None:
     with line:
-        await converse(line, call, shared, lambda connection: nullcontext())
+        await converse(line, call, shared, call.desk.reload.knowing)
 
 
 def _json(value: object, status: HTTPStatus = HTTPStatus.OK) -> Answer:
@@ -244,17 +268,28 @@ def _refused(refusal: Refusal) -> Answer:
     return Answer(f"{refusal}\n".encode(), status=refusal.status, headers=refusal.headers)
 
 
-class _Again(trio.abc.Stream):
-    """A stream of which the beginning was read already."""
+class _Arriving(trio.abc.Stream):
+    """A stream of which the beginning was read already; `keeps` is told of the bytes of messages that are kept of it."""
 
-    def __init__(self, read: bytes, stream: trio.abc.Stream) -> None:
-        self._before, self._stream = read, stream
+    def __init__(self, read: bytes, stream: trio.abc.Stream, keeps: Callable[[int], None]) -> None:
+        self._before, self._stream, self._keeps = read, stream, keeps
+        self._begun = self._whole = 0
+
+    def carried(self, size: int) -> None:
+        """A message of this size is whole, and carried on now; 0: it was, and is kept no more."""
+        if size:
+            self._begun = 0
+        self._whole = size
+        self._keeps(self._begun + size)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         if self._before:
             before, self._before = self._before, b""
             return before
-        return await self._stream.receive_some(max_bytes)
+        data = await self._stream.receive_some(max_bytes)
+        self._begun += len(data)
+        self._keeps(self._begun + self._whole)
+        return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await self._stream.send_all(data)

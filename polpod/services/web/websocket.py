@@ -1,12 +1,14 @@
 """JSON-RPC over WebSocket: each message is a line of a connection such as the socket has (services/rpc/connection.py).
 
 Rule: the two are joined by a pair of sockets, so that everything that bounds what a client of the socket may cost (bytes
-kept, calls, answers that nobody reads) bounds these, too, and there is but one way in.
+kept, calls, answers that nobody reads) bounds these, too, and there is but one way in.  Only a message that is not whole
+yet is kept before that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
@@ -26,10 +28,19 @@ GOING_AWAY, REVOKED = 1012, 4403
 """Why we close: polpod stops or reloads, and the client may come again; its key is worth nothing any more."""
 
 Serve = Callable[[trio.socket.SocketType], Awaitable[None]]
+Carry = Callable[[WebSocketConnection, trio.socket.SocketType], Awaitable[None]]
 
 
-async def join(websocket: WebSocketConnection, serve: Serve, until_over: Callable[[], Awaitable[None]]) -> None:
-    """Carry messages both ways until either side ends, or `until_over` returns; `serve` answers on its end of the pair."""
+async def join(
+    websocket: WebSocketConnection,
+    serve: Serve,
+    until_over: Callable[[], Awaitable[None]],
+    carried: Callable[[int], None],
+) -> None:
+    """Carry messages both ways until either side ends, or `until_over` returns; `serve` answers on its end of the pair.
+
+    `carried` is told how many bytes the message has that is being carried to it.
+    """
     ours, theirs = trio.socket.socketpair()
     code = GOING_AWAY
 
@@ -43,7 +54,8 @@ async def join(websocket: WebSocketConnection, serve: Serve, until_over: Callabl
         with ours:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(serve, theirs)  # which closes it
-                for carry in (_inward, _outward, _keep_alive):
+                carriers: tuple[Carry, ...] = (partial(_inward, carried=carried), _outward, _keep_alive)
+                for carry in carriers:
                     nursery.start_soon(_until_closed, carry, websocket, ours, nursery.cancel_scope)
                 nursery.start_soon(revoke, nursery.cancel_scope)
     finally:
@@ -52,10 +64,7 @@ async def join(websocket: WebSocketConnection, serve: Serve, until_over: Callabl
 
 
 async def _until_closed(
-    carry: Callable[[WebSocketConnection, trio.socket.SocketType], Awaitable[None]],
-    websocket: WebSocketConnection,
-    line: trio.socket.SocketType,
-    scope: trio.CancelScope,
+    carry: Carry, websocket: WebSocketConnection, line: trio.socket.SocketType, scope: trio.CancelScope
 ) -> None:
     try:
         await carry(websocket, line)
@@ -64,13 +73,15 @@ async def _until_closed(
     scope.cancel()
 
 
-async def _inward(websocket: WebSocketConnection, line: trio.socket.SocketType) -> None:
+async def _inward(websocket: WebSocketConnection, line: trio.socket.SocketType, carried: Callable[[int], None]) -> None:
     while True:
         message = await websocket.get_message()
         data = message.encode() if isinstance(message, str) else message
         rest = memoryview(data.replace(b"\n", b" ") + b"\n")  # in JSON it is but space
+        carried(len(rest))
         while rest:
             rest = rest[await line.send(rest) :]
+        carried(0)
 
 
 async def _outward(websocket: WebSocketConnection, line: trio.socket.SocketType) -> None:

@@ -121,7 +121,8 @@ async def logs(call: Call, params: Logs) -> LogPart:
     instance = call.desk.instance
     if not params.follow:
         return await _part(instance, params)
-    run = await _run(instance, params)
+    # Who goes on with one has its number at once, before anybody else is given it; what is wrong then is told there.
+    run = None if params.subscription else await _run(instance, params)
     number = call.subscriptions.add(LogFeed(instance, params), params.subscription)
     nothing = _answer(run, Slice(params.offset, b"", params.offset), end=False)
     return msgspec.structs.replace(
@@ -231,7 +232,8 @@ class EventFeed:
                 if page or missed:
                     told = msgspec.to_builtins(page)
                     return {"events": told, "next": following, "behind": last - following, "missed": missed}
-                params = msgspec.structs.replace(params, after=following)
+                # Another generation need not look through the same events, some of which may be gone by then.
+                self._params = params = msgspec.structs.replace(params, after=following)
                 await bell.wait()
 
     def told(self, params: dict[str, Any]) -> None:
