@@ -6,7 +6,7 @@ import base64
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,48 @@ def test_a_connection_that_ends_is_contact_lost(polpod: Scripted, connection: Co
     with pytest.raises(ContactLost) as lost:
         connection.call("task.get")
     assert lost.value.code == exits.UNREACHABLE
+
+
+@contextmanager
+def listening(path: Path) -> Iterator[socket.socket]:
+    """Somebody who may be connected to, and does nothing by himself."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(0)
+        yield listener
+
+
+def test_one_that_goes_while_a_call_is_sent_is_contact_lost(tmp_path: Path) -> None:
+    """It has read all and closes: that is no error of the socket, but the end of it."""
+    with listening(tmp_path / "s") as listener:
+        connection = Connection(str(tmp_path / "s"))
+        other, _ = listener.accept()
+        connection.ask("x", {})
+        other.recv(65536)
+        other.close()
+        with pytest.raises(ContactLost, match="closed the connection"):
+            connection.ask("x", {})
+
+
+def test_nothing_follows_what_was_sent_in_part(tmp_path: Path) -> None:
+    """It would be read as the rest of that."""
+    with listening(tmp_path / "s"):
+        connection = Connection(str(tmp_path / "s"), patience=0.1)
+        with pytest.raises(ContactLost, match=r"no answer for 0\.1 s"):
+            connection.call("x", {"text": "x" * 4_000_000})
+        assert connection.ended()
+
+
+@pytest.mark.timeout(30)
+def test_one_that_accepts_nobody_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+    with listening(tmp_path / "s"), ExitStack() as stack:
+        with suppress(BlockingIOError):  # from then on a connect waits
+            while True:
+                waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+                waiting.setblocking(False)
+                waiting.connect(str(tmp_path / "s"))
+        with pytest.raises(Unreachable, match=r"no answer for 0\.1 s"):
+            Connection(str(tmp_path / "s"), patience=0.1)
 
 
 @pytest.mark.parametrize("garbage", [b"hello\n", b"{}\n", b'{"jsonrpc":"2.0","id":99,"result":1}\n', b"x" * 5_000_000])
