@@ -134,3 +134,9 @@ def test_the_work_is_seen_and_acted_on_and_the_terminal_is_given_back(host: Host
         tmux.shows("[1 tasks]")
         os.killpg(tmux.foreground(), signal.SIGTERM)
         given_back(143, "exit")
+        tmux.line("clear; " + top)
+        tmux.shows("[1 tasks]")
+        tmux.press("C-z")
+        tmux.sees(lambda seen: seen != [] and not any("[1 tasks]" in line for line in seen), "the shell")
+        tmux.line("kill %1; kill -s CONT %1; wait %1; echo exit $?")  # in the background: the terminal is the shell's
+        given_back(143, "exit")
