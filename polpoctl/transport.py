@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         def send(self, message: bytes, *, crossing: bool) -> None:
             """Send a message.  `crossing`: messages may be under way from the other side, which waits until they are read.
 
-            Raises OSError; FrameTooLong, and then nothing was sent.
+            Raises OSError; EOFError; FrameTooLong, and then nothing was sent.
             """
 
         def receive(self) -> bytes:

@@ -9,6 +9,7 @@ import os
 import socket
 import ssl
 import stat
+import time
 from urllib.parse import urlsplit
 
 from wsproto import ConnectionType, WSConnection
@@ -37,6 +38,7 @@ class WebSocketTransport:
     def __init__(self, url: str, key_file: str | None, patience: float) -> None:
         """Connect; `patience` in seconds.  Raises Failure."""
         key = _key(key_file)
+        self._patience = patience
         try:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port or _PORTS[parts.scheme]
@@ -74,12 +76,17 @@ class WebSocketTransport:
     def send(self, message: bytes, *, crossing: bool) -> None:
         if len(message) > frames.LIMIT:
             raise frames.FrameTooLong(frames.LIMIT)
+        if self._over:
+            raise EOFError
         self._write(TextMessage(data=message.decode()))
 
     def receive(self) -> bytes:
+        until = time.monotonic() + self._patience
         while not self._arrived:
             if self._over:
                 raise EOFError
+            if time.monotonic() >= until:  # pings may come for ever
+                raise TimeoutError
             self._read()
         return self._arrived.pop(0)
 

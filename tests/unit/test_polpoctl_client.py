@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kit.scripted import HANG_UP, Refusal, Scripted
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import AcceptConnection, CloseConnection, Ping, Request, TextMessage
 
 from polpoctl import exits
 from polpoctl.client import Connection, ContactLost, Lasting, Unreachable
@@ -133,6 +136,57 @@ def test_nothing_follows_what_was_sent_in_part(tmp_path: Path) -> None:
         with pytest.raises(ContactLost, match=r"no answer for 0\.1 s"):
             connection.call("x", {"text": "x" * 4_000_000})
         assert connection.ended()
+
+
+@contextmanager
+def afar(path: Path, answer: Callable[[socket.socket, WSConnection], object]) -> Iterator[Connection]:
+    """A connection by WebSocket to somebody who, once a call was made, does that."""
+    path.write_text("polpo_x")
+    path.chmod(0o600)
+
+    def serve() -> None:
+        other, _ = listener.accept()
+        server = WSConnection(ConnectionType.SERVER)
+        with other, suppress(OSError):  # the client has had enough
+            while data := other.recv(65536):
+                server.receive_data(data)
+                for said in server.events():
+                    if isinstance(said, Request):
+                        other.sendall(server.send(AcceptConnection()))
+                    elif isinstance(said, TextMessage):
+                        answer(other, server)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        connection = Connection(f"ws://127.0.0.1:{listener.getsockname()[1]}", patience=0.3, key_file=str(path))
+        try:
+            yield connection
+        finally:
+            connection.close()
+            thread.join()
+
+
+def test_one_that_answers_and_closes_is_asked_no_more(tmp_path: Path) -> None:
+    def answer(other: socket.socket, server: WSConnection) -> None:
+        said = server.send(TextMessage('{"jsonrpc":"2.0","id":1,"result":7}'))
+        other.sendall(said + server.send(CloseConnection(1012)))
+
+    with afar(tmp_path / "key", answer) as connection:
+        assert connection.call("x") == 7
+        with pytest.raises(ContactLost, match="closed the connection"):
+            connection.call("x")
+
+
+@pytest.mark.timeout(30)
+def test_pings_are_no_answer(tmp_path: Path) -> None:
+    def answer(other: socket.socket, server: WSConnection) -> None:
+        while True:
+            other.sendall(server.send(Ping()))
+            time.sleep(0.01)
+
+    with afar(tmp_path / "key", answer) as connection, pytest.raises(ContactLost, match=r"no answer for 0\.3 s"):
+        connection.call("x")
 
 
 @pytest.mark.timeout(30)
