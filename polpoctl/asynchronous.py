@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from socket import MSG_NOSIGNAL
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -275,7 +276,7 @@ class _Connection:
     def _sent(self, frame: bytes) -> int:
         """How many bytes of it could be sent without waiting."""
         try:
-            return int(self._stream.extra(SocketAttribute.raw_socket).send(frame))
+            return int(self._stream.extra(SocketAttribute.raw_socket).send(frame, MSG_NOSIGNAL))
         except BlockingIOError:
             return 0
 
