@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -120,19 +120,18 @@ def listening(path: Path) -> Iterator[socket.socket]:
 def test_one_that_goes_while_a_call_is_sent_is_contact_lost(tmp_path: Path) -> None:
     """It has read all and closes: that is no error of the socket, but the end of it."""
     with listening(tmp_path / "s") as listener:
-        connection = Connection(str(tmp_path / "s"))
-        other, _ = listener.accept()
-        connection.ask("x", {})
-        other.recv(65536)
-        other.close()
-        with pytest.raises(ContactLost, match="closed the connection"):
+        with closing(Connection(str(tmp_path / "s"))) as connection:
+            other, _ = listener.accept()
             connection.ask("x", {})
+            other.recv(65536)
+            other.close()
+            with pytest.raises(ContactLost, match="closed the connection"):
+                connection.ask("x", {})
 
 
 def test_nothing_follows_what_was_sent_in_part(tmp_path: Path) -> None:
     """It would be read as the rest of that."""
-    with listening(tmp_path / "s"):
-        connection = Connection(str(tmp_path / "s"), patience=0.1)
+    with listening(tmp_path / "s"), closing(Connection(str(tmp_path / "s"), patience=0.1)) as connection:
         with pytest.raises(ContactLost, match=r"no answer for 0\.1 s"):
             connection.call("x", {"text": "x" * 4_000_000})
         assert connection.ended()
