@@ -22,6 +22,7 @@ from polpoctl.exits import Failure
 from polpoctl.follow import LONG_POLL, Log, content
 from polpoctl.steps import take
 from polpoctl.top.link import Closed, Link
+from polpod.wire.errors import CONFLICT
 from polpod.wire.jsonrpc import RemoteError
 
 PAGE = 200
@@ -171,7 +172,11 @@ class Feed:
             # The newest cursor first, then the reading: what happens in between rings again.
             newest = link.call("event.list", {"limit": 1})["next"]
             self._stir.set()
-            link.call("event.list", {"after": newest, "limit": 1, "wait": LONG_POLL})
+            try:
+                link.call("event.list", {"after": newest, "limit": 1, "wait": LONG_POLL})
+            except RemoteError as error:
+                if error.type != CONFLICT:  # else polpod is back with another journal
+                    raise
 
     def _read(self, link: Link) -> None:
         while True:

@@ -149,6 +149,17 @@ def test_what_is_asked_for_while_polpod_goes_is_not_done_when_it_is_back(polpod:
     until(lambda: all(thread.name != "top" for thread in threading.enumerate()), "its threads end")
 
 
+def test_it_goes_on_with_the_journal_that_polpod_came_back_with(polpod: Scripted) -> None:
+    """As after store restore: the cursor is refused."""
+    first, other = ({"events": [], "first": 1, "next": number} for number in (10, 3))
+    polpod.answers = {"event.list": [first, Refusal("conflict"), other, SILENCE]}
+    top = Feed(lambda: Connection(polpod.path), lambda: None)
+    top.start()
+    assert polpod.called("event.list", 4)["after"] == 3
+    top.close()
+    until(lambda: all(thread.name != "top" for thread in threading.enumerate()), "its threads end")
+
+
 def test_a_log_that_grows_faster_than_it_is_looked_at_is_read_no_faster(polpod: Scripted) -> None:
     part = {"run_id": 17, "offset": 0, "data": base64.b64encode(b"y\n").decode(), "next_offset": 2, "end": False}
     polpod.answers = {"task.logs": part}
