@@ -152,8 +152,10 @@ def test_what_is_asked_for_while_polpod_goes_is_not_done_when_it_is_back(polpod:
 def test_it_goes_on_with_the_journal_that_polpod_came_back_with(polpod: Scripted) -> None:
     """As after store restore: the cursor is refused."""
     first, other = ({"events": [], "first": 1, "next": number} for number in (10, 3))
-    polpod.answers = {"event.list": [first, Refusal("conflict"), other, SILENCE]}
+    polpod.answers = {"event.list": [first, Refusal("conflict"), other, SILENCE], "daemon.status": STATUS}
+    polpod.answers["task.list"] = {"tasks": [], "next": None}
     top = Feed(lambda: Connection(polpod.path), lambda: None)
+    top.want(WANTED)
     top.start()
     assert polpod.called("event.list", 4)["after"] == 3
     top.close()
