@@ -355,7 +355,7 @@ MUTANTS = (
     Mutant("client", "polpoctl/client.py", "            self._transport.hang_up()  #", "            #", "tests/unit/test_polpoctl_client.py -k sent_in_part"),
     Mutant("client", "polpoctl/top/feed.py", "queue.Queue(UNSEEN)", "queue.Queue()", f"{TOP_FEED} -k grows_faster"),
     Mutant("client", "polpoctl/top/feed.py", "            self._asked.get()\n            self._post(Told(NOT_DONE))\n", "            break\n", f"{TOP_FEED} -k when_it_is_back"),
-    Mutant("client", "polpoctl/top/terminal.py", "        except (Gone, termios.error):", "        except (OSError, termios.error):", f"{TOP_FEED} -k is_gone"),
+    Mutant("client", "polpoctl/top/terminal.py", "        except (Gone, termios.error):", "        except Gone:", f"{TOP_FEED} -k is_gone"),
     Mutant("client", "polpoctl/top/terminal.py", "        if select.select([], [1], [], _STUCK)[1]:\n", "        if True:\n", f"{TOP_FEED} -k takes_nothing"),
     Mutant("client", "polpoctl/live.py", "        if value.isprintable():\n", "        if True:\n", f"{COMPLETION} -k shell_s_form"),
     Mutant("client", "polpoctl/live.py", "    threading.Timer(BOUND, os._exit, (0,)).start()\n", "", f"{COMPLETION} -k takes_its_time"),
