@@ -105,7 +105,8 @@ def _list_commands() -> int:
     lines = ["usage: polpoctl COMMAND …", "", "Hand work to polpod, and see what becomes of it.", ""]
     margin = max(map(len, COMMANDS)) + 2
     lines += [f"  {name.ljust(margin)}{summary}" for name, summary in COMMANDS.items()]
-    lines += ["", "Every command takes --root DIR, --socket PATH, --json, --color auto|always|never and --help."]
+    lines += ["", "Every command takes --root DIR, --socket PATH, --url URL, --key-file FILE, --json,"]
+    lines += ["--color auto|always|never and --help."]
     lines += ["polpoctl --version tells its own."]
     sys.stdout.write("\n".join(lines) + "\n")
     return 0

@@ -5,11 +5,14 @@ Rules:
 1. What is said is polpoctl.conversation's, what takes several calls is polpoctl.steps': only the carrying is written here.
 2. Whoever waits for an answer reads for all; when that one is cancelled or has its answer, the next one reads on.
 3. A message that was sent in part ends the connection: what follows would be read as its rest.
+4. Many calls that were given up end it, too, once all others may be made again: polpod goes on with them, and with no more
+   than so many of one connection.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from socket import MSG_NOSIGNAL
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -32,13 +35,16 @@ from polpoctl.exits import Failure
 from polpoctl.follow import content, events, log, newest_event
 from polpoctl.nouns import Noun, repeatable
 from polpoctl.steps import Ask, Remark
-from polpoctl.transport import URLS, ContactLost, TurnedAway, ended, refuse_long, said, unreachable
+from polpoctl.transport import URLS, ContactLost, TurnedAway, ended, hang_up, refuse_long, said, unreachable
 from polpod.wire import frames
 from polpod.wire.jsonrpc import RemoteError
 
 if TYPE_CHECKING:  # where it is made, it is there for type checkers alone
     from polpoctl.steps import Steps
     from polpoctl.websocket import WebSocket
+
+MOST_GIVEN_UP = 32
+"""Calls that polpod has not answered yet: it carries out 64 long polls of a connection at a time, and then reads on."""
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -56,17 +62,20 @@ class AsyncClient:
         self._patience = patience
         self._connection: _Connection | None = None
         self._connecting = anyio.Lock()
+        self._closed = False
 
     async def __aenter__(self) -> AsyncClient:
         """Raises Failure."""
-        await self._connected(None)
+        self._closed = False
+        await self._connected()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End the connection."""
+        """End the connection, and the calls that are under way."""
+        self._closed = True
         if self._connection is not None:
             await self._connection.aclose()
 
@@ -76,9 +85,7 @@ class AsyncClient:
             return await self._call_lasting(method, params)
         connection = self._connection
         if connection is None or connection.ended():
-            connection = await self._back(
-                connection, Absence(self._patience), ContactLost("polpod closed the connection")
-            )
+            connection = await self._back(Absence(self._patience), ContactLost("polpod closed the connection"))
         return await connection.call(method, params)
 
     def __getattr__(self, noun: str) -> Noun:
@@ -119,26 +126,28 @@ class AsyncClient:
                     raise
                 if absence is None:
                     absence = Absence(self._patience, until)
-                await self._back(connection, absence, exc)
+                await self._back(absence, exc)
 
-    async def _back(self, lost: _Connection | None, absence: Absence, why: Exception) -> _Connection:
-        """The next connection after one that was lost.  Raises ContactLost, TimeRanOut."""
+    async def _back(self, absence: Absence, why: Exception) -> _Connection:
+        """A connection, after a pause.  Raises ContactLost, TimeRanOut."""
         for pause in absence.pauses():
             await anyio.sleep(pause)
+            if self._closed:
+                raise ContactLost("it was closed here")
             try:
-                return await self._connected(lost)
+                return await self._connected()
             except TurnedAway:
                 raise
             except Failure as exc:
                 why = exc
         raise absence.over(why)
 
-    async def _connected(self, lost: _Connection | None) -> _Connection:
-        """The connection, unless it is still the one that was lost: then a new one.  Raises Failure."""
+    async def _connected(self) -> _Connection:
+        """The connection as long as it lasts, for others may wait for answers on it; else a new one.  Raises Failure."""
         async with self._connecting:
-            if self._connection is lost or self._connection is None:
-                if lost is not None:
-                    await lost.aclose()
+            if self._connection is None or self._connection.ended():
+                if self._connection is not None:
+                    await self._connection.aclose()
                 self._connection = await _Connection.to(self._place, self._tried, self._key_file)
             return self._connection
 
@@ -151,17 +160,22 @@ class _Taken(AsyncIterator[R]):
         self._steps = steps
         self._call = call
         self._made = made
+        self._asked: Ask | None = None
+        """What was not answered yet: who was cancelled meanwhile, and comes again, asks for it again."""
 
     async def __anext__(self) -> R:
         answer = None
         while True:
+            if self._asked is not None:
+                answer = await self._call(self._asked.method, self._asked.params, self._asked.until)
+                self._asked = None
             try:
                 step = self._steps.send(answer)
             except StopIteration:
                 raise StopAsyncIteration from None
             answer = None
             if isinstance(step, Ask):
-                answer = await self._call(step.method, step.params, step.until)
+                self._asked = step
             elif not isinstance(step, Remark):
                 return self._made(step)
 
@@ -176,6 +190,9 @@ class _Connection:
         self._reading = False
         self._read = anyio.Event()
         self._lost: Failure | RemoteError | None = None
+        self._given_up: set[int] = set()
+        self._changing: set[int] = set()
+        """Calls under way that are not made again."""
 
     @classmethod
     async def to(cls, place: str, tried: list[str], key_file: str | None) -> _Connection:
@@ -206,14 +223,17 @@ class _Connection:
         except frames.FrameTooLong as exc:
             raise cannot_be_sent(method, exc) from None
         answered = False
+        if not repeatable(method, params):
+            self._changing.add(asked)
         try:
             async with self._sending:
                 await self._send(asked, frame)
             answer = await self._answer(asked)
             answered = True
+            self._changing.discard(asked)
         finally:
             if not answered:
-                self._conversation.forget(asked)
+                self._give_up(asked)
         if isinstance(answer, RemoteError):
             raise answer
         return answer
@@ -224,14 +244,36 @@ class _Connection:
         self._conversation.waiting.add(asked)
         sent = False
         try:
-            with anyio.fail_after(PATIENCE):
-                await self._stream.send(frame)
+            # At once as far as it goes, which is nearly always all: nobody can be cancelled before that.
+            if rest := frame[self._sent(frame) :]:
+                with anyio.fail_after(PATIENCE):
+                    await self._stream.send(rest)
             sent = True
         except (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError) as exc:
             raise self._lose(exc) from None
         finally:
             if not sent and self._lost is None:
                 self._lost = ContactLost("a call was given up while it was sent")
+
+    def _give_up(self, asked: int) -> None:
+        """Nobody waits for that answer any more, though polpod does for what a long poll asked about."""
+        self._conversation.forget(asked)
+        self._given_up.add(asked)
+        over = self._given_up - self._conversation.waiting
+        self._given_up -= over
+        self._changing -= over
+        if len(self._given_up) >= MOST_GIVEN_UP and not self._changing:
+            self._lost = self._lost or ContactLost("too many calls were given up")
+            hang_up(self._stream.extra(SocketAttribute.raw_socket))  # whoever reads finds out
+
+    def _sent(self, frame: bytes) -> int:
+        """How many bytes of it could be sent without waiting; of a message for afar none, which may have to be encrypted."""
+        if not isinstance(self._framing, _Lines):
+            return 0
+        try:
+            return int(self._stream.extra(SocketAttribute.raw_socket).send(frame, MSG_NOSIGNAL))
+        except BlockingIOError:
+            return 0
 
     async def _answer(self, asked: int) -> Any:
         answers = self._conversation.answers
@@ -271,11 +313,10 @@ class _Connection:
             self._lost = exc
             raise
 
-    def _lose(self, error: Exception) -> ContactLost:
+    def _lose(self, error: Exception) -> Failure | RemoteError:
         why = error if isinstance(error, OSError) else error.__cause__
-        lost = ContactLost(said(why if isinstance(why, OSError) else EOFError(), PATIENCE))
-        self._lost = self._lost or lost
-        return lost
+        self._lost = self._lost or ContactLost(said(why if isinstance(why, OSError) else EOFError(), PATIENCE))
+        return self._lost
 
 
 class _Lines:
@@ -294,10 +335,16 @@ class _Lines:
 async def _here(path: str, tried: list[str]) -> tuple[ByteStream, _Lines]:
     """Raises Failure."""
     refuse_long(path)
+    stream: ByteStream | None = None
     try:
-        return await anyio.connect_unix(path), _Lines()
+        with anyio.fail_after(PATIENCE):
+            stream = await anyio.connect_unix(path)
+        stream.extra(SocketAttribute.raw_socket).getpeername()  # none: too many wait to be accepted already
     except OSError as exc:
-        raise unreachable(path, exc, tried) from None
+        if stream is not None:
+            await stream.aclose()
+        raise unreachable(path, exc, tried, PATIENCE) from None
+    return stream, _Lines()
 
 
 async def _afar(url: str, key_file: str | None) -> tuple[ByteStream, WebSocket]:

@@ -104,7 +104,11 @@ class _Batch:
         while len(self._under_way) >= UNDER_WAY:
             self._print_oldest()
         tasks = [task for _, task in chunk]
-        asked = self._connection.ask("task.submit_many", {"defaults": self._defaults, "tasks": tasks})
+        try:
+            asked = self._connection.ask("task.submit_many", {"defaults": self._defaults, "tasks": tasks})
+        except ContactLost as lost:
+            self.catch_up()  # with what was answered before
+            raise _unknown(lost, chunk) from None
         self._under_way.append((asked, chunk))
 
     def catch_up(self) -> None:
@@ -118,9 +122,7 @@ class _Batch:
         try:
             answer = self._connection.answer(asked)
         except ContactLost as lost:
-            raise Failure(
-                f"{lost}\nnobody knows whether line {chunk[0][0]} and later ones were taken", lost.code
-            ) from None
+            raise _unknown(lost, chunk) from None
         if isinstance(answer, RemoteError):  # of the whole chunk: nothing of it was stored
             for number, _ in chunk:
                 self._refuse(number, exits.of_error(answer), str(answer))
@@ -137,6 +139,10 @@ class _Batch:
         # What may be tried again is the more useful thing to know; otherwise 1, as DESIGN §10 has it.
         self.code = exits.TRY_AGAIN if exits.TRY_AGAIN in (code, self.code) else exits.FAILED
         notice(f"line {number}: {why}")
+
+
+def _unknown(lost: ContactLost, chunk: list[Line]) -> Failure:
+    return Failure(f"{lost}\nnobody knows whether line {chunk[0][0]} and later ones were taken", lost.code)
 
 
 def _open(path: str) -> int:

@@ -131,7 +131,8 @@ class Connection:
             self._transport.send(message, crossing=bool(waiting))
         except frames.FrameTooLong as exc:
             raise cannot_be_sent(method, exc) from None
-        except OSError as exc:
+        except (OSError, EOFError) as exc:
+            self._transport.hang_up()  # a part of it may have been sent: what follows would be read as its rest
             raise ContactLost(said(exc, self._patience)) from None
         waiting.add(asked)
         return asked

@@ -88,19 +88,21 @@ def candidates(kind: str, line: str) -> Iterator[tuple[str, str]]:
 
 def give_up_in_time() -> None:
     """End this process after BOUND, whatever it waits for, with what was printed by then."""
-    import signal
+    import threading
 
-    signal.signal(signal.SIGALRM, lambda number, frame: os._exit(0))
-    signal.setitimer(signal.ITIMER_REAL, BOUND)
+    # No signal: its handler would wait for the resolver, which a name on another network may keep for half a minute.
+    threading.Timer(BOUND, os._exit, (0,)).start()
 
 
 def _connected(line: str) -> Connection:
     """Raises Failure."""
-    from polpoctl.client import Connection
-    from polpoctl.conversation import first, sockets
+    from argparse import Namespace  # only here, as all of these
 
-    tried = sockets(_given(line, "--socket"), _given(line, "--root"))
-    return Connection(first(tried), tried, BOUND)
+    from polpoctl.client import connect
+
+    options = ("socket", "root", "url", "key_file")
+    said = {name: _given(line, f"--{name.replace('_', '-')}") for name in options}
+    return connect(Namespace(**said), BOUND)
 
 
 def _given(line: str, option: str) -> str | None:

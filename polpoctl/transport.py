@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import _socket
 import os
+import time
 
 from polpoctl import exits
 from polpoctl.exits import Failure
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
         def send(self, message: bytes, *, crossing: bool) -> None:
             """Send a message.  `crossing`: messages may be under way from the other side, which waits until they are read.
 
-            Raises OSError; FrameTooLong, and then nothing was sent.
+            Raises OSError; EOFError; FrameTooLong, and then nothing was sent.
             """
 
         def receive(self) -> bytes:
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
 
 
 _CHUNK = 2**18
+
+_FULL = 0.05
+"""Seconds between attempts, where too many wait to be accepted already."""
 
 
 class ContactLost(Failure):
@@ -80,12 +84,12 @@ class UnixTransport:
         refuse_long(path)
         self._patience = patience
         self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        self._socket.settimeout(patience)
         try:
-            self._socket.connect(path)
+            self._connect(path)
         except OSError as exc:
             self._socket.close()
-            raise unreachable(path, exc, tried) from None
-        self._socket.settimeout(patience)
+            raise unreachable(path, exc, tried, patience) from None
         self._decoder = frames.Decoder()
         self._arrived: list[bytes] = []
 
@@ -109,6 +113,17 @@ class UnixTransport:
 
     def close(self) -> None:
         self._socket.close()
+
+    def _connect(self, path: str) -> None:
+        # One that blocks would wait for as long as polpod is stopped, and a timeout is for other families.
+        until = time.monotonic() + self._patience
+        while True:
+            try:
+                return self._socket.connect(path)
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    raise TimeoutError from None
+                time.sleep(_FULL)
 
     def _make_room(self) -> None:
         """Read until something can be sent: else both sides may wait for the other to read."""
@@ -157,11 +172,11 @@ def refuse_long(path: str) -> None:
         raise exits.usage(f"{path}: longer than the {paths.SUN_PATH_MAX} bytes of a Unix socket's path; use --socket")
 
 
-def unreachable(path: str, error: OSError, tried: list[str]) -> Failure:
+def unreachable(path: str, error: OSError, tried: list[str], patience: float = 0.0) -> Failure:
     """What it means that the socket could not be connected to."""
     if isinstance(error, PermissionError):
         return Failure(f"you may not use the polpod at {path}{_who_may(path)}", exits.NOT_ALLOWED)
-    return Unreachable(path, said(error), tried)
+    return Unreachable(path, said(error, patience), tried)
 
 
 def said(error: OSError | EOFError, patience: float = 0.0) -> str:

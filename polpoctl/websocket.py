@@ -9,6 +9,7 @@ import os
 import socket
 import ssl
 import stat
+import time
 from urllib.parse import urlsplit
 
 from wsproto import ConnectionType, WSConnection
@@ -110,6 +111,7 @@ class WebSocketTransport:
     def __init__(self, url: str, key_file: str | None, patience: float) -> None:
         """Connect; `patience` in seconds.  Raises Failure."""
         self._ws = WebSocket(url, key_file)
+        self._patience = patience
         self._arrived: list[bytes] = []
         host = self._ws.host
         try:
@@ -130,12 +132,17 @@ class WebSocketTransport:
             raise
 
     def send(self, message: bytes, *, crossing: bool) -> None:
+        if self._ws.over:
+            raise EOFError
         self._socket.sendall(self._ws.encode(message))
 
     def receive(self) -> bytes:
+        until = time.monotonic() + self._patience
         while not self._arrived:
             if self._ws.over:
                 raise EOFError
+            if time.monotonic() >= until:  # pings may come for ever
+                raise TimeoutError
             self._read()
         return self._arrived.pop(0)
 

@@ -62,6 +62,7 @@ POSTGRES = "tests/process/test_postgres_store.py"
 POSTGRES_FAULTS = "tests/process/test_postgres_faults.py"
 CLIENT = "tests/unit/test_client_library.py"
 COMPLETION = "tests/process/test_polpoctl_completion.py"
+TOP_FEED = "tests/process/test_top_feed.py"
 EXAMPLES = "tests/process/test_rpc_examples.py"
 GENERATED = "tests/unit/test_generated.py"
 USED_RUNS = "tests/process/test_used_runs.py"
@@ -347,10 +348,19 @@ MUTANTS = (
     Mutant("client", "polpoctl/conversation.py", "        if asked in self.waiting:\n            self._forgotten.add(asked)\n", "", f"{CLIENT} -k given_up"),
     Mutant("client", "polpoctl/asynchronous.py", "                await self._read.wait()\n                continue\n", "                pass\n", f"{CLIENT} -k disturbs_none"),
     Mutant("client", "polpoctl/asynchronous.py", "return self._lost is not None or ended(", "return False and ended(", f"{CLIENT} -k needs_no_answer"),
+    Mutant("client", "polpoctl/asynchronous.py", "            if self._connection is None or self._connection.ended():\n", "            if True:\n", f"{CLIENT} -k refusal_that_passes"),
+    Mutant("client", "polpoctl/asynchronous.py", "            if rest := frame[self._sent(frame) :]:\n", "            if rest := frame:\n", f"{CLIENT} -k cancelled_as_it_begins"),
+    Mutant("client", "polpoctl/asynchronous.py", "MOST_GIVEN_UP = 32\n", "MOST_GIVEN_UP = 3200\n", "tests/process/test_client_page.py -k given_up"),
+    Mutant("client", "polpoctl/client.py", "        except (OSError, EOFError) as exc:\n            self._transport.hang_up()", "        except OSError as exc:\n            self._transport.hang_up()", "tests/unit/test_polpoctl_client.py -k goes_while"),
+    Mutant("client", "polpoctl/client.py", "            self._transport.hang_up()  #", "            #", "tests/unit/test_polpoctl_client.py -k sent_in_part"),
+    Mutant("client", "polpoctl/top/feed.py", "queue.Queue(UNSEEN)", "queue.Queue()", f"{TOP_FEED} -k grows_faster"),
+    Mutant("client", "polpoctl/top/feed.py", "            self._asked.get()\n            self._post(Told(NOT_DONE))\n", "            break\n", f"{TOP_FEED} -k when_it_is_back"),
+    Mutant("client", "polpoctl/top/terminal.py", "        except (Gone, termios.error):", "        except Gone:", f"{TOP_FEED} -k is_gone"),
+    Mutant("client", "polpoctl/top/terminal.py", "        if select.select([], [1], [], _STUCK)[1]:\n", "        if True:\n", f"{TOP_FEED} -k takes_nothing"),
     Mutant("client", "polpoctl/live.py", "        if value.isprintable():\n", "        if True:\n", f"{COMPLETION} -k shell_s_form"),
-    Mutant("client", "polpoctl/live.py", "    signal.setitimer(signal.ITIMER_REAL, BOUND)\n", "", f"{COMPLETION} --timeout 20 -k accepts_nobody"),
+    Mutant("client", "polpoctl/live.py", "    threading.Timer(BOUND, os._exit, (0,)).start()\n", "", f"{COMPLETION} -k takes_its_time"),
     Mutant("client", "polpoctl/live.py", "    except (Failure, RemoteError, OSError):\n        return\n", "    except ZeroDivisionError:\n        return\n", f"{COMPLETION} -k whatever_polpod_does"),
-    Mutant("client", "polpoctl/commands/completion.py", "printf '%q\\n'", "printf '%s\\n'", f"{COMPLETION} -k nothing_of_it_is_executed"),
+    Mutant("client", "polpoctl/commands/completion.py", "printf -v quoted %q", "printf -v quoted %s", f"{COMPLETION} -k nothing_of_it_is_executed"),
     Mutant("client", "polpoctl/commands/schema.py", "    return f\"#/$defs/{name}\"\n", "    return value\n", "tests/unit/test_polpoctl_schema.py"),
     Mutant("client", "polpod/services/rpc/methods/task.py", '{"results": list[Entered]}', '{"result": list[Entered]}', EXAMPLES),
     Mutant("client", "polpod/services/rpc/methods/agent.py", '        "origin": "polpo.json" if', '        "odd": 1, "origin": "polpo.json" if', EXAMPLES),

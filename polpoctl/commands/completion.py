@@ -41,9 +41,10 @@ _COMMAND = {
 _ASKING = {
     "bash": r"""
 _polpoctl_live() {
-  local found
+  local found quoted
   while IFS= read -r found; do
-    [[ $found == "$2"* ]] && printf '%q\n' "$found"
+    printf -v quoted %q "$found"
+    [[ $found == "$2"* || $quoted == "$2"* ]] && printf '%s\n' "$quoted"
   done < <(command polpoctl completion bash --values "$1" --line="${COMP_LINE:0:COMP_POINT}" 2>/dev/null </dev/null)
 }
 """,

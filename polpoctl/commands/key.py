@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from polpoctl import entries, exits
 from polpoctl.client import connect
-from polpoctl.render import Screen
+from polpoctl.render import Screen, notice
 from polpoctl.times import instant
+from polpod.wire.jsonrpc import RemoteError
 
 TYPE_CHECKING = False  # as in polpod.wire.jsonrpc
 if TYPE_CHECKING:
@@ -44,7 +45,10 @@ def _revoke(args: Namespace) -> int:
     if not args.words:
         raise exits.usage("which key? polpoctl key list shows them")
     connection, screen = connect(args), Screen(args)
-    revoked = [connection.call("key.revoke", {"id": word})["key"] for word in args.words]
+    answers = list(connection.call_many(("key.revoke", {"id": word}) for word in args.words))
+    refused = [answer for answer in answers if isinstance(answer, RemoteError)]
     if screen.json:
-        screen.value(revoked)
-    return exits.OK
+        screen.value([answer["key"] for answer in answers if not isinstance(answer, RemoteError)])
+    for error in refused:
+        notice(str(error))
+    return exits.of_errors(refused, len(args.words))

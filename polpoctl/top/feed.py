@@ -22,6 +22,7 @@ from polpoctl.exits import Failure
 from polpoctl.follow import LONG_POLL, Log, content
 from polpoctl.steps import take
 from polpoctl.top.link import Closed, Link
+from polpod.wire.errors import CONFLICT
 from polpod.wire.jsonrpc import RemoteError
 
 PAGE = 200
@@ -39,6 +40,9 @@ _TIMES = 5
 """As long as a reading took, so many times is the rest after it."""
 LAST_LINES = 1000
 """Lines of a log that it begins with."""
+UNSEEN = 8
+"""News that wait to be looked at, at most: a log may grow faster than a line takes pictures of it."""
+NOT_DONE = "nothing was done: polpod does not answer"
 _READ = ("id", "title", "name", "state", "status", "message")
 
 
@@ -100,17 +104,17 @@ Asked = Callable[[Callable[[str, dict[str, Any]], Any]], News]
 
 
 class Feed:
-    """All threads; `news` is where they post, `rung` is called after each."""
+    """All threads; `news` is where they post, and wait while it is full; `rung` is called after each."""
 
     def __init__(self, opened: Callable[[], Connection], rung: Callable[[], None]) -> None:
-        self.news: queue.SimpleQueue[News] = queue.SimpleQueue()
+        self.news: queue.Queue[News] = queue.Queue(UNSEEN)
         self._opened = opened
         self._rung = rung
         self._wanted: Wanted | None = None
         self._asked: queue.SimpleQueue[Asked] = queue.SimpleQueue()
         self._stir = threading.Event()
         self._now = threading.Event()
-        self._links = [Link(opened, self._contact) for _ in range(2)]
+        self._links = [Link(opened, self._contact), Link(opened, self._reading)]
         self._log: Link | None = None
 
     def start(self) -> None:
@@ -157,12 +161,22 @@ class Feed:
     def _contact(self, trouble: str | None) -> None:
         self._post(Contact(trouble))
 
+    def _reading(self, trouble: str | None) -> None:
+        self._contact(trouble)
+        while trouble is not None and not self._asked.empty():  # who asked does not expect it once polpod is back
+            self._asked.get()
+            self._post(Told(NOT_DONE))
+
     def _follow_journal(self, link: Link) -> None:
         while True:
             # The newest cursor first, then the reading: what happens in between rings again.
             newest = link.call("event.list", {"limit": 1})["next"]
             self._stir.set()
-            link.call("event.list", {"after": newest, "limit": 1, "wait": LONG_POLL})
+            try:
+                link.call("event.list", {"after": newest, "limit": 1, "wait": LONG_POLL})
+            except RemoteError as error:
+                if error.type != CONFLICT:  # else polpod is back with another journal
+                    raise
 
     def _read(self, link: Link) -> None:
         while True:

@@ -84,7 +84,7 @@ class LogView:
         had_begun = bool(self._begun)
         *whole, self._begun = (self._begun + text).split("\n")
         self._begun = self._begun[-LONGEST:]
-        self._lines.extend(line[-LONGEST:] for line in whole)
+        self._lines.extend(line[-LONGEST:] for line in whole[-KEPT:])
         if self._below:
             self._below = min(self._below + len(whole) + bool(self._begun) - had_begun, self._count() - 1)
 

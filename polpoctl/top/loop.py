@@ -65,7 +65,7 @@ def _turn(
                 if key == "redraw":
                     terminal.forget()
                 state.press(key)
-            while not feed.news.empty():
+            for _ in range(feed.news.qsize()):  # and not what comes meanwhile, so that keys have their turn
                 state.accept(feed.news.get())
             waits = drawn + FRAME - time.monotonic()
             if pressed or waits <= 0 or broken:

@@ -105,7 +105,8 @@ class Painter:
         columns_ = [column for column in table.view.columns if width >= column.wide]
         cells = [[printable(column.cell(entry, now)) for column in columns_] for entry in shown]
         widths = _widths(columns_, cells, width)
-        rows = [self._text((" " + _joined([column.head for column in columns_], widths), "bold"))]
+        head = self._text((" " + _joined([column.head for column in columns_], widths), "bold"))
+        rows = [head] if room > 1 else []
         for number, row in enumerate(cells, table.first):
             rows.append(self._row(columns_, row, widths, here=number == table.at))
         return rows

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from polpoctl.top.feed import Asked, Contact, News, Page, Part, Told, Wanted
+from polpoctl.top.feed import NOT_DONE, Asked, Contact, News, Page, Part, Told, Wanted
 from polpoctl.top.feed import Text as Sentences
 from polpoctl.top.logview import LogView
 from polpoctl.top.table import Table
@@ -183,7 +183,7 @@ class State:
 
     def _ask(self, asked: Asked) -> None:
         if self.trouble is not None:
-            self.message = "nothing was done: polpod does not answer"
+            self.message = NOT_DONE
         else:
             self._source.ask(asked)
 

@@ -23,6 +23,9 @@ from polpoctl.top.grid import Grid
 _ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l"  # the alternate screen, no cursor, no line wraps
 _LEAVE = "\x1b[?7h\x1b[?25h\x1b[?1049l"
 _ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_OURS = (signal.SIGINT, signal.SIGTSTP, signal.SIGWINCH, *_ENDING)
+_STUCK = 1.0
+"""Seconds after which a terminal that takes nothing, as after Ctrl-S, is left without a word."""
 
 
 class Gone(Exception):
@@ -34,6 +37,7 @@ class Terminal:
 
     def __init__(self) -> None:
         self._shown: Grid | None = None
+        self._taken = False
         self._wake, self._waker = os.pipe()
         os.set_blocking(self._waker, False)
         os.set_blocking(self._wake, False)
@@ -45,16 +49,22 @@ class Terminal:
         signal.signal(signal.SIGWINCH, self._resized)
         for number in _ENDING:
             signal.signal(number, _end)
-        self._take()
+        try:
+            self._take()
+        except BaseException:  # of a signal too: then nobody leaves what was not entered
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *exc: object) -> None:
-        for number in (signal.SIGTSTP, signal.SIGWINCH, *_ENDING):
-            signal.signal(number, signal.SIG_DFL)
+        for number in _OURS:  # a second one would come before it is given back
+            signal.signal(number, signal.SIG_IGN)
         try:
             self._give_back()
-        except (OSError, termios.error):  # there is nobody to give it to
+        except (Gone, termios.error):  # there is nobody to give it to
             pass
+        for number in _OURS:
+            signal.signal(number, signal.SIG_DFL)
 
     def size(self) -> tuple[int, int]:
         """Columns and lines."""
@@ -91,11 +101,10 @@ class Terminal:
 
     def draw(self, new: Grid) -> None:
         """Show this; what it shows already is not sent again.  Raises Gone."""
-        if self._shown is not None and [len(self._shown), len(self._shown[0])] != [len(new), len(new[0])]:
-            self._shown = None
-        said = grid.changes(self._shown, new)
-        self._shown = new
-        self._write(said)
+        shown, self._shown = self._shown, new  # first: a signal may have it forgotten meanwhile
+        if shown is not None and [len(shown), len(shown[0])] != [len(new), len(new[0])]:
+            shown = None
+        self._write(grid.changes(shown, new))
 
     def forget(self) -> None:
         """What it shows is not known any more: all of it is drawn next time."""
@@ -103,12 +112,17 @@ class Terminal:
 
     def _take(self) -> None:
         tty.setcbreak(0, termios.TCSAFLUSH)
+        self._taken = True
         self.forget()
         self._write(_ENTER)
 
     def _give_back(self) -> None:
-        self._write(_LEAVE)
-        termios.tcsetattr(0, termios.TCSADRAIN, self._before)
+        if not self._taken:  # ended while it was stopped: the shell has it
+            return
+        termios.tcsetattr(0, termios.TCSANOW, self._before)
+        if select.select([], [1], [], _STUCK)[1]:
+            self._write(_LEAVE)
+        self._taken = False
 
     def _write(self, text: str) -> None:
         left = memoryview(text.encode(sys.stdout.encoding or "utf-8", "replace"))

@@ -89,3 +89,34 @@ def test_events_and_logs_go_on_through_kills(host: Host) -> None:
         assert b"".join(logged) == b"1\n2\n"
         assert polpod.wait(task["id"])[0]["outcome"] == "done"  # this one was idle while they died
         assert polpod.task.submit(command=["true"])["created"]
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_long_polls_that_are_given_up_hold_up_no_call(running: Host, backend: str) -> None:
+    """And who follows events beside them has each once."""
+
+    async def main() -> list[int]:
+        seen: list[int] = []
+        async with AsyncClient(root=str(running.root)) as polpod, anyio.create_task_group() as following:
+            before = await polpod.cursor()
+            task = await polpod.task.submit(command=["true"], hold=True)
+
+            async def follow() -> None:
+                async for event in polpod.events(before):
+                    seen.append(event["seq"])
+                    if event["kind"] == "task:removed":
+                        return
+
+            following.start_soon(follow)
+            for _ in range(100):
+                async with anyio.create_task_group() as hasty:
+                    hasty.start_soon(lambda: polpod.wait(task["id"]))
+                    for _ in range(20):  # until it was sent
+                        await anyio.lowlevel.checkpoint()
+                    hasty.cancel_scope.cancel()
+            with anyio.fail_after(BOUND / 4):
+                await polpod.task.remove(select={"ids": [task["id"]]})
+        return [seq - before for seq in seen]
+
+    numbers = anyio.run(main, backend=backend)
+    assert numbers == list(range(1, len(numbers) + 1))

@@ -6,8 +6,10 @@ import base64
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -285,6 +287,31 @@ def test_a_batch_refused_as_a_whole_has_the_code_of_the_reason(polpod: Scripted)
     done = ask(polpod, "submit", "--batch", "-", stdin=b'{"title": "1"}\n{"title": "2"}\n')
     assert (done.returncode, done.stdout) == (75, b"")
     assert done.stderr == b"polpoctl: line 1: no space\npolpoctl: line 2: no space\n"
+
+
+def test_a_batch_whose_polpod_goes_while_it_is_sent_has_the_ids_that_were_told(tmp_path: Path) -> None:
+    """The second chunk is larger than what a socket takes, so that it is being sent when polpod answers the first and goes."""
+    taken: list[int] = []
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection, connection.makefile("rb") as lines:
+                request = json.loads(lines.readline())
+                taken.append(len(request["params"]["tasks"]))
+                results = [{"id": str(n), "created": True} for n in range(taken[0])]
+                answer = {"jsonrpc": "2.0", "id": request["id"], "result": {"results": results}}
+                connection.sendall(json.dumps(answer).encode() + b"\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        line = json.dumps({"command": ["true"], "title": "x" * 2000}).encode() + b"\n"
+        done = polpoctl("submit", "--batch", "-", "--socket", str(tmp_path / "s"), stdin=line * 1000)
+        thread.join()
+    assert (done.returncode, len(done.stdout.splitlines())) == (4, taken[0]), done.stderr
+    assert f"nobody knows whether line {taken[0] + 1} and later ones were taken" in done.stderr.decode()
 
 
 def test_a_batch_whose_polpod_goes_away_says_what_is_in_doubt(polpod: Scripted) -> None:

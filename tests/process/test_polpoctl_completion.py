@@ -106,6 +106,19 @@ def test_what_polpod_knows_is_completed_and_nothing_of_it_is_executed(shell: str
 
 
 @pytest.mark.parametrize("shell", SHELLS)
+def test_a_word_that_the_shell_has_quoted_is_completed_further(shell: str, script: Path) -> None:
+    missions = [{"name": name, "status": "active"} for name in ("two words", "two worlds")]
+    with Scripted(ROWS | {"mission.list": {"missions": missions, "next": None}}) as polpod:
+        line = f"polpoctl --socket {polpod.path} mission show tw"
+        if shell == "fish":
+            assert fish(script, rf"{line}o\ word") == ["two words"]
+        else:
+            with terminal(shell, script) as shown:
+                os.write(shown.fd, line.encode() + b"\td\t")
+                shown.until(rb"mission show two\ words")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
 def test_where_no_polpod_answers_nothing_is_completed_and_nothing_said(shell: str, script: Path) -> None:
     line = f"polpoctl --socket {script.parent}/none cancel 12"
     if shell == "fish":
@@ -158,6 +171,19 @@ def test_one_that_accepts_nobody_holds_up_no_shell(tmp_path: Path) -> None:
                 waiting.setblocking(False)
                 waiting.connect(path)
         done = values(path, "task")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_a_resolver_that_takes_its_time_holds_up_no_shell(tmp_path: Path) -> None:
+    """It works in C, where no handler of a signal is called."""
+    key = tmp_path / "key"
+    key.write_text("polpo_x")
+    key.chmod(0o600)
+    code = "import hashlib, socket, sys; from polpoctl.__main__ import main; sys.argv[0] = 'polpoctl'\n"
+    code += "socket.getaddrinfo = lambda *a, **k: hashlib.pbkdf2_hmac('sha1', b'', b'', 2**31 - 1); main()"
+    line = f"--line=polpoctl --url wss://far --key-file {key} cancel "
+    command = [sys.executable, "-c", code, "completion", "bash", "--values", "task", line]
+    done = subprocess.run(command, capture_output=True, timeout=20, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 

@@ -12,6 +12,7 @@ import sys
 import termios
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -116,6 +117,64 @@ def test_the_journal_rings_and_one_page_is_read_however_much_happened(
     until(lambda: all(thread.name != "top" for thread in threading.enumerate()), "its threads end")
 
 
+def test_what_is_asked_for_while_polpod_goes_is_not_done_when_it_is_back(polpod: Scripted) -> None:
+    goes = threading.Event()
+
+    def status(params: dict[str, Any]) -> Any:
+        goes.wait(30)
+        return HANG_UP
+
+    polpod.answers = {"daemon.status": status, "task.list": {"tasks": [], "next": None}, "task.cancel": {}}
+    polpod.answers["event.list"] = SILENCE
+    top = Feed(lambda: Connection(polpod.path), lambda: None)
+    heard: list[News] = []
+
+    def pages() -> int:
+        while not top.news.empty():
+            heard.append(top.news.get())
+        return sum(isinstance(news, Page) for news in heard)
+
+    top.want(WANTED)
+    top.start()
+    polpod.called("daemon.status")
+    top.ask(lambda call: Told(str(call("task.cancel", {}))))
+    os.rename(polpod.path, f"{polpod.path}.away")
+    goes.set()
+    until(lambda: pages() == 0 and Told("nothing was done: polpod does not answer") in heard, "it is said")
+    polpod.answers["daemon.status"] = STATUS
+    os.rename(f"{polpod.path}.away", polpod.path)
+    until(lambda: pages() > 1, "it was read, and again for what was asked")
+    assert "task.cancel" not in [method for method, _ in polpod.calls]
+    top.close()
+    until(lambda: all(thread.name != "top" for thread in threading.enumerate()), "its threads end")
+
+
+def test_it_goes_on_with_the_journal_that_polpod_came_back_with(polpod: Scripted) -> None:
+    """As after store restore: the cursor is refused."""
+    first, other = ({"events": [], "first": 1, "next": number} for number in (10, 3))
+    polpod.answers = {"event.list": [first, Refusal("conflict"), other, SILENCE], "daemon.status": STATUS}
+    polpod.answers["task.list"] = {"tasks": [], "next": None}
+    top = Feed(lambda: Connection(polpod.path), lambda: None)
+    top.want(WANTED)
+    top.start()
+    assert polpod.called("event.list", 4)["after"] == 3
+    top.close()
+    until(lambda: all(thread.name != "top" for thread in threading.enumerate()), "its threads end")
+
+
+def test_a_log_that_grows_faster_than_it_is_looked_at_is_read_no_faster(polpod: Scripted) -> None:
+    part = {"run_id": 17, "offset": 0, "data": base64.b64encode(b"y\n").decode(), "next_offset": 2, "end": False}
+    polpod.answers = {"task.logs": part}
+    top = Feed(lambda: Connection(polpod.path), lambda: None)
+    top.follow(1, "5")
+    with pytest.raises(AssertionError, match="more is read"):
+        until(lambda: len(polpod.calls) > 2 * feed.UNSEEN, "more is read", bound=0.5)
+    top.close()
+    while not top.news.empty():
+        top.news.get()
+    until(lambda: all(thread.name != "top" for thread in threading.enumerate()), "its threads end")
+
+
 def test_a_refusal_is_shown_in_the_place_of_a_page(polpod: Scripted) -> None:
     polpod.answers = {"daemon.status": STATUS, "mission.list": Refusal("permission_denied", "not yours to see")}
     connection = Connection(polpod.path)
@@ -197,6 +256,45 @@ def test_nothing_is_sent_while_nothing_changes_and_what_cannot_go_on_ends(polpod
             rings += [1] * 10
     os.close(ours)
     os.close(theirs)
+
+
+@contextmanager
+def shown(polpod: Scripted) -> Iterator[tuple[subprocess.Popen[bytes], int, int]]:
+    """It, drawn on a terminal of which these are our side and its own."""
+    polpod.answers = {"event.list": SILENCE, "daemon.status": STATUS, "task.list": {"tasks": [TASK], "next": None}}
+    ours, theirs = terminal()
+    with subprocess.Popen(
+        [sys.executable, "-m", "polpoctl", "top", "--socket", polpod.path],
+        stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, env=ENVIRONMENT,
+    ) as top:  # fmt: skip
+        try:
+            text = b""
+            while b"make check" not in text or b"quit" not in text:
+                text += os.read(ours, 65536)
+            yield top, ours, theirs
+        finally:
+            top.kill()  # of a test that failed
+    os.close(theirs)
+
+
+def test_a_terminal_that_takes_nothing_is_given_back_all_the_same(polpod: Scripted) -> None:
+    """As after Ctrl-S."""
+    with shown(polpod) as (top, ours, theirs):
+        as_it_was = termios.tcgetattr(theirs)
+        as_it_was[3] |= termios.ICANON | termios.ECHO
+        termios.tcflow(theirs, termios.TCOOFF)
+        top.terminate()
+        assert top.wait(20) == 128 + 15
+        assert termios.tcgetattr(theirs)[3] == as_it_was[3]
+        os.close(ours)
+
+
+def test_a_terminal_that_is_gone_ends_it_without_a_word(polpod: Scripted) -> None:
+    with shown(polpod) as (top, ours, _):
+        os.close(ours)
+        assert top.stderr is not None
+        assert top.stderr.read() == b""
+        assert top.wait(20) == 0
 
 
 def terminal() -> tuple[int, int]:

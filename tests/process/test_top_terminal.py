@@ -11,7 +11,9 @@ from pathlib import Path
 
 from kit.host import Host
 from kit.package import need
+from kit.processes import alive
 from kit.tmux import Tmux
+from kit.waiting import until
 
 PAGE = Path(__file__).parents[2] / "docs/top.md"
 TOOK = re.compile(r" \d+(\.\d)?s ")
@@ -133,4 +135,14 @@ def test_the_work_is_seen_and_acted_on_and_the_terminal_is_given_back(host: Host
         tmux.line("clear; " + top)
         tmux.shows("[1 tasks]")
         os.killpg(tmux.foreground(), signal.SIGTERM)
+        given_back(143, "exit")
+        tmux.line("clear; " + top)
+        tmux.shows("[1 tasks]")
+        group = tmux.foreground()
+        tmux.press("C-z")
+        tmux.sees(lambda seen: seen != [] and not any("[1 tasks]" in line for line in seen), "the shell")
+        os.killpg(group, signal.SIGTERM)
+        os.killpg(group, signal.SIGCONT)  # it is in the background: the terminal is the shell's
+        until(lambda: not alive(group), "it has ended")
+        tmux.line("wait %1; echo exit $?")
         given_back(143, "exit")

@@ -426,6 +426,14 @@ def test_a_key_is_told_once_and_only_its_hash_is_kept(started: Host) -> None:
     assert key not in started.log()
 
 
+def test_of_several_keys_all_that_there_are_are_revoked(started: Host) -> None:
+    said(started, "user", "add", "ada")
+    one, other = (said(started, "key", "add", "ada", name)["key"]["id"] for name in ("a", "b"))
+    done = ctl(started, "key", "revoke", one, "none", other)
+    assert (done.returncode, "none" in done.stderr) == (1, True)
+    assert [key["revoked"] for key in said(started, "key", "list")] == [True, True]
+
+
 def test_a_user_takes_its_keys_along(started: Host) -> None:
     user = said(started, "user", "add", "ada")["user"]
     said(started, "key", "add", user["id"], "ci")

@@ -809,6 +809,9 @@ def test_polpoctl_speaks_to_it_from_afar(web: Web) -> None:
     many = subprocess.run(argv, input=lines, capture_output=True, text=True, env=os.environ | there, timeout=60)
     assert (many.returncode, len(many.stdout.splitlines())) == (0, 300)
     assert len(json.loads(polpoctl("list", "--json", **there).stdout)) == 301
+    for option, env in ((f" --url {url} --key-file {key}", {}), ("", there)):  # what is completed is that polpod's, too
+        asked = polpoctl("completion", "bash", "--values", "queue", f"--line=polpoctl{option} pause ", **env)
+        assert asked.stdout == "default\n", asked
     assert polpoctl("key", "list", **there).returncode == 0
     assert polpoctl("key", "add", "ann", "x", **there).returncode == 6
     for words, env, code, said in (

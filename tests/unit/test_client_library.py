@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -260,3 +262,129 @@ def test_an_answer_that_was_given_up_is_not_kept() -> None:
     conversation.forget(asked)
     conversation.hear(b'{"jsonrpc": "2.0", "id": 1, "result": "late"}')
     assert (conversation.answers, conversation.waiting) == ({}, set())
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_who_is_cancelled_between_two_events_goes_on_with_the_next(polpod: Scripted, backend: str) -> None:
+    polpod.answers = {"event.list": [SILENCE, {"events": [event(4)], "first": 1, "next": 4}]}
+
+    async def main() -> Any:
+        async with AsyncClient(polpod.path) as client:
+            events = client.events(3)
+            async with anyio.create_task_group() as group:
+                group.start_soon(lambda: anext(events))
+                await anyio.to_thread.run_sync(polpod.called, "event.list")
+                group.cancel_scope.cancel()
+            return await anext(events)
+
+    assert anyio.run(main, backend=backend) == event(4)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_call_that_is_cancelled_as_it_begins_ends_no_other(polpod: Scripted, backend: str) -> None:
+    answer = [threading.Event(), threading.Event()]
+    polpod.answers = {"task.submit": lambda params: answer[params["n"]].wait(30), "task.get": lambda params: params}
+
+    async def main() -> list[int]:
+        submitted: list[int] = []
+        async with AsyncClient(polpod.path) as client:
+
+            async def submit(n: int) -> None:
+                await client.task.submit(n=n)
+                submitted.append(n)
+
+            async with anyio.create_task_group() as group:
+                for n in range(2):
+                    group.start_soon(submit, n)
+                    await anyio.wait_all_tasks_blocked()
+                for steps in range(8):  # wherever it is by then
+                    async with anyio.create_task_group() as hasty:
+                        hasty.start_soon(lambda: client.task.get(id="5"))
+                        for _ in range(steps):
+                            await anyio.lowlevel.checkpoint()
+                        hasty.cancel_scope.cancel()
+                for n in range(2):  # one after the other, so that not one message has both
+                    answer[n].set()
+                    while n not in submitted:
+                        await anyio.sleep(0.01)
+        return submitted
+
+    assert anyio.run(main, backend=backend) == [0, 1]
+
+
+class NotReady(Scripted):
+    """Refuses the first list, and answers a submit no sooner than the second one."""
+
+    submit: Any = None
+
+    def _answer(self, connection: Any, request: dict[str, Any]) -> bool:
+        if request["method"] == "task.submit":
+            self.calls.append((request["method"], request["params"]))
+            self.submit = connection, request
+            return True
+        answered = super()._answer(connection, request)
+        if len(self.calls) == 3:
+            super()._answer(self.submit[0], self.submit[1] | {"method": "task.get"})
+        return answered
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_refusal_that_passes_ends_no_other_call(backend: str) -> None:
+    """The call is made again on the same connection: to end that would leave the submit without an answer."""
+    with NotReady({"task.list": [Refusal("unavailable"), {"tasks": []}], "task.get": {"id": "5"}}) as polpod:
+
+        async def main() -> list[Any]:
+            got: list[Any] = []
+            async with AsyncClient(polpod.path, patience=PATIENCE) as client:
+
+                async def submit() -> None:
+                    got.append(await client.task.submit(command=["true"]))
+
+                async with anyio.create_task_group() as group:
+                    group.start_soon(submit)
+                    await anyio.to_thread.run_sync(polpod.called, "task.submit")
+                    assert await client.task.list() == {"tasks": []}
+            return got
+
+        assert anyio.run(main, backend=backend) == [{"id": "5"}]
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_what_is_followed_ends_with_its_client(polpod: Scripted, backend: str) -> None:
+    polpod.answers = {"event.list": SILENCE}
+
+    async def main() -> None:
+        async with AsyncClient(polpod.path) as client, anyio.create_task_group() as group:
+
+            async def follow() -> None:
+                with pytest.raises(ContactLost, match="closed here"):
+                    await anext(client.events())
+
+            group.start_soon(follow)
+            await anyio.to_thread.run_sync(polpod.called, "event.list")
+            await client.aclose()
+            group.cancel_scope.deadline = anyio.current_time() + PATIENCE
+        assert not group.cancel_scope.cancelled_caught
+
+    anyio.run(main, backend=backend)
+
+
+def test_one_that_accepts_nobody_is_not_reached(tmp_path: Path) -> None:
+    """trio takes it for a connection at first, and asyncio tries for as long as it is let."""
+    path = str(tmp_path / "s")
+
+    async def main() -> None:
+        async with AsyncClient(path):
+            pass
+
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(path)
+        listener.listen(0)
+        with suppress(BlockingIOError):  # from then on a connect waits
+            while True:
+                waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+                waiting.setblocking(False)
+                waiting.connect(path)
+        with pytest.raises(Unreachable):
+            anyio.run(main, backend="trio")

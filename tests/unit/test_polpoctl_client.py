@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kit.scripted import HANG_UP, Refusal, Scripted
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import AcceptConnection, CloseConnection, Ping, Request, TextMessage
 
 from polpoctl import exits
 from polpoctl.client import Connection, ContactLost, Lasting, Unreachable
@@ -103,6 +106,98 @@ def test_a_connection_that_ends_is_contact_lost(polpod: Scripted, connection: Co
     with pytest.raises(ContactLost) as lost:
         connection.call("task.get")
     assert lost.value.code == exits.UNREACHABLE
+
+
+@contextmanager
+def listening(path: Path) -> Iterator[socket.socket]:
+    """Somebody who may be connected to, and does nothing by himself."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(0)
+        yield listener
+
+
+def test_one_that_goes_while_a_call_is_sent_is_contact_lost(tmp_path: Path) -> None:
+    """It has read all and closes: that is no error of the socket, but the end of it."""
+    with listening(tmp_path / "s") as listener:
+        with closing(Connection(str(tmp_path / "s"))) as connection:
+            other, _ = listener.accept()
+            connection.ask("x", {})
+            other.recv(65536)
+            other.close()
+            with pytest.raises(ContactLost, match="closed the connection"):
+                connection.ask("x", {})
+
+
+def test_nothing_follows_what_was_sent_in_part(tmp_path: Path) -> None:
+    """It would be read as the rest of that."""
+    with listening(tmp_path / "s"), closing(Connection(str(tmp_path / "s"), patience=0.1)) as connection:
+        with pytest.raises(ContactLost, match=r"no answer for 0\.1 s"):
+            connection.call("x", {"text": "x" * 4_000_000})
+        assert connection.ended()
+
+
+@contextmanager
+def afar(path: Path, answer: Callable[[socket.socket, WSConnection], object]) -> Iterator[Connection]:
+    """A connection by WebSocket to somebody who, once a call was made, does that."""
+    path.write_text("polpo_x")
+    path.chmod(0o600)
+
+    def serve() -> None:
+        other, _ = listener.accept()
+        server = WSConnection(ConnectionType.SERVER)
+        with other, suppress(OSError):  # the client has had enough
+            while data := other.recv(65536):
+                server.receive_data(data)
+                for said in server.events():
+                    if isinstance(said, Request):
+                        other.sendall(server.send(AcceptConnection()))
+                    elif isinstance(said, TextMessage):
+                        answer(other, server)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        connection = Connection(f"ws://127.0.0.1:{listener.getsockname()[1]}", patience=0.3, key_file=str(path))
+        try:
+            yield connection
+        finally:
+            connection.close()
+            thread.join()
+
+
+def test_one_that_answers_and_closes_is_asked_no_more(tmp_path: Path) -> None:
+    def answer(other: socket.socket, server: WSConnection) -> None:
+        said = server.send(TextMessage('{"jsonrpc":"2.0","id":1,"result":7}'))
+        other.sendall(said + server.send(CloseConnection(1012)))
+
+    with afar(tmp_path / "key", answer) as connection:
+        assert connection.call("x") == 7
+        with pytest.raises(ContactLost, match="closed the connection"):
+            connection.call("x")
+
+
+@pytest.mark.timeout(30)
+def test_pings_are_no_answer(tmp_path: Path) -> None:
+    def answer(other: socket.socket, server: WSConnection) -> None:
+        while True:
+            other.sendall(server.send(Ping()))
+            time.sleep(0.01)
+
+    with afar(tmp_path / "key", answer) as connection, pytest.raises(ContactLost, match=r"no answer for 0\.3 s"):
+        connection.call("x")
+
+
+@pytest.mark.timeout(30)
+def test_one_that_accepts_nobody_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+    with listening(tmp_path / "s"), ExitStack() as stack:
+        with suppress(BlockingIOError):  # from then on a connect waits
+            while True:
+                waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+                waiting.setblocking(False)
+                waiting.connect(str(tmp_path / "s"))
+        with pytest.raises(Unreachable, match=r"no answer for 0\.1 s"):
+            Connection(str(tmp_path / "s"), patience=0.1)
 
 
 @pytest.mark.parametrize("garbage", [b"hello\n", b"{}\n", b'{"jsonrpc":"2.0","id":99,"result":1}\n', b"x" * 5_000_000])

@@ -30,11 +30,11 @@ def test_a_schema_stands_alone_and_takes_the_method_s_example(document: Any) -> 
             "params": {param["name"]: param["value"] for param in example["params"]},
             "result": example["result"]["value"],
         }
+        Draft202012Validator.check_schema(alone)
         validator = Draft202012Validator(alone)
         assert list(validator.iter_errors(said)) == []
         assert not validator.is_valid(said | {"params": {"no such": 1}})
         assert not validator.is_valid(said | {"result": None})
-    Draft202012Validator.check_schema(alone)
 
 
 def ask(document: Any, *argv: str) -> subprocess.CompletedProcess[str]:

@@ -159,6 +159,12 @@ def test_of_a_hundred_thousand_tasks_one_page_is_asked_for_at_a_time(top: Daemon
     assert {params["limit"] for params in asked} == {200}
 
 
+def test_however_few_lines_there_are_the_selected_one_is_seen(top: Daemon) -> None:
+    """It is what a key would cancel."""
+    top.press("down")
+    assert [selected(top.screen(20, height)) for height in (5, 6)] == ["2", "2"]
+
+
 def test_what_is_selected_stays_so_while_others_come_and_go(top: Daemon) -> None:
     top.many = 50
     assert selected(top.press("j", "j", "j")) == "4"
