@@ -17,6 +17,7 @@ import { followAddress } from "./router";
 import { hasten, resume } from "./session";
 import { useStore } from "./store";
 import { restoreTheme } from "./theme";
+import { showUnseen, visible } from "./visible";
 
 /** The page of an address, by its first part; the first of them where there is none. */
 const PAGES: Readonly<Record<string, (rest: string[]) => preact.JSX.Element>> = {
@@ -36,11 +37,12 @@ function App() {
   const session = useStore((state) => state.session);
   const [name = "tasks", ...rest] = useStore((state) => state.path);
   if (session.phase === "signed_out" || session.phase === "connecting") return <LoginPage />;
-  const page = PAGES[name];
-  document.title = `${[...rest, name].join(" – ")} – polpod`;
+  const page = Object.hasOwn(PAGES, name) ? PAGES[name] : undefined;
+  document.title = visible(`${[...rest, name].join(" – ")} – polpod`);
   return <Shell page={name}>{page === undefined ? <p class="empty">There is no such page.</p> : page(rest)}</Shell>;
 }
 
+showUnseen();
 restoreTheme();
 followAddress();
 listenToKeys();
