@@ -36,10 +36,11 @@ const PAGES: Readonly<Record<string, (rest: string[]) => preact.JSX.Element>> = 
 function App() {
   const session = useStore((state) => state.session);
   const [name = "tasks", ...rest] = useStore((state) => state.path);
+  const journal = useStore((state) => state.journal);
   if (session.phase === "signed_out" || session.phase === "connecting") return <LoginPage />;
   const page = Object.hasOwn(PAGES, name) ? PAGES[name] : undefined;
   document.title = visible(`${[...rest, name].join(" – ")} – polpod`);
-  return <Shell page={name}>{page === undefined ? <p class="empty">There is no such page.</p> : page(rest)}</Shell>;
+  return <Shell key={journal} page={name}>{page === undefined ? <p class="empty">There is no such page.</p> : page(rest)}</Shell>;
 }
 
 showUnseen();
