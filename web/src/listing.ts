@@ -110,7 +110,7 @@ export class Listing<Row, Filter> {
     this.#show();
     try {
       const page = await this.source.page(this.filter, before, this.source.scans(this.filter) ?? PAGE);
-      if (this.#closed) return;
+      if (this.#closed || (before !== NEWEST && before !== this.#next)) return; // it is of what was begun anew meanwhile
       const last = page.rows.at(-1);
       const reached = last === undefined ? 0 : this.source.place(last);
       const [newest] = this.#rows;
@@ -123,8 +123,7 @@ export class Listing<Row, Filter> {
       this.#show();
     } catch (problem) {
       this.#reading = false;
-      const said = problem instanceof ContactLost ? null : (problem as Error).message;
-      if (!this.#closed) put(this.key, { value: this.#listed(), problem: said });
+      this.#show(problem);
     }
   }
 
@@ -158,7 +157,8 @@ export class Listing<Row, Filter> {
       this.#join(rows);
       this.#show();
     } catch (problem) {
-      if (!(problem instanceof ContactLost)) throw problem;
+      for (const key of batch) this.#touched.add(key); // asked for again after the next event, or with the next connection
+      return this.#show(problem);
     }
     if (this.#touched.size > 0) this.#soon();
   }
@@ -185,8 +185,9 @@ export class Listing<Row, Filter> {
     return { rows: this.#rows, more: this.#next !== null, reading: this.#reading };
   }
 
-  #show(): void {
-    if (this.#closed) return;
-    put(this.key, { value: this.#listed(), problem: null });
+  /** `problem`: why what is shown may be old, unless the page says so already. */
+  #show(problem: unknown = null): void {
+    const said = problem === null || problem instanceof ContactLost ? null : (problem as Error).message;
+    if (!this.#closed) put(this.key, { value: this.#listed(), problem: said });
   }
 }
