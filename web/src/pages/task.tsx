@@ -10,7 +10,7 @@ import { Log } from "../parts/log";
 import { Progress } from "../parts/progress";
 import { Resources } from "../parts/resources";
 import { Status } from "../parts/status";
-import { Elapsed, Moment } from "../parts/time";
+import { Elapsed, Moment, Took } from "../parts/time";
 import { Timeline } from "../parts/timeline";
 import { Usage } from "../parts/usage";
 import { path } from "../router";
@@ -111,7 +111,7 @@ function Facts({ task }: { task: Task }) {
     ["Submitted", <Moment at={task.created_at} />],
     ["Not before", task.not_before && <Moment at={task.not_before} />],
     ["Deadline", task.deadline && <Moment at={task.deadline} />],
-    ["Took", task.started_at && <Elapsed from={task.started_at} to={task.finished_at} />],
+    ["Took", (task.result ?? task.started_at) && <Took of={task} />],
     ["Retries", task.retries > 0 && `${task.retries}${task.max_retries === null ? "" : ` of ${task.max_retries}`}`],
     ["Recoveries", task.recoveries || null],
     ["Result", task.result && ended(task.result)],
