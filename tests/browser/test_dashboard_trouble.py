@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from conftest import Site
-from kit.browser import Visitor, row, shown_seqs
+from kit.browser import DESK, PHONE, WIDER, Visitor, row, shown_seqs
 from kit.waiting import until
 from playwright.sync_api import Page, WebSocketRoute, expect
 
@@ -15,6 +15,7 @@ from polpoctl.times import short
 
 UNSEEN = r"() => document.body.textContent.match(/[\p{Cf}\p{Co}\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]/gu)"
 TURNED = "pay\u202ecod.exe\u2066"
+LONG = "W" * 150
 LINES = "echo good # a comment\nrm -rf /"
 
 
@@ -26,11 +27,12 @@ def told(site: Site, task_id: str) -> list[int]:
 def test_what_cannot_be_seen_deceives_nobody(site: Site, visitor: Visitor) -> None:
     page, host = visitor.page, site.host
     task_id = host.submit(
-        shell=LINES, title=TURNED, description=f"d{TURNED}", labels={"zero\u200bwidth": TURNED}, queue=f"q{TURNED}",
-        needs_approval=True,
+        shell=LINES, title=TURNED + LONG, description=f"d{TURNED}{LONG}", labels={"zero\u200bwidth": TURNED + LONG},
+        queue=f"q{TURNED}{LONG}", needs_approval=True,
     )  # fmt: skip
+    page.set_viewport_size(PHONE)
     document = {"tasks": [{"title": TURNED, "command": ["true"]}, {"title": "y\u202e", "command": ["x"]}]}
-    mission = host.call("mission.create", document=json.dumps(document), name=f"m{TURNED}")["id"]
+    mission = host.call("mission.create", document=json.dumps(document), name=f"m{TURNED}{LONG}")["id"]
     for path, shown in (
         (("tasks",), r"zero\u200bwidth=pay\u202ecod.exe\u2066"),
         (("tasks", task_id), r"dpay\u202ecod.exe"),
@@ -42,12 +44,14 @@ def test_what_cannot_be_seen_deceives_nobody(site: Site, visitor: Visitor) -> No
         visitor.go(*path)
         expect(page.locator("main")).to_contain_text(shown)
         assert page.evaluate(UNSEEN) is None, path
+        assert page.evaluate(WIDER) == [], path
     visitor.go("approvals")
     # In one line the comment would go on to its end.
     assert page.get_by_text("echo good").inner_text().splitlines() == LINES.splitlines()
     host.call("task.cancel", select={"ids": [task_id]})
     visitor.go("__proto__")
     expect(page.get_by_text("There is no such page.")).to_be_visible()
+    page.set_viewport_size(DESK)
 
 
 def test_a_log_that_means_ill(site: Site, visitor: Visitor) -> None:
@@ -129,6 +133,7 @@ def test_who_signs_out_and_in_at_once_has_one_connection(site: Site, visitor: Vi
     expect(foot).not_to_contain_text("reading")
     assert page.evaluate("[clocks.size, closing.length]") == [clocks, 1]
     page.evaluate("closing.forEach(close => close())")
+    page.close()
 
 
 class Line:
@@ -183,6 +188,7 @@ def test_contact_that_ends_in_the_middle_of_reading_loses_nothing(site: Site, vi
     host.submit("true", title="another", hold=True)
     expect(row(page, "another")).to_be_visible()
     expect(row(page, "renamed")).to_be_visible()
+    page.close()
 
 
 def test_between_two_attempts_nothing_goes_on(site: Site, visitor: Visitor) -> None:
