@@ -2,8 +2,9 @@
 //
 // Rules: 1. What an event touched is asked for again, a bounded batch at a time, rows in view before others.  2. A row that is
 // not there yet joins where the filter lets it, at its place; beyond what was read it is left for the next page.  3. When more
-// came than a batch can ask for, the newest page is read anew and joined to what was there.
-import { ContactLost } from "./rpc";
+// came than a batch can ask for, the newest page is read anew and joined to what was there; where a filter leaves rows out,
+// the table is begun anew with it, since older ones may fit by now.
+import { ContactLost, Refused } from "./rpc";
 import type { Event } from "./model";
 import { forget, put } from "./store";
 
@@ -23,6 +24,8 @@ export interface Source<Row, Filter> {
   /** Newer rows have larger numbers. */
   place(row: Row): number;
   fits(row: Row, filter: Filter): boolean;
+  /** Whether all rows fit. */
+  whole(filter: Filter): boolean;
   /** How many rows to ask for at once where pages may have few that fit, and reading goes on until some are found. */
   scans(filter: Filter): number | null;
   touched(event: Event): string | null;
@@ -105,25 +108,27 @@ export class Listing<Row, Filter> {
     if (this.#touched.size > 0) this.#soon();
   }
 
-  async #read(before: number): Promise<void> {
+  /** Whether it could be read; `anew`: with nothing of what was there. */
+  async #read(before: number, anew = false): Promise<boolean> {
     this.#reading = true;
     this.#show();
     try {
       const page = await this.source.page(this.filter, before, this.source.scans(this.filter) ?? PAGE);
-      if (this.#closed || (before !== NEWEST && before !== this.#next)) return; // it is of what was begun anew meanwhile
+      if (this.#closed || (before !== NEWEST && before !== this.#next)) return false; // it is of what was there before
       const last = page.rows.at(-1);
       const reached = last === undefined ? 0 : this.source.place(last);
       const [newest] = this.#rows;
-      if (before === NEWEST && newest !== undefined && page.next !== null && this.source.place(newest) < reached) {
-        this.#rows = []; // rows between the page and what was there are not known
-      }
+      const apart = before === NEWEST && newest !== undefined && page.next !== null && this.source.place(newest) < reached;
+      if (anew || apart) this.#rows = []; // rows between the page and what was there are not known
       if (before !== NEWEST || this.#rows.length === 0) this.#next = page.next;
       this.#join(page.rows);
       this.#reading = false;
       this.#show();
+      return true;
     } catch (problem) {
       this.#reading = false;
       this.#show(problem);
+      return false;
     }
   }
 
@@ -138,8 +143,8 @@ export class Listing<Row, Filter> {
     const known = new Map(this.#rows.map((row, index) => [this.source.key(row), index]));
     const unknown = [...this.#touched].filter((key) => !known.has(key));
     if (unknown.length > MANY) {
+      if (!(await this.#read(NEWEST, !this.source.whole(this.filter)))) return;
       for (const key of unknown) this.#touched.delete(key);
-      await this.#read(NEWEST);
     }
     const [from, to] = this.#view;
     const far = (key: string) => {
@@ -157,7 +162,9 @@ export class Listing<Row, Filter> {
       this.#join(rows);
       this.#show();
     } catch (problem) {
-      for (const key of batch) this.#touched.add(key); // asked for again after the next event, or with the next connection
+      // Who could not be asked is asked again, after the next event or with the next connection.
+      const away = problem instanceof ContactLost || (problem instanceof Refused && problem.word === "unavailable");
+      if (away) for (const key of batch) this.#touched.add(key);
       return this.#show(problem);
     }
     if (this.#touched.size > 0) this.#soon();

@@ -74,6 +74,7 @@ const SOURCE: Source<Run, Filter> = {
   fits: (run, { status, text }) =>
     (status.length === 0 || status.includes(run.status)) &&
     (text === "" || [run.task_id, run.queue, run.agent, outcome(run)].some((field) => field?.includes(text))),
+  whole: ({ status, text }) => status.length === 0 && text === "",
   scans: ({ text }) => (text !== "" ? 1000 : null),
   touched,
   drifts: () => false,

@@ -87,6 +87,7 @@ const SOURCE: Source<Task, Filter> = {
   key: (task) => task.id,
   place: (task) => task.seq,
   fits,
+  whole: ({ status, queue, text }) => status.length === 0 && queue === "" && text === "",
   scans: ({ text }) => (split(text).words.length > 0 ? 50 : null),
   touched: (event) => (event.subject.startsWith("task/") ? event.subject.slice("task/".length) : null),
   drifts: (task) => task.status === "pending",
