@@ -35,13 +35,12 @@ export function seconds(from: string, to: string | null): number {
   return Math.max(0, ((to === null ? Date.now() : Date.parse(to)) - Date.parse(from)) / 1000);
 }
 
-/** A moment as a person reads it who looks at it soon: the time, with its day where that is another. */
+/** In the time zone of who reads; with its day, since a page stays open over midnight. */
 export function moment(at: string): string {
   const date = new Date(at);
   const pad = (part: number) => String(part).padStart(2, "0");
   const day = `${date.getFullYear()}-${pad(date.getMonth() + 1)}-${pad(date.getDate())}`;
-  const time = `${pad(date.getHours())}:${pad(date.getMinutes())}:${pad(date.getSeconds())}`;
-  return date.toDateString() === new Date().toDateString() ? time : `${day} ${time}`;
+  return `${day} ${pad(date.getHours())}:${pad(date.getMinutes())}:${pad(date.getSeconds())}`;
 }
 
 export function words(name: string): string {
