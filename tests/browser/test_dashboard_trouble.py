@@ -177,7 +177,7 @@ def test_contact_that_ends_in_the_middle_of_reading_loses_nothing(site: Site, vi
     host.call("task.update", id=task_id, title="told since")
     expect(page.get_by_label("Timeline").get_by_role("listitem")).to_have_count(1)  # what came before is not read yet
     line.held.clear()
-    line.sockets[-1].close(code=1012)
+    line.sockets[-1].close(code=4000)
     expect(page.get_by_label("Timeline").get_by_role("listitem")).to_have_count(len(told(site, task_id)))
     assert shown_seqs(page) == told(site, task_id)
     other.go("tasks")
