@@ -196,6 +196,10 @@ def test_between_two_attempts_nothing_goes_on(site: Site, visitor: Visitor) -> N
     expect(row(page, "once more")).to_be_visible()
     until(lambda: host.task(task_id)["retries"] == 1, "it waits for its second attempt")
     expect(row(page, "once more").locator(".took")).to_have_text(short(host.task(task_id)["result"]["duration"]))
+    visitor.go("tasks", task_id, "999999")  # rather than the log of another run
+    expect(page.get_by_role("alert")).to_have_text(f"task {task_id} has no run 999999")
+    visitor.go("queues", "no such queue")
+    assert page.get_by_label("Queue").input_value() == "no such queue"
     host.call("task.cancel", select={"ids": [task_id]})
 
 

@@ -147,11 +147,12 @@ export class Listing<Row, Filter> {
       for (const key of unknown) this.#touched.delete(key);
     }
     const [from, to] = this.#view;
-    const far = (key: string) => {
-      const index = known.get(key) ?? -1;
-      return index === -1 || (index >= from && index <= to) ? 0 : 1;
-    };
-    const batch = [...this.#touched].sort((a, b) => far(a) - far(b)).slice(0, BATCH);
+    const touched = [...this.#touched];
+    const near = touched.filter((key) => {
+      const index = known.get(key) ?? from;
+      return index >= from && index <= to;
+    });
+    const batch = [...new Set([...near, ...touched])].slice(0, BATCH); // no sorting: a hundred thousand may be touched at once
     if (batch.length === 0) return;
     for (const key of batch) this.#touched.delete(key);
     try {

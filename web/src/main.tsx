@@ -23,7 +23,7 @@ import { showUnseen, visible } from "./visible";
 const PAGES: Readonly<Record<string, (rest: string[]) => preact.JSX.Element>> = {
   tasks: ([id, more]) => {
     if (id === undefined) return <TasksPage />;
-    return <TaskPage key={id} id={id} run={more === undefined ? undefined : Number(more)} />;
+    return <TaskPage key={id} id={id} run={/^\d{1,15}$/.test(more ?? "") ? Number(more) : undefined} />;
   },
   runs: () => <RunsPage />,
   queues: ([name]) => (name === undefined ? <QueuesPage /> : <TasksPage key={name} queue={name} />),

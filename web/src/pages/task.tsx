@@ -28,7 +28,8 @@ export function TaskPage({ id, run: named }: { id: string; run: number | undefin
   const { value, problem } = useLive(`task/${id}`, () => call("task.get", { id }), touches, EVERY);
   if (value === undefined) return <p class={problem ? "problem" : "empty"} role={problem ? "alert" : "status"}>{problem ?? "Reading…"}</p>;
   const { task, runs } = value;
-  const shown = runs.find((run) => run.id === named) ?? runs.at(-1);
+  const shown = named === undefined ? runs.at(-1) : runs.find((run) => run.id === named);
+  const logged = named ?? shown?.id; // one that is not among the last ones has its log all the same
   return (
     <article class="page task" aria-labelledby="heading">
       <header>
@@ -46,7 +47,7 @@ export function TaskPage({ id, run: named }: { id: string; run: number | undefin
         </section>
       )}
       <Facts task={task} />
-      {shown && <section><h2>Log</h2><Log key={shown.id} task={task.id} run={shown.id} /></section>}
+      {logged !== undefined && <section><h2>Log</h2><Log key={logged} task={task.id} run={logged} /></section>}
       {runs.length > 0 && <section><h2>Runs</h2><Runs runs={runs} shown={shown} /></section>}
       {shown && (LIVE.has(shown.status) || runs.length > 1) && (
         <section>

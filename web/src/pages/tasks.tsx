@@ -101,6 +101,7 @@ export function TasksPage({ queue: given }: { queue?: string | undefined }) {
   const { listing, listed, problem } = useListing("tasks", SOURCE, { status, queue, text });
   const daemon = useLive("status", () => call("daemon.status", {}), about("task")).value;
   const queues = useLive("queues", () => call("queue.list", {}), about("queue", "task")).value?.queues ?? [];
+  const names = new Set([...queues.map(({ name }) => name), ...(queue === "" ? [] : [queue])]);
   const counts = daemon?.tasks ?? {};
   const total = Object.values(counts).reduce((sum, count) => sum + count, 0);
   return (
@@ -113,7 +114,7 @@ export function TasksPage({ queue: given }: { queue?: string | undefined }) {
             <span>Queue</span>
             <select value={queue} onChange={(event) => setQueue(event.currentTarget.value)}>
               <option value="">all</option>
-              {queues.map(({ name }) => <option key={name} value={name}>{name}</option>)}
+              {[...names].map((name) => <option key={name} value={name}>{name}</option>)}
             </select>
           </label>
           <Search label="Search titles, an id, name=value" value={text} change={setText} />
