@@ -44,7 +44,7 @@ export function Shell({ page, children }: { page: string; children: ComponentChi
       {session.phase === "lost" && (
         <div class="banner">
           <span role="alert">No contact with polpod: what is shown may be old; nothing will be missed.</span>
-          <Elapsed from={new Date(session.since).toISOString()} to={null} />
+          <span>for <Elapsed from={new Date(session.since).toISOString()} to={null} /></span>
           <button type="button" onClick={hasten}>Try now</button>
         </div>
       )}
