@@ -203,6 +203,16 @@ def test_between_two_attempts_nothing_goes_on(site: Site, visitor: Visitor) -> N
     host.call("task.cancel", select={"ids": [task_id]})
 
 
+def test_a_mission_in_which_everything_waits_for_everything(site: Site, visitor: Visitor) -> None:
+    """A layout of it would take minutes, in which the page does nothing else."""
+    titles = [f"part {n}" for n in range(150)]
+    tasks = [{"title": title, "command": ["true"], "dependsOn": titles[:n]} for n, title in enumerate(titles)]
+    mission = site.host.call("mission.create", document=json.dumps({"tasks": tasks}), name="dense")["id"]
+    visitor.go("missions", mission)
+    expect(visitor.page.get_by_label("task part 149: not started")).to_be_visible()
+    assert visitor.page.locator("path.edge").count() == 150 * 149 // 2
+
+
 def test_colours_can_be_read(site: Site, visitor: Visitor) -> None:
     """WCAG AA: a contrast of 4.5 at least, in light and dark."""
     page = visitor.page
