@@ -53,7 +53,7 @@ COMMANDS = {
     "context": "list what agents parked until somebody approves, add or remove some",
     "collaboration": "list how well agents work together, add or remove what was measured",
     "user": "list the users, add or remove some",
-    "key": "list the keys of users, add or remove some",
+    "key": "list the keys of users, make, revoke or remove some",
     "rpc": "call a method of the socket",
     "schema": "list the methods of the socket, or print the JSON Schema of one",
     "config": "show, check and change polpo.json",

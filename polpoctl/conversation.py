@@ -161,6 +161,8 @@ def meant(args: Namespace) -> tuple[str, list[str], str | None]:
     if url is None:
         tried = sockets(args.socket, args.root)
         return first(tried), tried, None
+    scheme, colon, place = url.partition(":")
+    url = scheme.lower() + colon + place
     if not url.startswith(URLS):
         raise exits.usage(f"{url}: not a URL of a polpod: wss://HOST:PORT")
     return url, [url], args.key_file or os.environ.get("POLPO_KEY_FILE")

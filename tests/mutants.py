@@ -333,7 +333,7 @@ MUTANTS = (
     Mutant("used", 'polpod/services/audit.py', 'verdict="allow" if asked.allowed else "deny"', 'verdict="allow"', f"{USED_BOOKS} -k test_the_audit_knows_who_asked_for_what_and_what_was_refused"),
     Mutant("used", 'polpod/services/rpc/connection.py', '        if method.audited or isinstance(error, PermissionDenied):', '        if method.audited:', f"{USED_BOOKS} -k test_the_audit_is_listed_newest_last_and_for_the_owner_only"),
     Mutant("used", 'polpod/services/rpc/methods/workflow.py', '    _require_kept(fields,', '    False and _require_kept(fields,', f"{USED_RECORDS} -k not_lost"),
-    Mutant("used", 'polpod/services/rpc/methods/key.py', 'key_hash=call.desk.keys.hashed(key)', 'key_hash=key', f"{USED_RECORDS} -k test_a_key_is_told_once_and_only_its_hash_is_kept"),
+    Mutant("used", 'polpod/services/rpc/methods/key.py', 'key_hash=call.desk.keys.hashed(key, make=True)', 'key_hash=key', f"{USED_RECORDS} -k test_a_key_is_told_once_and_only_its_hash_is_kept"),
     Mutant("used", 'polpod/services/rpc/methods/key.py', ' if name not in key.hidden', '', f"{USED_RECORDS} -k test_a_key_is_told_once_and_only_its_hash_is_kept"),
     Mutant("used", 'polpod/rules/metrics.py', '        cost_usd=min(sum(cost.cost_usd for cost in costs), sys.float_info.max),', '        cost_usd=0.0,', f"{USED_RECORDS} -k test_costs_are_added_up_and_are_part_of_the_metrics"),
     Mutant("used", 'polpod/services/retention.py', '        for table, at in OF_THEIR_TIME:', '        for table, at in OF_THEIR_TIME[:1]:', f"{USED_BOOKS} -k test_what_agents_and_clients_did_long_ago_is_forgotten"),

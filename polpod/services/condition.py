@@ -1,6 +1,6 @@
 """Whether all is well with this daemon: for people, for alerts, and for who decides where to send work.
 
-Rule: nobody who asks waits for a disk that hangs.  It is asked in a thread, and what it does not answer is a trouble.
+Rule: nobody who asks waits for a disk or a store that hangs.  They are asked in threads, and no answer is a trouble.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from polpod.services.instance import Instance
 from polpod.store.sqlite import JOURNAL_SIZE_LIMIT
 
 ANSWER_WITHIN = 1.0
-"""Seconds."""
+"""Seconds for the disk."""
+
+STORE_WITHIN = 3.0
+"""For the store, where others read too."""
 
 READY = ("store", "recovered", "accepting", "disk")
 """Those of the checks without which no work should be sent here."""
@@ -42,10 +45,12 @@ async def disk(instance: Instance) -> Disk | None:
 
 async def checks(instance: Instance, found: Disk | None) -> dict[str, bool]:
     """What is to be well, and whether it is; `found`: what `disk` says."""
-    with suppress(Unavailable):
-        await instance.tasks.read(lambda tx: None)
+    answered = False
+    with suppress(Unavailable), trio.move_on_after(STORE_WITHIN):
+        await instance.tasks.read(lambda tx: None, abandon=True)
+        answered = True
     return {
-        "store": instance.tasks.trouble is None,
+        "store": answered and instance.tasks.trouble is None,
         "recovered": instance.recovered.is_set(),
         "accepting": not instance.stopping.is_set(),
         "disk": found is not None and found.free >= instance.config.settings.reserve,

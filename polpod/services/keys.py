@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import os
 import secrets
 from datetime import datetime, timedelta
@@ -30,6 +31,8 @@ from polpod.store.organisation import ApiKeys, Users
 from polpod.store.records import Tx
 
 SECRET_SIZE = 32
+
+log = logging.getLogger(__name__)
 
 USED_EVERY = timedelta(minutes=1)
 """How exactly it is kept when a key was last used."""
@@ -78,11 +81,21 @@ class Keys:
         self._instance = instance
         self._secret: bytes | None = None
 
-    def hashed(self, key: str) -> str:
-        """What is stored of a key.  Raises Unavailable: the secret can neither be read nor made, or is none."""
+    def hashed(self, key: str, *, make: bool = False) -> str:
+        """What is stored of a key; `make`: and the secret, if there is none.
+
+        Raises Unavailable: the secret cannot be read, or not be made, or is none.
+        """
         if self._secret is None:
+            path = self._instance.paths.key_secret
             try:
-                secret = _secret(self._instance.paths.key_secret)
+                if make and not os.path.exists(path):
+                    _make_secret(path)
+                with open(path, "rb") as file:
+                    secret = file.read()
+            except FileNotFoundError as exc:
+                why = "no key can be looked up: key.secret is missing: put it back, or make keys anew"
+                raise Unavailable(f"{why} (`polpoctl key create`)") from exc
             except OSError as exc:
                 raise Unavailable(f"no key can be looked up: key.secret: {exc.strerror}") from exc
             if len(secret) != SECRET_SIZE:  # what is keyed with nothing, anybody can make
@@ -141,16 +154,12 @@ def _holds(key: ApiKey, at: datetime) -> bool:
     return not key.revoked and (key.expires_at is None or at < key.expires_at)
 
 
-def _secret(path: str) -> bytes:
-    """The secret of this state directory, made at its first use."""
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except FileNotFoundError:
-        temporary = f"{path}.{os.getpid()}"
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(secrets.token_bytes(SECRET_SIZE))
-        sync(temporary)
-        os.rename(temporary, path)
-        sync(os.path.dirname(path))
-        return _secret(path)
+def _make_secret(path: str) -> None:
+    """The secret of this state directory.  Raises OSError."""
+    temporary = f"{path}.{os.getpid()}"
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+        file.write(secrets.token_bytes(SECRET_SIZE))
+    sync(temporary)
+    os.rename(temporary, path)
+    sync(os.path.dirname(path))
+    log.info("key.secret was made: a key from before that is worth nothing now")

@@ -110,13 +110,18 @@ class Gate(Generic[T]):
 
         return await self._without_bad_rows(lambda: self._settle(Ticket(body, durable=durable, in_parts=True)))
 
-    async def read(self, body: Callable[[T], X]) -> X:
+    async def read(self, body: Callable[[T], X], *, abandon: bool = False) -> X:
         """Carry out the body on a snapshot of what is committed.  Keep it short: it pins the WAL (F56).
+
+        `abandon`, on trio: who is cancelled does not wait for the store; the body is then carried out for nobody.  (On
+        asyncio the limiter would give the reader away while the body still has it.)
 
         Raises what the body raises; StoreError if it tries to write; DiskFull, Unavailable if it met a bad row that
         cannot be set aside now.
         """
-        return await self._without_bad_rows(lambda: anyio.to_thread.run_sync(self._read, body, limiter=self._reading))
+        return await self._without_bad_rows(
+            lambda: anyio.to_thread.run_sync(self._read, body, abandon_on_cancel=abandon, limiter=self._reading)
+        )
 
     @property
     def where(self) -> str:

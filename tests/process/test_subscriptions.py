@@ -82,6 +82,7 @@ def test_one_is_told_only_what_was_asked_for(started: Host) -> None:
         client.send_raw(b"".join(json.dumps(request).encode() + b"\n" for request in requests))  # before it has begun
         assert [client.receive()["result"]["subscription"] for _ in requests] == [9, 9]
         assert client.error("event.subscribe", after=10_000) == "conflict"
+        assert client.error("event.list", after=10_000, wait=30) == "conflict"
         assert client.error("event.subscribe", subscription=2) == "conflict"
         for _ in range(31):
             client.call("event.subscribe", kinds=["nothing:ever"])
@@ -140,6 +141,7 @@ def test_a_log_is_told_as_it_is_written_and_its_end_is_said(started: Host) -> No
             end = message["end"]
         assert seen == b"one\ntwo\n"
         assert client.error("event.unsubscribe", subscription=answer["subscription"]) == "not_found"
+        assert client.call("event.subscribe", subscription=answer["subscription"])  # the number is free again
         again = client.call("task.logs", id=task_id, follow=True, offset=4)
         assert b64decode(told(client, again["subscription"])["data"]) == b"two\n"
     with started.client() as client:

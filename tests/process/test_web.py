@@ -247,6 +247,19 @@ def test_without_its_secret_no_key_is_taken_for_right_and_it_is_said_why(host: H
         assert (answer.status, b"key.secret" in answer.read()) == (503, True)
 
 
+def test_keys_are_good_again_once_a_lost_secret_is_put_back(web: Web) -> None:
+    secret, right = Path(web.host.paths.key_secret), {"Authorization": f"Bearer {web.keys['observer']}"}
+    kept = secret.read_bytes()
+    secret.unlink()
+    web.host.kill()
+    web.host.start()
+    until(web.listens, "it listens again")
+    status, body, _ = web.get("/session", **right)
+    assert (status, b"key.secret is missing" in body) == (503, True)
+    secret.write_bytes(kept)
+    assert web.get("/session", **right)[0] == 200
+
+
 def test_what_is_said_on_the_socket_can_be_said_here_too(web: Web) -> None:
     go = web.host.root / "go"
 
@@ -543,6 +556,7 @@ def test_polpoctl_speaks_to_it_from_afar(web: Web) -> None:
     ran = polpoctl("run", "--url", url, "--key-file", str(key), "--cwd", "/", "--", "sh", "-c", "echo afar; exit 3")
     assert (ran.returncode, ran.stdout) == (3, "afar\n")
     assert polpoctl("logs", "1", **there).stdout == "afar\n"
+    assert polpoctl("logs", "1", **there | {"POLPO_URL": url.replace("ws", "WS")}).stdout == "afar\n"
     lines = "".join(
         json.dumps({"command": ["true"], "cwd": "/", "title": "x" * 500, "hold": True}) + "\n" for _ in range(300)
     )

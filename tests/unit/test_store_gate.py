@@ -248,6 +248,29 @@ def test_a_body_that_was_not_taken_is_withdrawn(run: Runner) -> None:
     run(test)
 
 
+@pytest.mark.parametrize("location", LOCATIONS)
+def test_who_abandons_a_read_does_not_wait_for_a_store_that_hangs(location: str, tmp_path: Path) -> None:
+    async def test(gate: Gate[Tx]) -> None:
+        begun, go, over = threading.Event(), threading.Event(), threading.Event()
+
+        def hangs(tx: Tx) -> None:
+            begun.set()
+            go.wait(60)
+            over.set()
+
+        async def ask() -> None:
+            await gate.read(hangs, abandon=True)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask)
+            assert await anyio.to_thread.run_sync(begun.wait, 60)
+            tasks.cancel_scope.cancel()
+        assert not over.is_set()
+        go.set()
+
+    runner("trio", LOCATIONS[location](tmp_path))(test)
+
+
 def test_a_body_that_was_taken_finishes(run: Runner) -> None:
     async def test(gate: Gate[Tx]) -> None:
         first, leader = Held("first"), Held("leader")

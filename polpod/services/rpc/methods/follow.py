@@ -137,20 +137,17 @@ class LogFeed:
     def __init__(self, instance: Instance, params: Logs) -> None:
         self._instance = instance
         self._params = msgspec.structs.replace(params, wait=LONG_POLL, limit=min(params.limit, FED))
-        self._over = False
 
-    async def next(self) -> dict[str, Any] | None:
-        while not self._over:
+    async def next(self) -> dict[str, Any]:
+        while True:
             part = await _part(self._instance, self._params)
             if part.data or part.end:
                 told: dict[str, Any] = msgspec.to_builtins(part)
                 return told
-        return None
 
     def told(self, params: dict[str, Any]) -> None:
         run = self._params.run if params["run_id"] is None else params["run_id"]
         self._params = msgspec.structs.replace(self._params, run=run, offset=params["next_offset"], tail=None)
-        self._over = params["end"]
 
     def call(self) -> tuple[str, dict[str, Any]]:
         return "task.logs", msgspec.structs.asdict(self._params)
@@ -209,9 +206,7 @@ async def subscribe(call: Call, params: Subscribe) -> dict[str, object]:
     Each has `events`, `next` (the cursor to go on from), `behind` (how many events more there are by now), and `missed`
     (how many were removed before they could be told).  Raises Conflict: the cursor is that of another journal.
     """
-    last = await call.desk.instance.tasks.read(queries.last_seq)
-    if params.after is not None and params.after > last:
-        raise Conflict(f"the last event is {last}, so {params.after} is none of this journal's: begin anew")
+    last = await call.desk.instance.tasks.read(lambda tx: _last(tx, params.after))
     after = last if params.after is None else params.after
     feed = EventFeed(call.desk.instance, EventList(after, params.kinds, params.subject, limit=FED_EVENTS))
     return {"subscription": call.subscriptions.add(feed, params.subscription), "next": after}
@@ -252,7 +247,10 @@ async def unsubscribe(call: Call, params: Unsubscribe) -> dict[str, object]:
 
 
 async def events(call: Call, params: EventList) -> dict[str, object]:
-    """Events after a cursor, oldest first; without one the newest; with `wait`, waits until there is one."""
+    """Events after a cursor, oldest first; without one the newest; with `wait`, waits until there is one.
+
+    Raises Conflict: the cursor is that of another journal.
+    """
     instance = call.desk.instance
     with instance.journal.listening([params.subject or EVERYTHING]) as bell:
         until = trio.current_time() + params.wait
@@ -271,14 +269,23 @@ def _told(tx: Tx, params: EventList) -> tuple[list[Event], int | None, int]:
     return views.fitting(page, FED), queries.first_seq(tx), queries.last_seq(tx)
 
 
+def _last(tx: Tx, after: int | None) -> int:
+    """The last event.  Raises Conflict: it was before the cursor `after`, which is that of another journal."""
+    last = queries.last_seq(tx)
+    if after is not None and after > last:
+        raise Conflict(f"the last event is {last}, so {after} is none of this journal's: begin anew")
+    return last
+
+
 def _events(tx: Tx, params: EventList) -> dict[str, object]:
+    last = _last(tx, params.after)
     page = queries.page_of_journal(
         tx, after=params.after, kinds=params.kinds, subject=params.subject, limit=params.limit
     )
     # Whole pages of long events would not fit into an answer; those that are left out are next, or older.
     page = views.fitting(page) if params.after is not None else views.fitting(page[::-1])[::-1]
     # Where nothing fits, the reader has seen all there is: it need not look through the same events again.
-    following = page[-1].seq if page else max(params.after or 0, queries.last_seq(tx))
+    following = page[-1].seq if page else last
     return {"events": page, "first": queries.first_seq(tx), "next": following}
 
 

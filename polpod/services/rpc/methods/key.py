@@ -44,7 +44,7 @@ def _made(tx: Tx, params: Add, call: Call, at: datetime) -> Made:
     key = f"polpo_{secrets.token_urlsafe(32)}"
     return Made(
         ApiKey(
-            id=f"key-{secrets.token_hex(4)}", key_hash=call.desk.keys.hashed(key), name=params.name,
+            id=f"key-{secrets.token_hex(4)}", key_hash=call.desk.keys.hashed(key, make=True), name=params.name,
             role=user.role if params.role is None else STORED[params.role], user_id=user.id, created_at=at,
             expires_at=params.expires_at,
         ),

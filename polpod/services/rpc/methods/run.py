@@ -95,7 +95,9 @@ async def report(call: Call, params: Report) -> dict[str, object]:
     """The runner's doorbell; the rows are the truth, so this only makes the daemon look."""
     if (params.status, params.reason) not in MEANING:
         raise InvalidRequest(f"a run is never {params.status} for the reason {params.reason}", "$.reason")
-    call.desk.inbox.report(msgspec.to_builtins(params))
+    run = await call.desk.instance.runs.read(lambda tx: tx.get(params.id))
+    if run is not None and run.nonce == params.nonce:  # what others say must not displace what its runner said
+        call.desk.inbox.report(msgspec.to_builtins(params))
     return {}
 
 
