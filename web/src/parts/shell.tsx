@@ -1,6 +1,6 @@
 // What is around every page: where one can go, whether there is contact, what was said, and the keys.
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { whole } from "../format";
 import { PLACES } from "../keyboard";
 import { decides, useLive } from "../live";
@@ -78,7 +78,7 @@ const KEYS: readonly [string, string][] = [
 function Help() {
   const shown = useStore((state) => state.helpShown);
   const dialog = useRef<HTMLDialogElement>(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (shown) dialog.current?.showModal();
     else dialog.current?.close();
   }, [shown]);
