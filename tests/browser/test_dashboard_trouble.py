@@ -61,14 +61,14 @@ def test_a_log_that_means_ill(site: Site, visitor: Visitor) -> None:
         r"head -c 1000000 /dev/zero | tr '\0' '\r'; echo after returns; head -c 3000000 /dev/zero | tr '\0' b; echo;"
         r"printf '\033]8;;http://evil.example/\033\\link\033]8;;\033\\ \033Pq#0sixel\033\\|\0337|\n';"
         r"printf '\033[>4;2mbright\033[m \033[4:3mcurly\033[0m \033[58;5;1mthin\n'; printf 'user\342\200\256txt\n';"
-        r"printf 'cut \303'; sleep 0.3; printf '\251 whole\n'; printf 'half \303\n\033]0;never ended'"
+        r"printf 'cut \303'; sleep 0.3; printf '\251 whole\n'; printf '\033]0;never ended\nthe very end \303'"
     )
     task_id = host.submit(shell=says, title="ill")
     visitor.go("tasks", task_id)
     lines = page.get_by_role("log")
     expect(lines).to_have_attribute("aria-live", "off")  # it would never be silent
     expect(page.get_by_text("– the end")).to_be_visible()
-    for text in ("after returns", "link ||", r"user\u202etxt", "cut é whole", "half \ufffd"):
+    for text in ("after returns", "link ||", r"user\u202etxt", "cut é whole", "the very end \ufffd"):
         expect(lines).to_contain_text(text)
     for word in ("evil", "sixel", "never"):
         expect(lines).not_to_contain_text(word)
