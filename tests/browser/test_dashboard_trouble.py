@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 
 from conftest import Site
@@ -187,6 +189,23 @@ def test_contact_that_ends_in_the_middle_of_reading_loses_nothing(site: Site, vi
     host.submit("true", title="another", hold=True)
     expect(row(page, "another")).to_be_visible()
     expect(row(page, "renamed")).to_be_visible()
+    page.close()
+
+
+def test_a_daemon_that_stands_still_is_noticed(site: Site, visitor: Visitor) -> None:
+    """It closes no connection, and answers no closing handshake, which a browser awaits for a minute."""
+    page = site.visitor().page
+    page.clock.install()
+    page.reload()
+    expect(page.locator(".foot")).not_to_contain_text("reading")
+    assert site.host.daemon is not None
+    os.kill(site.host.daemon.pid, signal.SIGSTOP)
+    try:
+        page.clock.run_for(30_000)
+        expect(page.get_by_role("alert")).to_contain_text("No contact")
+    finally:
+        os.kill(site.host.daemon.pid, signal.SIGCONT)
+    expect(page.get_by_text("No contact")).to_have_count(0)
     page.close()
 
 

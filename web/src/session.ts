@@ -11,7 +11,9 @@ import { Connection, ContactLost, Refused } from "./rpc";
 import { current, update } from "./store";
 
 const KEY = "polpod.key";
+/** Why a connection closed: its key is worth nothing any more, or nobody said why. */
 const REVOKED = 4403;
+const UNSAID = 1006;
 const NOT_ACCEPTED = "This key is not accepted.";
 /** Milliseconds between attempts to come back, the last one again and again. */
 const PAUSES = [100, 250, 500, 1000, 2000, 4000];
@@ -112,7 +114,7 @@ async function admitted(shown: string, mine: number): Promise<void> {
     notified: (method, params) => void (opened === connection && notified(method, params)),
     closed: (code) => (clearTimeout(late), closed(opened, code)),
   });
-  const late = setTimeout(() => opened.close(), WITHIN);
+  const late = setTimeout(() => closed(opened, UNSAID), WITHIN);
   connection = opened;
 }
 
@@ -124,7 +126,7 @@ async function open(opened: Connection, who: { user: string; role: Role }): Prom
     beat = setInterval(() => void heartbeat(opened), HEARTBEAT);
     update({ session: { phase: "open", ...who }, generation: current().generation + 1 });
   } catch {
-    opened.close(); // and come again
+    closed(opened, UNSAID); // and come again
   }
 }
 
@@ -142,7 +144,7 @@ async function subscribe(opened: Connection): Promise<void> {
 
 /** A connection may be dead without saying so; then it is given up. */
 async function heartbeat(opened: Connection): Promise<void> {
-  const late = setTimeout(() => opened.close(), HEARTBEAT - 1000);
+  const late = setTimeout(() => closed(opened, UNSAID), HEARTBEAT - 1000);
   await opened.call("daemon.health", {}).catch(() => undefined);
   clearTimeout(late);
 }
