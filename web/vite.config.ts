@@ -1,6 +1,6 @@
 // Builds the dashboard into the package, with the hash of what it was built of (tests/architecture/test_dashboard_built.py).
 import { createHash } from "node:crypto";
-import { readFileSync, readdirSync } from "node:fs";
+import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { defineConfig, type Plugin } from "vite";
 
@@ -13,13 +13,16 @@ function sources(): string[] {
   return [...files, "index.html", "package-lock.json", "package.json", "tsconfig.json", "vite.config.ts"].sort();
 }
 
-/** Writes `built-from`: the SHA-256 of each source's path and content, each ended by a NUL. */
+/** Writes `built-from`: the SHA-256 of each source's path and content, each ended by a NUL; then that of each file made. */
 const builtFrom: Plugin = {
   name: "built-from",
-  generateBundle() {
+  writeBundle(_, bundle) {
     const hash = createHash("sha256");
     for (const path of sources()) hash.update(`${path}\0`).update(readFileSync(path)).update("\0");
-    this.emitFile({ type: "asset", fileName: "built-from", source: `${hash.digest("hex")}\n` });
+    const made = Object.keys(bundle).sort().map((path) => {
+      return `${createHash("sha256").update(readFileSync(join(OUTPUT, path))).digest("hex")}  ${path}\n`;
+    });
+    writeFileSync(join(OUTPUT, "built-from"), [`${hash.digest("hex")}\n`, ...made].join(""));
   },
 };
 

@@ -27,9 +27,11 @@ def built_from() -> str:
 
 
 def test_the_output_is_of_these_sources() -> None:
-    assert BUILT.joinpath("built-from").read_text().strip() == built_from(), (
-        "web/ was changed: make web, and commit both"
-    )
+    of, *made = BUILT.joinpath("built-from").read_text().splitlines()
+    assert of == built_from(), "web/ was changed: make web, and commit both"
+    there = sorted(path for path in BUILT.rglob("*") if path.is_file() and path.name != "built-from")
+    hashes = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(BUILT)}" for path in there]
+    assert made == hashes, "the output was changed by hand, or is of two builds: make web"
 
 
 def test_it_calls_what_there_is() -> None:

@@ -8,9 +8,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Locator,
+    Page,
+    ViewportSize,
+    expect,
+    sync_playwright,
+)
 
 from kit.waiting import BOUND
+
+DESK: ViewportSize = {"width": 1280, "height": 800}
+PHONE: ViewportSize = {"width": 375, "height": 740}
+WIDER = """() => [document.documentElement, document.querySelector("main")]
+  .filter(box => box.scrollWidth > box.clientWidth).map(box => `${box.tagName} ${box.scrollWidth}`)"""
+"""What one has to scroll sideways."""
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -66,3 +81,15 @@ class Visitor:
         expected = message.text.startswith(("Failed to load resource", "WebSocket connection"))
         if message.type in ("error", "warning") and not expected:
             self.complaints.append(message.text)
+
+
+def row(page: Page, text: str) -> Locator:
+    """Of a table, with that text."""
+    return page.get_by_role("row").filter(has_text=text)
+
+
+def shown_seqs(page: Page) -> list[int]:
+    """Of the events that the timeline shows, the oldest first."""
+    return sorted(
+        int(item.get_attribute("data-seq") or 0) for item in page.get_by_label("Timeline").get_by_role("listitem").all()
+    )

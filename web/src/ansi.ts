@@ -1,4 +1,6 @@
-// Text as a terminal would colour it: SGR sequences become styles, every other control sequence is left out.
+// Text as a terminal would colour it: SGR sequences become styles, every other control sequence is left out, and what else
+// cannot be seen is shown escaped.  Whatever a job writes, a line costs no more than its first MOST characters.
+import { visible } from "./visible";
 
 export interface Style {
   fg?: string;
@@ -14,18 +16,18 @@ export interface Piece {
   style: Style;
 }
 
-/** CSI sequences (1: parameters, 2: final byte), OSC up to its end, and two-byte escapes. */
-const SEQUENCE = /\x1b(?:\[([0-9;:?<=>]*)[ -/]*([@-~])|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_]|[()][A-Za-z0-9])/g;
-const CONTROLS = /[\x00-\x08\x0b-\x1f\x7f]/g;
+/** CSI sequences (1: parameters, 2: final byte); OSC, DCS and their like up to their end; other escapes. */
+const SEQUENCE = /\x1b(?:\[([0-?]*)[ -/]*([@-~])|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])/g;
+/** Characters of a line that are looked at. */
+const MOST = 2 ** 16;
 
 /** The pieces of a line that begins in `style`, and the style in which it ends. */
 export function pieces(line: string, style: Style): [Piece[], Style] {
-  const drawn = line.replace(/\r+$/, "");
-  line = drawn.slice(drawn.lastIndexOf("\r") + 1); // what a carriage return let be written over
+  const drawn = line.slice(...stays(line));
+  line = drawn.slice(0, MOST);
   const found: Piece[] = [];
   const add = (text: string) => {
-    const visible = text.replace(CONTROLS, "");
-    if (visible) found.push({ text: visible, style });
+    if (text) found.push({ text: visible(text), style });
   };
   let at = 0;
   for (const match of line.matchAll(SEQUENCE)) {
@@ -34,12 +36,29 @@ export function pieces(line: string, style: Style): [Piece[], Style] {
     if (match[2] === "m") style = styled(style, match[1] ?? "");
   }
   add(line.slice(at));
+  if (drawn.length > MOST) add(" …");
   return [found, style];
 }
 
+/** Of a line that is not ended yet, what its end may still let be seen. */
+export function begun(line: string): string {
+  return line.slice(stays(line)[0]).slice(0, MOST + 1);
+}
+
+/** What is left of a line in which carriage returns let things be written over. */
+function stays(line: string): [number, number] {
+  let end = line.length;
+  while (line[end - 1] === "\r") end--;
+  return [end === 0 ? 0 : line.lastIndexOf("\r", end - 1) + 1, end];
+}
+
 function styled(before: Style, parameters: string): Style {
+  if (/[<=>?]/.test(parameters)) return before; // a terminal's own matter
   let style: Style = { ...before };
-  const codes = parameters.split(/[;:]/).map(Number);
+  const plain = parameters
+    .replace(/(^|;)4:(\d)/g, (_, start: string, kind: string) => start + (kind === "0" ? "24" : "4")) // underlined in some way
+    .replace(/([345]8):2:\d*:(\d+:\d+:\d+)/g, "$1:2:$2"); // a colour with its space
+  const codes = plain.split(/[;:]/).map(Number);
   for (let at = 0; at < codes.length; at++) {
     const code = codes[at] ?? 0;
     if (code === 0) style = {};
@@ -58,9 +77,9 @@ function styled(before: Style, parameters: string): Style {
     else if (code >= 100 && code <= 107) style.bg = named(code - 92);
     else if (code === 39) delete style.fg;
     else if (code === 49) delete style.bg;
-    else if (code === 38 || code === 48) {
-      const [colour, read] = extended(codes.slice(at + 1));
-      if (colour !== undefined) style[code === 38 ? "fg" : "bg"] = colour;
+    else if (code === 38 || code === 48 || code === 58) {
+      const [colour, read] = extended(codes.slice(at + 1, at + 5));
+      if (colour !== undefined && code !== 58) style[code === 38 ? "fg" : "bg"] = colour;
       at += read;
     }
   }

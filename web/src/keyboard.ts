@@ -15,13 +15,18 @@ export const PLACES: readonly { key: string; page: string; title: string }[] = [
 /** What the page that is shown does with keys: the table of it, if there is one, sets these. */
 export const onPage: { step?: ((by: number) => void) | undefined; enter?: (() => void) | undefined } = {};
 
+/** By how many rows keys go: letters everywhere, the others where nothing else is to be moved. */
+const STEPS: Readonly<Record<string, number>> = {
+  j: 1, k: -1, ArrowDown: 1, ArrowUp: -1, PageDown: 20, PageUp: -20, End: Infinity, Home: -Infinity,
+};
+
 let leading = false;
 
 export function listenToKeys(): void {
   addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey || event.defaultPrevented) return;
     const target = event.target as HTMLElement;
-    if (target.matches("input, textarea, select")) {
+    if (target.matches("input:not([type=checkbox]), textarea, select")) {
       if (event.key === "Escape") target.blur();
       return;
     }
@@ -31,15 +36,15 @@ export function listenToKeys(): void {
 
 /** Whether the key meant something. */
 function pressed(key: string, target: HTMLElement): boolean {
+  const step = key.length === 1 || target.matches(".table, .rows, main, body") ? STEPS[key] : undefined;
   const place = leading ? PLACES.find((there) => there.key === key) : undefined;
   leading = !leading && key === "g";
   if (place) go(place.page);
   else if (key === "/") document.querySelector<HTMLInputElement>("input[type=search]")?.select();
   else if (key === "?") update({ helpShown: !current().helpShown });
   else if (key === "Escape" && current().helpShown) update({ helpShown: false });
-  else if (key === "j" || (key === "ArrowDown" && target.matches(".table, body"))) onPage.step?.(1);
-  else if (key === "k" || (key === "ArrowUp" && target.matches(".table, body"))) onPage.step?.(-1);
-  else if (key === "Enter" && !target.matches("a, button, summary")) onPage.enter?.();
+  else if (step && onPage.step) onPage.step(step);
+  else if (key === "Enter" && onPage.enter && !target.matches("a, button, summary, input")) onPage.enter();
   else return false;
   if (key === "/") document.querySelector<HTMLInputElement>("input[type=search]")?.focus();
   return true;

@@ -2,8 +2,9 @@
 //
 // Rules: 1. What an event touched is asked for again, a bounded batch at a time, rows in view before others.  2. A row that is
 // not there yet joins where the filter lets it, at its place; beyond what was read it is left for the next page.  3. When more
-// came than a batch can ask for, the newest page is read anew and joined to what was there.
-import { ContactLost } from "./rpc";
+// came than a batch can ask for, the newest page is read anew and joined to what was there; where a filter leaves rows out,
+// the table is begun anew with it, since older ones may fit by now.
+import { ContactLost, Refused } from "./rpc";
 import type { Event } from "./model";
 import { forget, put } from "./store";
 
@@ -23,6 +24,8 @@ export interface Source<Row, Filter> {
   /** Newer rows have larger numbers. */
   place(row: Row): number;
   fits(row: Row, filter: Filter): boolean;
+  /** Whether all rows fit. */
+  whole(filter: Filter): boolean;
   /** How many rows to ask for at once where pages may have few that fit, and reading goes on until some are found. */
   scans(filter: Filter): number | null;
   touched(event: Event): string | null;
@@ -105,26 +108,27 @@ export class Listing<Row, Filter> {
     if (this.#touched.size > 0) this.#soon();
   }
 
-  async #read(before: number): Promise<void> {
+  /** Whether it could be read; `anew`: with nothing of what was there. */
+  async #read(before: number, anew = false): Promise<boolean> {
     this.#reading = true;
     this.#show();
     try {
       const page = await this.source.page(this.filter, before, this.source.scans(this.filter) ?? PAGE);
-      if (this.#closed) return;
+      if (this.#closed || (before !== NEWEST && before !== this.#next)) return false; // it is of what was there before
       const last = page.rows.at(-1);
       const reached = last === undefined ? 0 : this.source.place(last);
       const [newest] = this.#rows;
-      if (before === NEWEST && newest !== undefined && page.next !== null && this.source.place(newest) < reached) {
-        this.#rows = []; // rows between the page and what was there are not known
-      }
+      const apart = before === NEWEST && newest !== undefined && page.next !== null && this.source.place(newest) < reached;
+      if (anew || apart) this.#rows = []; // rows between the page and what was there are not known
       if (before !== NEWEST || this.#rows.length === 0) this.#next = page.next;
       this.#join(page.rows);
       this.#reading = false;
       this.#show();
+      return true;
     } catch (problem) {
       this.#reading = false;
-      const said = problem instanceof ContactLost ? null : (problem as Error).message;
-      if (!this.#closed) put(this.key, { value: this.#listed(), problem: said });
+      this.#show(problem);
+      return false;
     }
   }
 
@@ -139,15 +143,16 @@ export class Listing<Row, Filter> {
     const known = new Map(this.#rows.map((row, index) => [this.source.key(row), index]));
     const unknown = [...this.#touched].filter((key) => !known.has(key));
     if (unknown.length > MANY) {
+      if (!(await this.#read(NEWEST, !this.source.whole(this.filter)))) return;
       for (const key of unknown) this.#touched.delete(key);
-      await this.#read(NEWEST);
     }
     const [from, to] = this.#view;
-    const far = (key: string) => {
-      const index = known.get(key) ?? -1;
-      return index === -1 || (index >= from && index <= to) ? 0 : 1;
-    };
-    const batch = [...this.#touched].sort((a, b) => far(a) - far(b)).slice(0, BATCH);
+    const touched = [...this.#touched];
+    const near = touched.filter((key) => {
+      const index = known.get(key) ?? from;
+      return index >= from && index <= to;
+    });
+    const batch = [...new Set([...near, ...touched])].slice(0, BATCH); // no sorting: a hundred thousand may be touched at once
     if (batch.length === 0) return;
     for (const key of batch) this.#touched.delete(key);
     try {
@@ -158,7 +163,10 @@ export class Listing<Row, Filter> {
       this.#join(rows);
       this.#show();
     } catch (problem) {
-      if (!(problem instanceof ContactLost)) throw problem;
+      // Who could not be asked is asked again, after the next event or with the next connection.
+      const away = problem instanceof ContactLost || (problem instanceof Refused && problem.word === "unavailable");
+      if (away) for (const key of batch) this.#touched.add(key);
+      return this.#show(problem);
     }
     if (this.#touched.size > 0) this.#soon();
   }
@@ -185,8 +193,9 @@ export class Listing<Row, Filter> {
     return { rows: this.#rows, more: this.#next !== null, reading: this.#reading };
   }
 
-  #show(): void {
-    if (this.#closed) return;
-    put(this.key, { value: this.#listed(), problem: null });
+  /** `problem`: why what is shown may be old, unless the page says so already. */
+  #show(problem: unknown = null): void {
+    const said = problem === null || problem instanceof ContactLost ? null : (problem as Error).message;
+    if (!this.#closed) put(this.key, { value: this.#listed(), problem: said });
   }
 }

@@ -1,5 +1,5 @@
 // A run's log, followed: its last lines first, then what is written, without a gap over a new connection.
-import { pieces, type Piece, type Style } from "./ansi";
+import { begun, pieces, type Piece, type Style } from "./ansi";
 import { bytes } from "./format";
 import type { LogPart } from "./methods";
 import { ContactLost } from "./rpc";
@@ -12,6 +12,7 @@ const PART = 2 ** 20;
 /** Lines that are kept; of a longer log the first ones are let go, and can be had by a download. */
 const MOST = 100_000;
 const LONGEST = 5000;
+const MOST_PIECES = 500;
 const PACE = 100;
 
 export interface Line {
@@ -40,6 +41,7 @@ export class RunLog {
   #from: number | null = 0;
   #next: number | null = null;
   #version = 0;
+  #turn = 0;
   #end = false;
   #stop: (() => void) | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -54,32 +56,38 @@ export class RunLog {
   /** Read on from where it was read to; to be called with each connection. */
   async follow(): Promise<void> {
     if (this.#end) return;
+    const turn = ++this.#turn; // who is asked to go on once more meanwhile adds nothing twice
     this.#stop?.();
     this.#stop = undefined;
     const log = { id: this.task, run: this.run };
     try {
       if (this.#next === null) {
         const last = await call("task.logs", { ...log, tail: TAIL });
+        if (turn !== this.#turn) return;
         this.#from = last.offset;
         this.#add(last);
       }
       const { subscription } = await call("task.logs", { ...log, offset: this.#next ?? 0, follow: true });
       if (subscription === undefined) return;
       const stop = onLog(subscription, (part) => this.#add(part));
-      if (this.#closed) return stop();
+      if (this.#closed || turn !== this.#turn) return stop();
       this.#stop = stop;
     } catch (problem) {
-      if (!(problem instanceof ContactLost)) put(this.key, { value: this.#view(), problem: (problem as Error).message });
+      if (!this.#closed && !(problem instanceof ContactLost)) put(this.key, { value: this.#view(), problem: (problem as Error).message });
     }
   }
 
   /** Read what is before the first line. */
   async earlier(): Promise<void> {
-    if (!this.#from) return;
-    const offset = Math.max(0, this.#from - EARLIER);
-    const part = await call("task.logs", { id: this.task, run: this.run, offset, limit: this.#from - offset });
-    const read = bytesOf(part.data).subarray(0, Math.max(0, this.#from - part.offset));
-    const begins = part.offset === 0 ? 0 : read.indexOf(10) + 1; // a part begins within a line
+    const from = this.#from;
+    if (!from) return;
+    const offset = Math.max(0, from - EARLIER);
+    const part = await call("task.logs", { id: this.task, run: this.run, offset, limit: from - offset });
+    if (from !== this.#from) return; // it was read meanwhile, or is let go
+    const read = bytesOf(part.data).subarray(0, Math.max(0, from - part.offset));
+    const newline = read.indexOf(10);
+    // A part begins within a line, which the one before it has; one that is longer than a part is shown by parts.
+    const begins = part.offset === 0 || newline === read.length - 1 ? 0 : newline + 1;
     const text = new TextDecoder().decode(read.subarray(begins)).replace(/\n$/, "");
     let style: Style = {};
     const lines = text === "" ? [] : text.split("\n").map((line) => {
@@ -87,7 +95,7 @@ export class RunLog {
       style = ended;
       return made(found);
     });
-    const gap = this.#from - part.offset - read.length;
+    const gap = from - part.offset - read.length;
     this.#lines = [...lines, ...(gap > 0 ? [letGo(gap)] : []), ...this.#lines];
     // Of a long log polpod keeps the beginning and the end: before a hole there is but the beginning.
     this.#from = part.offset > offset ? null : part.offset + begins;
@@ -102,21 +110,30 @@ export class RunLog {
   }
 
   #add(part: LogPart): void {
-    if (part.data && this.#next !== null && part.offset > this.#next) this.#lines.push(letGo(part.offset - this.#next));
+    if (part.data && this.#next !== null && part.offset > this.#next) {
+      const cut = this.#decoder.decode();
+      if (this.#rest + cut !== "") this.#read(`${cut}\n`); // what goes on behind a hole is another line
+      this.#lines.push(letGo(part.offset - this.#next));
+    }
     this.#next = part.next_offset;
     this.#end = part.end;
-    const [...complete] = (this.#rest + this.#decoder.decode(bytesOf(part.data), { stream: true })).split("\n");
-    this.#rest = complete.pop() ?? "";
-    for (const line of complete) {
-      const [found, style] = pieces(line, this.#style);
-      this.#style = style;
-      this.#lines.push(made(found));
-    }
+    this.#read(this.#decoder.decode(bytesOf(part.data), { stream: !part.end }));
     if (this.#lines.length > MOST) {
       this.#lines.splice(0, this.#lines.length - MOST * 0.9);
       this.#from = null;
     }
     this.#timer ??= setTimeout(() => this.#show(), PACE);
+  }
+
+  #read(text: string): void {
+    const [first = "", ...others] = text.split("\n");
+    const lines = [this.#rest + first, ...others];
+    this.#rest = begun(lines.pop() ?? "");
+    for (const line of lines) {
+      const [found, style] = pieces(line, this.#style);
+      this.#style = style;
+      this.#lines.push(made(found));
+    }
   }
 
   #view(): LogView {
@@ -139,8 +156,8 @@ function letGo(count: number): Line {
 
 function made(found: Piece[]): Line {
   const text = found.map((piece) => piece.text).join("");
-  if (text.length <= LONGEST) return { pieces: found, text };
-  const cut = `${text.slice(0, LONGEST)} … (${text.length} characters)`;
+  if (text.length <= LONGEST && found.length <= MOST_PIECES) return { pieces: found, text };
+  const cut = text.length <= LONGEST ? text : `${text.slice(0, LONGEST)} … (a longer line: all of it by download)`;
   return { pieces: [{ text: cut, style: {} }], text: cut };
 }
 

@@ -17,12 +17,13 @@ import { followAddress } from "./router";
 import { hasten, resume } from "./session";
 import { useStore } from "./store";
 import { restoreTheme } from "./theme";
+import { showUnseen, visible } from "./visible";
 
 /** The page of an address, by its first part; the first of them where there is none. */
 const PAGES: Readonly<Record<string, (rest: string[]) => preact.JSX.Element>> = {
   tasks: ([id, more]) => {
     if (id === undefined) return <TasksPage />;
-    return <TaskPage key={id} id={id} run={more === undefined ? undefined : Number(more)} />;
+    return <TaskPage key={id} id={id} run={/^\d{1,15}$/.test(more ?? "") ? Number(more) : undefined} />;
   },
   runs: () => <RunsPage />,
   queues: ([name]) => (name === undefined ? <QueuesPage /> : <TasksPage key={name} queue={name} />),
@@ -35,12 +36,14 @@ const PAGES: Readonly<Record<string, (rest: string[]) => preact.JSX.Element>> = 
 function App() {
   const session = useStore((state) => state.session);
   const [name = "tasks", ...rest] = useStore((state) => state.path);
+  const journal = useStore((state) => state.journal);
   if (session.phase === "signed_out" || session.phase === "connecting") return <LoginPage />;
-  const page = PAGES[name];
-  document.title = `${[...rest, name].join(" – ")} – polpod`;
-  return <Shell page={name}>{page === undefined ? <p class="empty">There is no such page.</p> : page(rest)}</Shell>;
+  const page = Object.hasOwn(PAGES, name) ? PAGES[name] : undefined;
+  document.title = visible(`${[...rest, name].join(" – ")} – polpod`);
+  return <Shell key={journal} page={name}>{page === undefined ? <p class="empty">There is no such page.</p> : page(rest)}</Shell>;
 }
 
+showUnseen();
 restoreTheme();
 followAddress();
 listenToKeys();

@@ -32,7 +32,7 @@ export interface Task {
   max_retries: number | null;
   recoveries: number;
   progress: { percent: number | null; text: string | null } | null;
-  result: { run_id: number; status: string; reason: string; exit_code: number | null; signal: number | null; error: string | null } | null;
+  result: { run_id: number; status: string; reason: string; exit_code: number | null; signal: number | null; error: string | null; duration: number | null } | null;
   approval: Approval | null;
   not_before: Instant | null;
   deadline: Instant | null;

@@ -48,8 +48,7 @@ export class Connection {
       else this.#answered(message);
     };
     this.#socket.onclose = (end) => {
-      for (const waiting of this.#waiting.values()) waiting.reject(new ContactLost());
-      this.#waiting.clear();
+      this.#lost();
       on.closed(end.code);
     };
   }
@@ -63,8 +62,15 @@ export class Connection {
     );
   }
 
+  /** Who waits for an answer is told at once: where nobody is there any more, a browser takes a minute to close. */
   close(): void {
     this.#socket.close();
+    this.#lost();
+  }
+
+  #lost(): void {
+    for (const waiting of this.#waiting.values()) waiting.reject(new ContactLost());
+    this.#waiting.clear();
   }
 
   #answered(message: Message): void {

@@ -1,21 +1,28 @@
 // The session: the key, the connection and its return, and the journal's cursor.
 //
 // Rules: 1. The journal is subscribed to before anything is asked for, so that what changes after an answer is heard of.
-// 2. A new connection goes on at the cursor; what the journal has forgotten since makes everything be asked for again.
+// 2. A new connection goes on at the cursor; what the journal has forgotten since makes everything be asked for again, and
+// another journal makes everything be forgotten.
 // 3. The key is kept for the tab, or for this browser if the person says so; never in a cookie.
+// 4. There is one attempt or one connection at a time: what another one still says is not heard.
 import type { LogPart, Method, Params, Result } from "./methods";
 import type { Event, Role } from "./model";
 import { Connection, ContactLost, Refused } from "./rpc";
 import { current, update } from "./store";
 
 const KEY = "polpod.key";
+/** Why a connection closed: its key is worth nothing any more, or nobody said why. */
 const REVOKED = 4403;
+const UNSAID = 1006;
 const NOT_ACCEPTED = "This key is not accepted.";
 /** Milliseconds between attempts to come back, the last one again and again. */
 const PAUSES = [100, 250, 500, 1000, 2000, 4000];
 const HEARTBEAT = 15_000;
+/** Milliseconds within which an attempt has to come to something: who takes it and says nothing is as good as away. */
+const WITHIN = 15_000;
 
 let connection: Connection | null = null;
+let attempt = 0;
 let key: string | null = null;
 let cursor: number | null = null;
 let attempts = 0;
@@ -36,8 +43,10 @@ export function onEvents(reader: (events: Event[]) => void): () => void {
 
 /** Be told of what follows in a log, by the subscription of `task.logs`; returns what ends that. */
 export function onLog(subscription: number, reader: (part: LogPart) => void): () => void {
+  const on = connection;
   logs.set(subscription, reader);
   return () => {
+    if (on !== connection || logs.get(subscription) !== reader) return; // the number is another's by now
     logs.delete(subscription);
     call("event.unsubscribe", { subscription }).catch(() => undefined); // over already, or the connection is
   };
@@ -59,10 +68,8 @@ export function signOut(problem: string | null = null): void {
   for (const storage of [sessionStorage, localStorage]) storage.removeItem(KEY);
   key = null;
   cursor = null;
-  clearTimeout(retry);
-  retry = undefined;
+  drop();
   update({ session: { phase: "signed_out", problem }, resources: {} });
-  connection?.close();
 }
 
 /** Do not wait for the next attempt: the network, or the person, is back. */
@@ -73,39 +80,53 @@ export function hasten(): void {
 }
 
 function connect(): void {
+  drop();
+  if (current().session.phase === "signed_out") update({ session: { phase: "connecting", problem: null } });
+  void admitted(key ?? "", attempt);
+}
+
+/** Be done with the connection, or the attempt, that there is (rule 4). */
+function drop(): void {
+  attempt++;
   clearTimeout(retry);
   retry = undefined;
-  if (current().session.phase === "signed_out") update({ session: { phase: "connecting", problem: null } });
-  void admitted(key ?? "");
+  clearInterval(beat);
+  logs.clear();
+  const dropped = connection;
+  connection = null;
+  dropped?.close();
 }
 
 /** Ask whose key it is, which a browser's WebSocket could not tell, and connect with it. */
-async function admitted(shown: string): Promise<void> {
+async function admitted(shown: string, mine: number): Promise<void> {
   if (!/^[\w.~+/=-]+$/.test(shown)) return signOut(NOT_ACCEPTED);
-  const asked = await fetch("session", { headers: { Authorization: `Bearer ${shown}` } }).catch(() => null);
-  if (shown !== key) return; // it was signed out meanwhile
+  const headers = { Authorization: `Bearer ${shown}` };
+  const asked = await fetch("session", { headers, signal: AbortSignal.timeout(WITHIN) }).catch(() => null);
+  const who = (asked?.ok ? await asked.json().catch(() => null) : null) as { user: string; role: Role } | null;
+  if (mine !== attempt) return; // it was signed out meanwhile, or is tried anew
   if (asked?.status === 401) return signOut(NOT_ACCEPTED);
   if (asked?.status === 429) return signOut("Too many wrong keys: wait a minute.");
-  if (!asked?.ok) return later();
-  const who = (await asked.json()) as { user: string; role: Role };
+  if (who === null) return later();
   const url = new URL("rpc", document.baseURI);
   url.protocol = url.protocol.replace("http", "ws");
   const opened = new Connection(url.href, ["polpod", `polpod.key.${shown}`], {
-    open: () => void open(opened, who),
-    notified,
-    closed: (code) => closed(opened, code),
+    open: () => void open(opened, who).finally(() => clearTimeout(late)),
+    notified: (method, params) => void (opened === connection && notified(method, params)),
+    closed: (code) => (clearTimeout(late), closed(opened, code)),
   });
+  const late = setTimeout(() => closed(opened, UNSAID), WITHIN);
   connection = opened;
 }
 
 async function open(opened: Connection, who: { user: string; role: Role }): Promise<void> {
   try {
     await subscribe(opened);
+    if (opened !== connection) return;
     attempts = 0;
     beat = setInterval(() => void heartbeat(opened), HEARTBEAT);
     update({ session: { phase: "open", ...who }, generation: current().generation + 1 });
   } catch {
-    opened.close(); // and come again
+    closed(opened, UNSAID); // and come again
   }
 }
 
@@ -115,24 +136,22 @@ async function subscribe(opened: Connection): Promise<void> {
     cursor ??= next;
   } catch (problem) {
     if (cursor === null || !(problem instanceof Refused && problem.word === "conflict")) throw problem;
-    cursor = null; // it is of another journal: this one is begun now, and everything asked for anew
+    cursor = null; // it is of another journal: this one is begun now, and nothing that is shown is of it
+    update({ journal: current().journal + 1, resources: {} });
     await subscribe(opened);
   }
 }
 
 /** A connection may be dead without saying so; then it is given up. */
 async function heartbeat(opened: Connection): Promise<void> {
-  const late = setTimeout(() => opened.close(), HEARTBEAT - 1000);
+  const late = setTimeout(() => closed(opened, UNSAID), HEARTBEAT - 1000);
   await opened.call("daemon.health", {}).catch(() => undefined);
   clearTimeout(late);
 }
 
 function closed(which: Connection, code: number): void {
   if (which !== connection) return;
-  connection = null;
-  clearInterval(beat);
-  logs.clear();
-  if (key === null) return;
+  drop();
   if (code === REVOKED) return signOut("This key has expired or was revoked.");
   later();
 }
@@ -157,6 +176,8 @@ function notified(method: string, params: unknown): void {
   } else if (method === "task.logged") {
     const part = params as LogPart & { subscription: number; error?: { message: string } };
     if (part.error !== undefined) return connection?.close();
-    logs.get(part.subscription)?.(part);
+    const reader = logs.get(part.subscription);
+    if (part.end) logs.delete(part.subscription);
+    reader?.(part);
   }
 }

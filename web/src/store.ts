@@ -25,6 +25,8 @@ export interface State {
   session: Session;
   /** Counts the connections: what is shown is asked for again on each. */
   generation: number;
+  /** Counts the journals that were followed: nothing of one is shown with another. */
+  journal: number;
   /** Events that happened and were not told yet. */
   behind: number;
   path: string[];
@@ -37,6 +39,7 @@ export interface State {
 let state: State = {
   session: { phase: "signed_out", problem: null },
   generation: 0,
+  journal: 0,
   behind: 0,
   path: [],
   resources: {},

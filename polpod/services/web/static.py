@@ -34,10 +34,8 @@ class Answer(Struct, frozen=True):
 
 
 def page(path: str) -> Answer:
-    """The file of that path; of one without a dot, the page itself, which knows the rest."""
-    found = _files().get(path.lstrip("/") or INDEX)
-    if found is None and "." not in path.rpartition("/")[2]:
-        found = _files().get(INDEX)
+    """The file of that path; what the page shows is behind the `#` of its address, which no server sees."""
+    found = _files().get(path.removeprefix("/") or INDEX)
     return found or Answer(b"there is no such page\n", status=HTTPStatus.NOT_FOUND)
 
 

@@ -21,12 +21,13 @@ const MEANING: Readonly<Record<string, [string, string]>> = {
 const never = (_: Event) => false;
 
 export function HealthPage() {
-  const health = useLive("health", () => call("daemon.health", {}), (event) => event.subject === "daemon", EVERY).value;
-  const status = useLive("status", () => call("daemon.status", {}), (event) => event.subject === "daemon", EVERY).value;
+  const { value: health, problem } = useLive("health", () => call("daemon.health", {}), (event) => event.subject === "daemon", EVERY);
+  const { value: status, problem: trouble } = useLive("status", () => call("daemon.status", {}), (event) => event.subject === "daemon", EVERY);
   const statistics = useLive("statistics", () => call("stats.runs", { by: "queue" }), never, 30).value;
   return (
     <section class="page" aria-labelledby="heading">
       <h1 id="heading">Health {health && <Status of={health.ok ? "ok" : "failed"} />}</h1>
+      {(problem ?? trouble) && <p class="problem" role="alert">{problem ?? trouble}</p>}
       <ul class="checks" aria-label="Checks">
         {Object.entries(health?.checks ?? {}).map(([name, good]) => (
           <li key={name} class={good ? "good" : "bad"}>

@@ -17,7 +17,7 @@ export function QueuesPage() {
       {problem && <p class="problem" role="alert">{problem}</p>}
       <div class="scroll">
         <table>
-          <thead><tr><th>Queue</th><th>State</th><th>Running</th><th>Slots</th><th>Ready</th><th>{admin && "Change"}</th></tr></thead>
+          <thead><tr><th>Queue</th><th>State</th><th>Busy</th><th>Slots</th><th>Ready</th><th>{admin && "Change"}</th></tr></thead>
           <tbody>{value?.queues.map((queue) => <Row key={queue.name} queue={queue} admin={admin} />)}</tbody>
         </table>
       </div>
@@ -30,7 +30,7 @@ function Row({ queue, admin }: { queue: Queue; admin: boolean }) {
   return (
     <tr>
       <td><a href={path("queues", name)}>{name}</a></td>
-      <td><Status of={paused ? "paused" : busy > 0 ? "running" : "idle"} /></td>
+      <td><Status of={paused ? "paused" : "open"} /></td>
       <td class="number">
         {busy} {slots !== null && <meter min={0} max={Math.max(slots, 1)} value={busy} aria-label={`Slots of ${name} that are taken`} />}
       </td>

@@ -1,6 +1,6 @@
 // All runs, the newest first.
 import { useState } from "preact/hooks";
-import { bytes, duration, whole } from "../format";
+import { bytes, duration, whole, words } from "../format";
 import type { Source } from "../listing";
 import { about, useLive } from "../live";
 import { RUN_STATUSES, type Event, type Run, type RunStatus } from "../model";
@@ -32,8 +32,8 @@ const COLUMNS: readonly Column<Run>[] = [
 
 export function outcome(run: Run): string {
   if (run.reason === null) return "";
-  if (run.exit_code !== null) return `exit code ${run.exit_code}`;
-  return run.signal === null ? run.reason : `${run.reason}, signal ${run.signal}`;
+  const code = run.signal ? [`signal ${run.signal}`] : run.exit_code === null ? [] : [`exit code ${run.exit_code}`];
+  return [words(run.reason), ...code].join(", ");
 }
 
 /** The run that an event of a task, or of the run itself, is about. */
@@ -74,6 +74,7 @@ const SOURCE: Source<Run, Filter> = {
   fits: (run, { status, text }) =>
     (status.length === 0 || status.includes(run.status)) &&
     (text === "" || [run.task_id, run.queue, run.agent, outcome(run)].some((field) => field?.includes(text))),
+  whole: ({ status, text }) => status.length === 0 && text === "",
   scans: ({ text }) => (text !== "" ? 1000 : null),
   touched,
   drifts: () => false,
@@ -104,7 +105,7 @@ export function RunsPage() {
         look={(from, to) => listing.look(from, to)}
         empty="No runs yet."
       />
-      <p class="foot" role="status">
+      <p class="foot">
         {whole(listed.rows.length)} shown{listed.reading ? " – reading…" : listed.more ? " – scroll for older ones" : ""}
       </p>
     </section>

@@ -10,7 +10,7 @@ import { Log } from "../parts/log";
 import { Progress } from "../parts/progress";
 import { Resources } from "../parts/resources";
 import { Status } from "../parts/status";
-import { Elapsed, Moment } from "../parts/time";
+import { Elapsed, Moment, Took } from "../parts/time";
 import { Timeline } from "../parts/timeline";
 import { Usage } from "../parts/usage";
 import { path } from "../router";
@@ -30,7 +30,8 @@ export function TaskPage({ id, run: named }: { id: string; run: number | undefin
   const { value, problem } = useLive(`task/${id}`, () => call("task.get", { id }), touches, EVERY);
   if (value === undefined) return <p class={problem ? "problem" : "empty"} role={problem ? "alert" : "status"}>{problem ?? "Reading…"}</p>;
   const { task, runs } = value;
-  const shown = runs.find((run) => run.id === named) ?? runs.at(-1);
+  const shown = named === undefined ? runs.at(-1) : runs.find((run) => run.id === named);
+  const logged = named ?? shown?.id; // one that is not among the last ones has its log all the same
   return (
     <article class="page task" aria-labelledby="heading">
       <header>
@@ -48,7 +49,7 @@ export function TaskPage({ id, run: named }: { id: string; run: number | undefin
         </section>
       )}
       <Facts task={task} />
-      {shown && <section><h2>Log</h2><Log key={shown.id} task={task.id} run={shown.id} /></section>}
+      {logged !== undefined && <section><h2>Log</h2><Log key={logged} task={task.id} run={logged} /></section>}
       {runs.length > 0 && <section><h2>Runs</h2><Runs runs={runs} shown={shown} /></section>}
       {shown && (LIVE.has(shown.status) || runs.length > 1 || (shown.duration ?? 0) > SAMPLED) && (
         <section>
@@ -113,7 +114,7 @@ function Facts({ task }: { task: Task }) {
     ["Submitted", <Moment at={task.created_at} />],
     ["Not before", task.not_before && <Moment at={task.not_before} />],
     ["Deadline", task.deadline && <Moment at={task.deadline} />],
-    ["Took", task.started_at && <Elapsed from={task.started_at} to={task.finished_at} />],
+    ["Took", (task.result ?? task.started_at) && <Took of={task} />],
     ["Retries", task.retries > 0 && `${task.retries}${task.max_retries === null ? "" : ` of ${task.max_retries}`}`],
     ["Recoveries", task.recoveries || null],
     ["Result", task.result && ended(task.result)],

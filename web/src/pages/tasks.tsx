@@ -9,7 +9,7 @@ import { useListing } from "../parts/listed";
 import { Progress } from "../parts/progress";
 import { Status } from "../parts/status";
 import { Table, type Column } from "../parts/table";
-import { Elapsed, Moment } from "../parts/time";
+import { Moment, Took } from "../parts/time";
 import { go, path } from "../router";
 import { Refused } from "../rpc";
 import { call } from "../session";
@@ -26,7 +26,7 @@ const COLUMNS: readonly Column<Task>[] = [
   { name: "title", title: "Title", cell: (task) => <><span class="text">{task.title}</span><Progress of={task} /></> },
   { name: "labels", title: "Labels", cell: (task) => labels(task).map((label) => <span class="label" key={label}>{label}</span>) },
   { name: "queue", title: "Queue", cell: (task) => task.queue },
-  { name: "took", title: "Took", cell: (task) => <Elapsed from={task.started_at} to={task.finished_at} /> },
+  { name: "took", title: "Took", cell: (task) => <Took of={task} /> },
   { name: "at", title: "Submitted", cell: (task) => <Moment at={task.created_at} /> },
 ];
 
@@ -34,16 +34,21 @@ function labels(task: Task): string[] {
   return Object.entries(task.labels).map(([name, value]) => (value === "" ? name : `${name}=${value}`));
 }
 
+/** As the daemon compares: `STRASSE` is `Straße`. */
+function fold(text: string): string {
+  return text.toUpperCase().toLowerCase();
+}
+
 /** What is typed: words, all of which have to be in the title or be the id, and labels, `name=value`. */
 function split(text: string): { words: string[]; labels: Record<string, string> } {
-  const parts = text.toLowerCase().split(/\s+/).filter(Boolean);
+  const parts = fold(text).split(/\s+/).filter(Boolean);
   const pairs = text.split(/\s+/).filter((part) => /^[^=]+=/.test(part)).map((part) => part.split(/=(.*)/s) as [string, string]);
   return { words: parts.filter((part) => !/^[^=]+=/.test(part)), labels: Object.fromEntries(pairs) };
 }
 
 function fits(task: Task, { status, queue, text }: Filter): boolean {
   const wanted = split(text);
-  const title = task.title.toLowerCase();
+  const title = fold(task.title);
   return (
     (status.length === 0 || status.includes(task.status)) &&
     (queue === "" || task.queue === queue) &&
@@ -82,6 +87,7 @@ const SOURCE: Source<Task, Filter> = {
   key: (task) => task.id,
   place: (task) => task.seq,
   fits,
+  whole: ({ status, queue, text }) => status.length === 0 && queue === "" && text === "",
   scans: ({ text }) => (split(text).words.length > 0 ? 50 : null),
   touched: (event) => (event.subject.startsWith("task/") ? event.subject.slice("task/".length) : null),
   drifts: (task) => task.status === "pending",
@@ -95,6 +101,7 @@ export function TasksPage({ queue: given }: { queue?: string | undefined }) {
   const { listing, listed, problem } = useListing("tasks", SOURCE, { status, queue, text });
   const daemon = useLive("status", () => call("daemon.status", {}), about("task")).value;
   const queues = useLive("queues", () => call("queue.list", {}), about("queue", "task")).value?.queues ?? [];
+  const names = new Set([...queues.map(({ name }) => name), ...(queue === "" ? [] : [queue])]);
   const counts = daemon?.tasks ?? {};
   const total = Object.values(counts).reduce((sum, count) => sum + count, 0);
   return (
@@ -107,7 +114,7 @@ export function TasksPage({ queue: given }: { queue?: string | undefined }) {
             <span>Queue</span>
             <select value={queue} onChange={(event) => setQueue(event.currentTarget.value)}>
               <option value="">all</option>
-              {queues.map(({ name }) => <option key={name} value={name}>{name}</option>)}
+              {[...names].map((name) => <option key={name} value={name}>{name}</option>)}
             </select>
           </label>
           <Search label="Search titles, an id, name=value" value={text} change={setText} />
@@ -123,7 +130,7 @@ export function TasksPage({ queue: given }: { queue?: string | undefined }) {
         look={(from, to) => listing.look(from, to)}
         empty={text || status.length || queue ? "No task fits." : "No tasks yet: polpoctl submit -- make"}
       />
-      <p class="foot" role="status">
+      <p class="foot">
         {whole(listed.rows.length)} shown{listed.reading ? " – reading…" : listed.more ? " – scroll for older ones" : ""}
       </p>
     </section>

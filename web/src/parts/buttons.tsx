@@ -1,18 +1,21 @@
-// Buttons that act on something: off while they do, and for who may only look.
+// Buttons that act on something: off while there is no contact, and not there for who may only look.
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { useStore } from "../store";
 
-/** Whether the person may change things: an observer may not, and nobody while there is no contact. */
+/** Whether the person may change things. */
 export function useMayAct(): boolean {
-  return useStore((state) => state.session.phase === "open" && state.session.role !== "observer");
+  return useStore(({ session }) => (session.phase === "open" || session.phase === "lost") && session.role !== "observer");
 }
 
 export function Act(props: { run(): Promise<unknown>; kind?: "bad" | "good"; confirm?: string; children: ComponentChildren; disabled?: boolean }) {
   const may = useMayAct();
+  const contact = useStore((state) => state.session.phase === "open");
   const [busy, setBusy] = useState(false);
   const [asks, setAsks] = useState(false);
-  const click = () => {
+  if (!may) return null;
+  const click = (event: MouseEvent) => {
+    if (busy || (asks && event.detail > 1)) return; // the second half of a double click confirms nothing
     if (props.confirm !== undefined && !asks) {
       setAsks(true);
       setTimeout(() => setAsks(false), 4000);
@@ -23,7 +26,7 @@ export function Act(props: { run(): Promise<unknown>; kind?: "bad" | "good"; con
     void props.run().finally(() => setBusy(false));
   };
   return (
-    <button type="button" class={props.kind} disabled={!may || busy || props.disabled} onClick={click}>
+    <button type="button" class={props.kind} disabled={!contact || props.disabled} aria-disabled={busy} onClick={click}>
       {asks ? props.confirm : props.children}
     </button>
   );

@@ -2,7 +2,7 @@
 import { useId, useState } from "preact/hooks";
 import { act } from "../actions";
 import type { Approval } from "../model";
-import { Act } from "./buttons";
+import { Act, useMayAct } from "./buttons";
 
 export function Decide({ request }: { request: Approval }) {
   const [text, setText] = useState("");
@@ -10,6 +10,7 @@ export function Decide({ request }: { request: Approval }) {
   const said = text.trim();
   const feedback = said === "" ? {} : { feedback: said };
   const question = request.kind === "question";
+  if (!useMayAct()) return null;
   return (
     <div class="decide">
       <label for={id}>{question ? "Answer" : "Feedback (for who does the work)"}</label>

@@ -9,8 +9,8 @@ import { tone } from "./status";
 const WIDTH = 170;
 const HEIGHT = 46;
 const GAP = 26;
-/** Beyond that a layout takes seconds, and layers in rows have to do. */
-const MOST_LAID_OUT = 400;
+/** Nodes and edges; with more a layout takes seconds, in which the page stands still, and layers in rows have to do. */
+const MOST_LAID_OUT = 800;
 
 interface Placed {
   width: number;
@@ -21,7 +21,10 @@ interface Placed {
 
 export function Graph({ nodes, label }: { nodes: GraphNode[]; label: string }) {
   const shape = JSON.stringify(nodes.map((node) => node.after));
-  const placed = useMemo(() => (nodes.length > MOST_LAID_OUT ? layered(nodes) : laidOut(nodes)), [shape]);
+  const placed = useMemo(() => {
+    const size = nodes.reduce((sum, node) => sum + 1 + node.after.length, 0);
+    return size > MOST_LAID_OUT ? layered(nodes) : laidOut(nodes);
+  }, [shape]);
   return (
     <div class="graph scroll" tabIndex={0} role="region" aria-label={label}>
       <svg width={placed.width} height={placed.height} viewBox={`0 0 ${placed.width} ${placed.height}`} role="list">
@@ -29,6 +32,7 @@ export function Graph({ nodes, label }: { nodes: GraphNode[]; label: string }) {
           <marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">
             <path d="M0 0L8 4L0 8z" />
           </marker>
+          <clipPath id="box"><rect width={WIDTH - 4} height={HEIGHT} /></clipPath>
         </defs>
         {placed.edges.map((edge) => (
           <path key={`${edge.from}-${edge.to}`} class="edge" d={curve(edge.points)} marker-end="url(#arrow)" />
@@ -44,8 +48,8 @@ function Node({ node, at }: { node: GraphNode; at: { x: number; y: number } }) {
   const drawing = (
     <g transform={`translate(${at.x - WIDTH / 2} ${at.y - HEIGHT / 2})`} class={`node ${node.kind} ${tone(state)}`}>
       <rect width={WIDTH} height={HEIGHT} rx={node.kind === "task" ? 6 : HEIGHT / 2} />
-      <text x={12} y={19}>{short(node.name)}</text>
-      <text x={12} y={36} class="small">{node.kind === "task" ? words(state) : `${node.kind}: ${words(state)}`}</text>
+      <text x={12} y={19} clip-path="url(#box)">{short(node.name)}</text>
+      <text x={12} y={36} class="small" clip-path="url(#box)">{node.kind === "task" ? words(state) : `${node.kind}: ${words(state)}`}</text>
       <title>{`${node.name}: ${words(state)}`}</title>
     </g>
   );
@@ -94,7 +98,7 @@ function layered(nodes: GraphNode[]): Placed {
       return { from, to, points: [{ x: begin.x + WIDTH / 2, y: begin.y }, { x: end.x - WIDTH / 2, y: end.y }] };
     }),
   );
-  const right = Math.max(0, ...at.map(({ x }) => x));
+  const right = at.reduce((most, { x }) => Math.max(most, x), 0);
   const bottom = at.reduce((most, { y }) => Math.max(most, y), 0);
   return { width: right + WIDTH / 2 + 12, height: bottom + HEIGHT / 2 + 12, at, edges };
 }

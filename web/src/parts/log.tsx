@@ -81,6 +81,7 @@ export function Log({ task, run }: { task: string; run: number }) {
         ref={box}
         tabIndex={0}
         role="log"
+        aria-live="off"
         aria-label={`Lines of run ${run}`}
         onScroll={({ currentTarget: now }) => {
           setScroll({ ...scroll, top: now.scrollTop });

@@ -1,6 +1,6 @@
 // What is around every page: where one can go, whether there is contact, what was said, and the keys.
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { whole } from "../format";
 import { PLACES } from "../keyboard";
 import { decides, useLive } from "../live";
@@ -16,9 +16,13 @@ const MUCH = 500;
 export function Shell({ page, children }: { page: string; children: ComponentChildren }) {
   const session = useStore((state) => state.session);
   const theme = useStore((state) => state.theme);
+  const at = useStore((state) => state.path);
   const waiting = useLive("waiting", () => call("approval.list", { limit: 100 }), decides).value;
   const behind = useStore((state) => (state.behind > MUCH ? state.behind : 0));
   const count = waiting?.approvals.length ?? 0;
+  useEffect(() => {
+    if (document.activeElement === document.body) document.getElementById("main")?.focus(); // what had it went with its page
+  }, [at]);
   return (
     <div class="shell">
       <a class="skip" href="#main" onClick={(event) => (event.preventDefault(), document.getElementById("main")?.focus())}>To the content</a>
@@ -31,15 +35,16 @@ export function Shell({ page, children }: { page: string; children: ComponentChi
           </a>
         ))}
         <span class="grow" />
-        {behind > 0 && <span class="faint who" role="status">{whole(behind)} events behind</span>}
+        {behind > 0 && <span class="faint who">{whole(behind)} events behind</span>}
         <button type="button" onClick={switchTheme} aria-label={`Theme: ${theme}`} title={`Theme: ${theme}`}>{{ auto: "◐", light: "☀", dark: "☾" }[theme]}</button>
         <button type="button" onClick={() => update({ helpShown: true })} aria-label="Help" title="?">?</button>
         {(session.phase === "open" || session.phase === "lost") && <span class="faint who">{session.user} ({session.role})</span>}
         <button type="button" onClick={() => signOut()}>Sign out</button>
       </nav>
       {session.phase === "lost" && (
-        <div class="banner" role="alert">
-          No contact with polpod for <Elapsed from={new Date(session.since).toISOString()} to={null} />. What is shown may be old; nothing will be missed.
+        <div class="banner">
+          <span role="alert">No contact with polpod: what is shown may be old; nothing will be missed.</span>
+          <span>for <Elapsed from={new Date(session.since).toISOString()} to={null} /></span>
           <button type="button" onClick={hasten}>Try now</button>
         </div>
       )}
@@ -62,6 +67,8 @@ function Notices() {
 const KEYS: readonly [string, string][] = [
   ["/", "search"],
   ["j, k", "next, previous row"],
+  ["PgDn, PgUp", "twenty rows on, back"],
+  ["Home, End", "first, last row"],
   ["Enter", "open the row"],
   ...PLACES.map((place): [string, string] => [`g ${place.key}`, place.title.toLowerCase()]),
   ["?", "this help"],
@@ -71,7 +78,7 @@ const KEYS: readonly [string, string][] = [
 function Help() {
   const shown = useStore((state) => state.helpShown);
   const dialog = useRef<HTMLDialogElement>(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (shown) dialog.current?.showModal();
     else dialog.current?.close();
   }, [shown]);

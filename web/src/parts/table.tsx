@@ -13,6 +13,11 @@ export interface Column<Row> {
 const NARROW = matchMedia("(max-width: 640px)");
 const SPARE = 8;
 
+/** An id of a row in the document, where it may have no blanks. */
+function reference(id: string): string {
+  return `row-${encodeURIComponent(id)}`;
+}
+
 export function Table<Row>(props: {
   label: string;
   columns: readonly Column<Row>[];
@@ -30,6 +35,7 @@ export function Table<Row>(props: {
   const from = Math.max(0, Math.floor(view.top / rowHeight) - SPARE);
   const to = Math.min(rows.length, Math.ceil((view.top + view.height) / rowHeight) + SPARE);
   const place = chosen === null ? -1 : rows.findIndex((row) => props.id(row) === chosen);
+  const first = useRef<{ id: string; index: number } | null>(null);
 
   useLayoutEffect(() => {
     const box = body.current;
@@ -39,6 +45,21 @@ export function Table<Row>(props: {
     observer.observe(box);
     return () => observer.disconnect();
   }, []);
+  useLayoutEffect(() => {
+    const box = body.current;
+    if (!box || first.current === null || box.scrollTop === 0) return;
+    const { id, index } = first.current; // who looks further down keeps that in view when rows come above
+    const now = rows.findIndex((row) => props.id(row) === id);
+    if (now === -1 || now === index) return;
+    first.current = { id, index: now };
+    box.scrollTop += (now - index) * rowHeight;
+  }, [rows]);
+  const scrolled = (top: number) => {
+    setView({ ...view, top });
+    const index = Math.floor(top / rowHeight);
+    const row = rows[index];
+    first.current = row === undefined ? null : { id: props.id(row), index };
+  };
   useEffect(() => props.look(from, to), [from, to, rows.length]);
   useLayoutEffect(() => {  // before the next key: an effect would come after the next frame
     onPage.step = (by) => {
@@ -69,7 +90,7 @@ export function Table<Row>(props: {
   const shown = rows.slice(from, to).map((row, index) => (
     <div
       role="row"
-      id={`row-${props.id(row)}`}
+      id={reference(props.id(row))}
       key={props.id(row)}
       class="row"
       aria-rowindex={from + index + 2}
@@ -90,7 +111,7 @@ export function Table<Row>(props: {
       aria-label={props.label}
       aria-rowcount={props.listed.more ? -1 : rows.length + 1}
       aria-busy={props.listed.reading}
-      aria-activedescendant={place >= from && place < to ? `row-${chosen}` : undefined}
+      aria-activedescendant={chosen !== null && place >= from && place < to ? reference(chosen) : undefined}
       tabIndex={0}
     >
       <div role="row" class="row head" aria-rowindex={1}>
@@ -100,7 +121,7 @@ export function Table<Row>(props: {
           </div>
         ))}
       </div>
-      <div class="rows" role="rowgroup" ref={body} onScroll={(event) => setView({ ...view, top: event.currentTarget.scrollTop })}>
+      <div class="rows" role="rowgroup" ref={body} onScroll={(event) => scrolled(event.currentTarget.scrollTop)}>
         <div class="length" role="presentation" style={{ height: `${rows.length * rowHeight}px` }}>
           {shown}
         </div>

@@ -1,6 +1,7 @@
 // Times that go on: how long ago, or how long it has been, kept current by one clock.
 import { useEffect, useState } from "preact/hooks";
 import { duration, moment, seconds } from "../format";
+import type { Task } from "../model";
 
 const ticking = new Set<() => void>();
 setInterval(() => {
@@ -26,4 +27,11 @@ export function Moment({ at }: { at: string | null }) {
 export function Elapsed({ from, to }: { from: string | null; to: string | null }) {
   useClock(from !== null && to === null);
   return from === null ? <span class="faint">–</span> : <span class="number">{duration(seconds(from, to))}</span>;
+}
+
+/** The run that goes on, or the one that decided: between two attempts nothing goes on. */
+export function Took({ of: task }: { of: Task }) {
+  if (task.status === "in_progress") return <Elapsed from={task.started_at} to={null} />;
+  const took = task.result?.duration ?? null;
+  return took === null ? <span class="faint">–</span> : <span class="number">{duration(took)}</span>;
 }

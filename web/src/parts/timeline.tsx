@@ -1,5 +1,5 @@
 // What the journal has about one subject, the newest first, going on as it happens.
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { Moment } from "./time";
 import { words } from "../format";
 import type { Event } from "../model";
@@ -17,10 +17,22 @@ export function Timeline({ subject }: { subject: string }) {
   const generation = useStore((state) => state.generation);
   const [all, setAll] = useState(false);
   useEffect(() => onEvents((events) => add(key, events.filter((event) => event.subject === subject))), [key]);
+  const reached = useRef(0); // not what is known: that may be an event that came before the ones before it were read
   useEffect(() => {
-    read(key, subject).catch((problem: Error) => {
-      if (!(problem instanceof ContactLost)) put(key, { value: known(key), problem: problem.message });
+    let ended = false;
+    const read = async () => {
+      for (;;) {
+        const { events } = await call("event.list", { after: reached.current, subject, limit: PAGE });
+        const last = events.at(-1);
+        if (ended || last === undefined) return;
+        add(key, events);
+        reached.current = last.seq;
+      }
+    };
+    read().catch((problem: Error) => {
+      if (!ended && !(problem instanceof ContactLost)) put(key, { value: known(key), problem: problem.message });
     });
+    return () => void (ended = true);
   }, [key, generation]);
   useEffect(() => () => forget(key), [key]);
   const events = (resource.value as Event[]).filter(said);
@@ -47,18 +59,6 @@ function said(event: Event, index: number, events: Event[]): boolean {
 
 function known(key: string): Event[] {
   return (current().resources[key]?.value as Event[] | undefined) ?? [];
-}
-
-/** From the last one that is known; more than a page of new ones by pages. */
-async function read(key: string, subject: string): Promise<void> {
-  let after = known(key)[0]?.seq ?? 0;
-  for (;;) {
-    const { events } = await call("event.list", { after, subject, limit: PAGE });
-    add(key, events);
-    const last = events.at(-1);
-    if (last === undefined) return;
-    after = last.seq;
-  }
 }
 
 function add(key: string, events: Event[]): void {

@@ -40,7 +40,7 @@ export function Usage({ run, live }: { run: Run; live: boolean }) {
         <Curve title="Memory" points={samples.map(({ at, memory }) => ({ x: at, y: memory, label: "" }))} format={bytes} />
       </div>
       {now !== null && now.processes.length > 0 && (
-        <div class="card scroll">
+        <div class="card scroll" tabIndex={0} role="region" aria-label="Processes">
           <Tree of={now.processes} below={null} />
           {now.more && <p class="faint">and others</p>}
         </div>
@@ -69,7 +69,7 @@ function Tree({ of: processes, below }: { of: RunProcess[]; below: number | null
   const here = processes.filter(({ parent }) => (below === null ? !known.has(parent) : parent === below));
   if (here.length === 0) return null;
   return (
-    <ul class="tree" aria-label={below === null ? "Processes" : undefined}>
+    <ul class="tree">
       {here.map((process) => (
         <li key={process.pid}>
           <span class="number">{process.pid}</span>{" "}
