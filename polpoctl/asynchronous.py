@@ -30,6 +30,7 @@ from polpoctl.conversation import (
     identity,
     not_identified,
     passing,
+    remade,
     sockets,
 )
 from polpoctl.exits import Failure
@@ -130,6 +131,7 @@ class AsyncClient:
                 if absence is None:
                     absence = Absence(self._patience, until)
                 await self._back(True, absence, exc)
+                params = remade(params, until)
 
     async def _back(self, again: bool, absence: Absence, why: Exception) -> _Connection:
         """A connection, after a pause.  Raises ContactLost, TimeRanOut."""

@@ -24,6 +24,7 @@ from polpoctl.conversation import (
     meant,
     not_identified,
     passing,
+    remade,
     sockets,
 )
 from polpoctl.exits import Failure
@@ -193,6 +194,7 @@ class Lasting:
                 if absence is None:
                     absence = self._absent(until)
                 self._reconnect(absence, exc)
+                params = remade(params, until)
             else:
                 if absence is not None:
                     self.say("contact again")

@@ -133,6 +133,8 @@ def test_waiting_ends_with_the_tasks_or_with_its_time(polpod: Scripted, opening:
     polpod.answers = {"task.wait": [{"finished": False, "tasks": []}, HANG_UP, over]}
     assert client.wait("5", timeout=30) == [ending("5")]
     assert polpod.calls[-1][1]["ids"] == ["5"]
+    first, *again = (params["timeout"] for _, params in polpod.calls)
+    assert first > again[0] > again[1]  # also where the same call was made again
     polpod.answers = {"task.wait": {"finished": False, "tasks": []}}
     with pytest.raises(TimeoutError, match="not over after 0 s: 5, 6"):
         client.wait("5", "6", timeout=0)
