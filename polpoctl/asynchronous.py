@@ -5,8 +5,8 @@ Rules:
 1. What is said is polpoctl.conversation's, what takes several calls is polpoctl.steps': only the carrying is written here.
 2. Whoever waits for an answer reads for all; when that one is cancelled or has its answer, the next one reads on.
 3. A message that was sent in part ends the connection: what follows would be read as its rest.
-4. Many calls that were given up end it, too, once all others may be made again: polpod goes on with them, and with no more
-   than so many of one connection.
+4. What changes something has a connection of its own.  Many calls that were given up end the other one, where all may be
+   made again: polpod goes on with their long polls, and with no more than so many of one connection.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from polpoctl.conversation import (
     meant,
     not_identified,
     passing,
+    remade,
 )
 from polpoctl.exits import Failure
 from polpoctl.follow import content, events, log, newest_event
@@ -43,7 +44,10 @@ if TYPE_CHECKING:  # where it is made, it is there for type checkers alone
     from polpoctl.steps import Steps
     from polpoctl.websocket import WebSocket
 
-MOST_GIVEN_UP = 32
+FULL = 0.005
+"""Seconds between attempts, where the socket takes no more at the moment."""
+
+MOST_GIVEN_UP = 12
 """Calls that polpod has not answered yet: it carries out 64 long polls of a connection at a time, and then reads on."""
 
 R = TypeVar("R")
@@ -60,32 +64,34 @@ class AsyncClient:
         """Which polpod is meant, and how long one that went away is waited for; `async with` connects.  Raises Failure."""
         self._place, self._tried, self._key_file = meant(socket, root, url, key_file)
         self._patience = patience
-        self._connection: _Connection | None = None
+        self._connections: dict[bool, _Connection] = {}
+        """For calls that may be made again, the long polls among them, and for those that may not."""
         self._connecting = anyio.Lock()
         self._closed = False
 
     async def __aenter__(self) -> AsyncClient:
         """Raises Failure."""
         self._closed = False
-        await self._connected()
+        await self._connected(True)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End the connection, and the calls that are under way."""
+        """End the connections, and the calls that are under way."""
         self._closed = True
-        if self._connection is not None:
-            await self._connection.aclose()
+        for connection in list(self._connections.values()):
+            await connection.aclose()
 
     async def call(self, method: str, /, **params: Any) -> Any:
         """The result of a method; see polpoctl.client.Client.call."""
         if repeatable(method, params):
             return await self._call_lasting(method, params)
-        connection = self._connection
-        if connection is None or connection.ended():
-            connection = await self._back(Absence(self._patience), ContactLost("polpod closed the connection"))
+        try:
+            connection = await self._connected(False)
+        except Failure as exc:
+            connection = await self._back(False, Absence(self._patience), exc)
         return await connection.call(method, params)
 
     def __getattr__(self, noun: str) -> Noun:
@@ -116,7 +122,7 @@ class AsyncClient:
     async def _call_lasting(self, method: str, params: dict[str, Any], until: float = FOR_EVER) -> Any:
         absence: Absence | None = None
         while True:
-            connection = self._connection
+            connection = self._connections.get(True)
             try:
                 if connection is None:
                     raise ContactLost("there is no connection")
@@ -126,30 +132,35 @@ class AsyncClient:
                     raise
                 if absence is None:
                     absence = Absence(self._patience, until)
-                await self._back(absence, exc)
+                await self._back(True, absence, exc)
+                params = remade(params, until)
 
-    async def _back(self, absence: Absence, why: Exception) -> _Connection:
+    async def _back(self, again: bool, absence: Absence, why: Exception) -> _Connection:
         """A connection, after a pause.  Raises ContactLost, TimeRanOut."""
         for pause in absence.pauses():
             await anyio.sleep(pause)
             if self._closed:
                 raise ContactLost("it was closed here")
             try:
-                return await self._connected()
+                return await self._connected(again)
             except TurnedAway:
                 raise
             except Failure as exc:
                 why = exc
         raise absence.over(why)
 
-    async def _connected(self) -> _Connection:
+    async def _connected(self, again: bool) -> _Connection:
         """The connection as long as it lasts, for others may wait for answers on it; else a new one.  Raises Failure."""
         async with self._connecting:
-            if self._connection is None or self._connection.ended():
-                if self._connection is not None:
-                    await self._connection.aclose()
-                self._connection = await _Connection.to(self._place, self._tried, self._key_file)
-            return self._connection
+            if self._closed:
+                raise ContactLost("it was closed here")
+            there = self._connections.get(again)
+            if there is None or there.ended():
+                if there is not None:
+                    await there.aclose()
+                there = await _Connection.to(self._place, self._tried, self._key_file, again)
+                self._connections[again] = there
+            return there
 
 
 class _Taken(AsyncIterator[R]):
@@ -183,21 +194,22 @@ class _Taken(AsyncIterator[R]):
 class _Connection:
     """One connection, and the calls that are under way on it."""
 
-    def __init__(self, place: str, stream: ByteStream, framing: _Lines | WebSocket) -> None:
+    def __init__(self, place: str, stream: ByteStream, framing: _Lines | WebSocket, again: bool) -> None:
+        """`again`: its calls may be made again."""
         self._stream, self._framing = stream, framing
+        self._again = again
         self._conversation = Conversation(place)
         self._sending = anyio.Lock()
         self._reading = False
         self._read = anyio.Event()
         self._lost: Failure | RemoteError | None = None
         self._given_up: set[int] = set()
-        self._changing: set[int] = set()
-        """Calls under way that are not made again."""
 
     @classmethod
-    async def to(cls, place: str, tried: list[str], key_file: str | None) -> _Connection:
+    async def to(cls, place: str, tried: list[str], key_file: str | None, again: bool) -> _Connection:
         """A connection to this socket, or with that key to this URL.  Raises Failure."""
-        connection = cls(place, *(await (_afar(place, key_file) if place.startswith(URLS) else _here(place, tried))))
+        stream, framing = await (_afar(place, key_file) if place.startswith(URLS) else _here(place, tried))
+        connection = cls(place, stream, framing, again)
         try:
             if (known := identity(place)) is not None:
                 await connection.call("run.identify", known)
@@ -223,14 +235,11 @@ class _Connection:
         except frames.FrameTooLong as exc:
             raise cannot_be_sent(method, exc) from None
         answered = False
-        if not repeatable(method, params):
-            self._changing.add(asked)
         try:
             async with self._sending:
                 await self._send(asked, frame)
             answer = await self._answer(asked)
             answered = True
-            self._changing.discard(asked)
         finally:
             if not answered:
                 self._give_up(asked)
@@ -241,39 +250,40 @@ class _Connection:
     async def _send(self, asked: int, frame: bytes) -> None:
         if self._lost is not None:
             raise self._lost
-        self._conversation.waiting.add(asked)
-        sent = False
+        begun = False
         try:
-            # At once as far as it goes, which is nearly always all: nobody can be cancelled before that.
-            if rest := frame[self._sent(frame) :]:
-                with anyio.fail_after(PATIENCE):
-                    await self._stream.send(rest)
-            sent = True
+            with anyio.fail_after(PATIENCE):
+                if isinstance(self._framing, _Lines):
+                    rest = frame
+                    while rest := rest[self._sent(rest) :]:
+                        begun = len(rest) < len(frame)
+                        await anyio.sleep(FULL)
+                else:  # which may have to be encrypted
+                    begun = True
+                    await self._stream.send(frame)
+            begun = False
+            self._conversation.waiting.add(asked)
         except (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError) as exc:
             raise self._lose(exc) from None
         finally:
-            if not sent and self._lost is None:
+            if begun and self._lost is None:
                 self._lost = ContactLost("a call was given up while it was sent")
+
+    def _sent(self, data: bytes) -> int:
+        """How many bytes of it could be sent without waiting."""
+        try:
+            return int(self._stream.extra(SocketAttribute.raw_socket).send(data, MSG_NOSIGNAL))
+        except BlockingIOError:
+            return 0
 
     def _give_up(self, asked: int) -> None:
         """Nobody waits for that answer any more, though polpod does for what a long poll asked about."""
         self._conversation.forget(asked)
         self._given_up.add(asked)
-        over = self._given_up - self._conversation.waiting
-        self._given_up -= over
-        self._changing -= over
-        if len(self._given_up) >= MOST_GIVEN_UP and not self._changing:
+        self._given_up &= self._conversation.waiting
+        if self._again and len(self._given_up) >= MOST_GIVEN_UP:
             self._lost = self._lost or ContactLost("too many calls were given up")
             hang_up(self._stream.extra(SocketAttribute.raw_socket))  # whoever reads finds out
-
-    def _sent(self, frame: bytes) -> int:
-        """How many bytes of it could be sent without waiting; of a message for afar none, which may have to be encrypted."""
-        if not isinstance(self._framing, _Lines):
-            return 0
-        try:
-            return int(self._stream.extra(SocketAttribute.raw_socket).send(frame, MSG_NOSIGNAL))
-        except BlockingIOError:
-            return 0
 
     async def _answer(self, asked: int) -> Any:
         answers = self._conversation.answers

@@ -23,6 +23,7 @@ from polpoctl.conversation import (
     meant,
     not_identified,
     passing,
+    remade,
 )
 from polpoctl.exits import Failure
 from polpoctl.render import notice
@@ -191,6 +192,7 @@ class Lasting:
                 if absence is None:
                     absence = self._absent(until)
                 self._reconnect(absence, exc)
+                params = remade(params, until)
             else:
                 if absence is not None:
                     self.say("contact again")

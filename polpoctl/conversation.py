@@ -142,6 +142,13 @@ def passing(error: ContactLost | RemoteError) -> bool:
     return not isinstance(error, RemoteError) or error.type == UNAVAILABLE
 
 
+def remade(params: dict[str, Any], until: float) -> dict[str, Any]:
+    """The params of a call that is made again: a long poll that has `timeout` does not begin that anew."""
+    if until == FOR_EVER or "timeout" not in params:
+        return params
+    return params | {"timeout": max(0.0, min(params["timeout"], until - time.monotonic()))}
+
+
 def working_directory() -> str:
     try:
         return os.getcwd()

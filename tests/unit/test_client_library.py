@@ -133,6 +133,8 @@ def test_waiting_ends_with_the_tasks_or_with_its_time(polpod: Scripted, opening:
     polpod.answers = {"task.wait": [{"finished": False, "tasks": []}, HANG_UP, over]}
     assert client.wait("5", timeout=30) == [ending("5")]
     assert polpod.calls[-1][1]["ids"] == ["5"]
+    first, *again = (params["timeout"] for _, params in polpod.calls)
+    assert first > again[0] > again[1]  # also where the same call was made again
     polpod.answers = {"task.wait": {"finished": False, "tasks": []}}
     with pytest.raises(TimeoutError, match="not over after 0 s: 5, 6"):
         client.wait("5", "6", timeout=0)
@@ -283,7 +285,7 @@ def test_who_is_cancelled_between_two_events_goes_on_with_the_next(polpod: Scrip
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_call_that_is_cancelled_as_it_begins_ends_no_other(polpod: Scripted, backend: str) -> None:
     answer = [threading.Event(), threading.Event()]
-    polpod.answers = {"task.submit": lambda params: answer[params["n"]].wait(30), "task.get": lambda params: params}
+    polpod.answers = {"task.submit": lambda params: answer[params["n"]].wait(30), "task.cancel": {}}
 
     async def main() -> list[int]:
         submitted: list[int] = []
@@ -299,7 +301,7 @@ def test_a_call_that_is_cancelled_as_it_begins_ends_no_other(polpod: Scripted, b
                     await anyio.wait_all_tasks_blocked()
                 for steps in range(8):  # wherever it is by then
                     async with anyio.create_task_group() as hasty:
-                        hasty.start_soon(lambda: client.task.get(id="5"))
+                        hasty.start_soon(lambda: client.task.cancel(select={"ids": ["5"]}))
                         for _ in range(steps):
                             await anyio.lowlevel.checkpoint()
                         hasty.cancel_scope.cancel()
@@ -330,7 +332,7 @@ class NotReady(Scripted):
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_refusal_that_passes_ends_no_other_call(backend: str) -> None:
-    """The call is made again on the same connection: to end that would leave the submit without an answer."""
+    """To end the connection would leave the submit without an answer."""
     with NotReady({"task.list": [Refusal("unavailable"), {"tasks": []}], "task.get": {"id": "5"}}) as polpod:
 
         async def main() -> list[Any]:
