@@ -88,7 +88,7 @@ def test_f10_a_task_that_means_nothing_is_quarantined_and_the_others_go_on(
     assert event["body"]["problem"]
     assert [t["id"] for t in host.call("task.list")["tasks"]] == [first, ready]
     assert host.finished(host.submit("true"))["status"] == "done"
-    assert host.call("daemon.status")["tasks"] == {"done": 1, "failed": 2}
+    until(lambda: host.call("daemon.status")["tasks"] == {"done": 1, "failed": 2}, "it has counted what its rows say")
     (row,) = kept(host)
     assert (row["seq"], row["table"], row["doc"]) == (event["body"]["quarantine"], "tasks", found)
     assert (row["columns"]["id"], row["columns"]["status"]) == (bad, "pending")
@@ -273,4 +273,4 @@ def test_a_hundred_bad_tasks_are_set_aside_together(host: Host) -> None:
     assert {
         e["subject"] for e in host.call("event.list", after=0, kinds=["task:quarantined"], limit=1000)["events"]
     } == {f"task/{i}" for i in bad}
-    assert host.call("daemon.status")["tasks"] == {"pending": 1}
+    until(lambda: host.call("daemon.status")["tasks"] == {"pending": 1}, "it has counted what its rows say")

@@ -112,7 +112,9 @@ def test_finished_tasks_go_whole_and_what_somebody_waits_for_stays(host: Host, a
     until(lambda: {run["task_id"] for run in host.call("run.list")["runs"]} == {aged["needed"]}, "their runs are gone")
     (run,) = host.runs(aged["needed"])
     assert {path.name for path in Path(host.paths.logs).iterdir()} == {f"{run['id']}.log", f"{run['id']}.exit.json"}
-    assert host.call("daemon.status")["tasks"] == {"failed": 1, "pending": 2}
+    until(
+        lambda: host.call("daemon.status")["tasks"] == {"failed": 1, "pending": 2}, "it has counted what its rows say"
+    )
     assert host.call("daemon.status")["runs"] == {"failed": 1}
     # A number is never given twice.
     assert int(host.submit("true")) > max(map(int, aged.values()))
@@ -248,7 +250,7 @@ def test_costs_go_with_their_task_and_an_organisations_own_is_no_business_of_the
     host.start()
     host.call("store.prune")
     assert task_ids(host) == set()
-    assert host.call("daemon.status")["tasks"] == {}
+    until(lambda: host.call("daemon.status")["tasks"] == {}, "it has counted what its rows say")
     for verb, task_id, word in (
         ("task.remove", "theirs", "not_found"),
         ("task.cancel", "theirs", "not_found"),

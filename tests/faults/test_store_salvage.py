@@ -127,7 +127,7 @@ def test_a_damaged_page_is_told_to_who_asks_for_what_is_on_it(host: Host) -> Non
     host.start()
     with pytest.raises(Refused, match=r"damaged.*`polpoctl store check` says"):
         host.call("task.list", all=True, limit=1000)
-    assert sum(host.call("daemon.status")["tasks"].values()) == len(ids)
+    until(lambda: sum(host.call("daemon.status")["tasks"].values()) == len(ids), "it has counted what its rows say")
     assert host.stop() == 0
     lost = set(of(salvaged(host), "tasks")["lost"])
     assert listed(host) == ids - lost

@@ -82,7 +82,7 @@ def test_twenty_kills_lose_nothing_and_do_nothing_twice(host: Host) -> None:
         assert task["status"] == ("failed" if int(task_id) % 3 else "done")
         assert task["result"]["exit_code"] == run["exit_code"] == int(task_id) % 3
         assert task["retries"] == task["recoveries"] == 0
-    assert host.call("daemon.status")["tasks"].keys() == {"done", "failed"}
+    until(lambda: host.call("daemon.status")["tasks"].keys() == {"done", "failed"}, "it has counted what its rows say")
     trace = Counter((host.root / "trace").read_text().split())
     assert trace == Counter(ids)
     assert host.stop() == 0
