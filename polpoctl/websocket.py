@@ -74,6 +74,8 @@ class WebSocketTransport:
     def send(self, message: bytes, *, crossing: bool) -> None:
         if len(message) > frames.LIMIT:
             raise frames.FrameTooLong(frames.LIMIT)
+        if self._over:
+            raise BrokenPipeError("polpod closed the connection")
         self._write(TextMessage(data=message.decode()))
 
     def receive(self) -> bytes:
