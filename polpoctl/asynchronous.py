@@ -229,6 +229,8 @@ class _Connection:
 
     async def call(self, method: str, params: dict[str, Any]) -> Any:
         """The result of one call.  Raises RemoteError, Failure."""
+        if self._lost is not None:
+            raise self._lost
         asked, message = self._conversation.ask(method, params)
         try:
             frame = self._framing.encode(message)
@@ -312,7 +314,7 @@ class _Connection:
                         await self._stream.send(replies)
             for message in messages:
                 self._conversation.hear(message)
-            if self._framing.over and not messages:
+            if self._framing.over:
                 raise EOFError
         except (OSError, EOFError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream) as exc:
             raise self._lose(exc) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from polpoctl import exits
-from polpoctl.client import connect
+from polpoctl.client import Lasting, connect
 from polpoctl.render import Screen
 
 TYPE_CHECKING = False  # as in polpod.wire.jsonrpc
@@ -18,7 +18,8 @@ def options(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     connection = connect(args)
     connection.call("daemon.reload")
-    status = connection.call("daemon.status")  # the connection is kept, and what answers next is the next generation
+    # What answers next is the next generation, on this connection; a WebSocket is made anew.
+    status = Lasting(connection, say=lambda text: None).call("daemon.status", {})
     screen = Screen(args)
     if screen.json:
         screen.value({key: status[key] for key in ("pid", "version")})

@@ -20,7 +20,10 @@ RULES = CHECKOUT / "packaging/prometheus/polpod.rules.yml"
 DASHBOARD = CHECKOUT / "packaging/grafana/polpod.json"
 CASES = Path(__file__).with_name("polpod.rules.test.yml")
 LABELS = {metric.name: {*metric.labels, "instance", "job"} for metric in METRICS}
-OF_A_PROCESS = {"process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds", "process_max_fds"}
+OF_A_PROCESS = {
+    *["process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds", "process_max_fds"],
+    "process_start_time_seconds",
+}
 SCRAPED = {"up"} | OF_A_PROCESS
 """What the library and Prometheus itself add."""
 WORDS = {

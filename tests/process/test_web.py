@@ -721,6 +721,18 @@ def test_metrics_are_for_those_who_have_a_key(web: Web) -> None:
     until(lambda: web.listens("/metrics"), "metrics are shown to everybody")
 
 
+def test_polpoctl_reloads_it_from_afar(web: Web) -> None:
+    """Though the connection ends with the generation that it is of."""
+    key = web.host.root / "admin.key"
+    key.write_text(web.keys["admin"])
+    key.chmod(0o600)
+    there = ["--url", f"ws://127.0.0.1:{web.port}", "--key-file", str(key)]
+    argv = [sys.executable, "-m", "polpoctl", "reload", *there]
+    said = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    assert (said.returncode, said.stderr) == (0, ""), said
+    assert said.stdout.startswith("polpod reloaded")
+
+
 def test_a_key_that_expires_ends_what_polpoctl_follows(web: Web) -> None:
     """It does not come again with it, which would be ten wrong keys before long."""
     soon = (datetime.now(UTC) + timedelta(seconds=3)).isoformat()

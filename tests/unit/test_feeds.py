@@ -100,6 +100,30 @@ def test_a_client_that_does_not_read_is_waited_for_once() -> None:
     trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
+def test_who_searches_the_journal_leaves_readers_to_others() -> None:
+    """Through half a million events for a hundred kinds, a few had all others wait for many seconds."""
+    reading = 0
+
+    async def read(body: object) -> None:
+        nonlocal reading
+        reading += 1
+        await trio.sleep_forever()
+
+    instance: Any = SimpleNamespace(
+        journal=SimpleNamespace(listening=lambda subjects: nullcontext()), tasks=SimpleNamespace(read=read)
+    )
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            for kinds in (("a:*",), ("b:*",), ("c:*",), ()):
+                nursery.start_soon(EventFeed(instance, EventList(0, kinds, None)).next)
+            await wait_all_tasks_blocked()
+            assert reading == 2
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
 def test_events_that_nobody_asked_for_are_looked_through_once() -> None:
     """Those that are forgotten afterwards were not missed."""
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
-from typing import Annotated, Any
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import trio
@@ -26,6 +28,8 @@ from polpod.store.changes import require
 from polpod.store.records import Tx
 from polpod.store.runs import RunTx
 
+X = TypeVar("X")
+
 LONG_POLL = 30.0
 LOG_LOOK_EVERY = 0.1
 """Seconds between looks at a log that grows: the job writes it directly, so nobody can ring."""
@@ -35,6 +39,9 @@ FED = 2**18
 
 FED_EVENTS = 250
 """So many at most, for the same reason, and so that what it is behind is not out of date."""
+
+_ONE_SEARCHES = trio.CapacityLimiter(1)
+"""Who asks for kinds may have all of the journal looked through: one at a time, so that others can read meanwhile."""
 
 Wait = Annotated[float, Meta(ge=0, le=LONG_POLL)]
 Number = Annotated[int, Meta(ge=1, le=GREATEST)]
@@ -226,7 +233,7 @@ class EventFeed:
         params = self._params
         with self._instance.journal.listening([params.subject or EVERYTHING]) as bell:
             while True:
-                page, first, last = await self._instance.tasks.read(lambda tx: _told(tx, params))
+                page, first, last = await _read(self._instance, params, lambda tx: _told(tx, params))
                 missed = max(0, (last + 1 if first is None else first) - (params.after or 0) - 1)
                 following = page[-1].seq if page else max(params.after or 0, last)
                 if page or missed:
@@ -257,10 +264,15 @@ async def events(call: Call, params: EventList) -> dict[str, object]:
     with instance.journal.listening([params.subject or EVERYTHING]) as bell:
         until = trio.current_time() + params.wait
         while True:
-            page = await instance.tasks.read(lambda tx: _events(tx, params))
+            page = await _read(instance, params, lambda tx: _events(tx, params))
             if page["events"] or trio.current_time() >= until:
                 return page
             await bell.wait(until)
+
+
+async def _read(instance: Instance, params: EventList, body: Callable[[Tx], X]) -> X:
+    async with _ONE_SEARCHES if params.kinds else nullcontext():
+        return await instance.tasks.read(body)
 
 
 def _told(tx: Tx, params: EventList) -> tuple[list[Event], int | None, int]:
