@@ -314,9 +314,9 @@ class _Connection:
                         await self._stream.send(replies)
             for message in messages:
                 self._conversation.hear(message)
-            if self._framing.over:
-                raise EOFError
-        except (OSError, EOFError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream) as exc:
+            if self._framing.over:  # what it said before stands
+                self._lose(EOFError())
+        except (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream) as exc:
             raise self._lose(exc) from None
         except frames.FrameTooLong as exc:
             self._lost = self._conversation.nonsense(exc)
