@@ -117,8 +117,11 @@ def _carry_out(run: RunDirectory, spec: contract.RunSpec, deadline: float, log: 
         kill = _supervise(row, spec, main_process, watched, tree)
     else:
         job.withhold(main_process)
-        while watched.job_lives:
-            watched.wait(math.inf)
+        until = time.monotonic() + contract.LEFTOVER_GRACE
+        while watched.job_lives and time.monotonic() < until:
+            watched.wait(until)
+        if watched.job_lives:  # it waits for a writer of its stdin, say
+            ladder.climb(main_process, watched, tree, 0.0)
     crash.point("runner.job_ended")
     if spec["leftovers"] == "kill" or kill is not None:
         leftovers = ladder.end_leftovers(tree, time.monotonic() + contract.LEFTOVER_GRACE)

@@ -260,6 +260,7 @@ def test_f66_summer_time_comes_and_goes(host: Host, clock: Clock) -> None:
         (datetime(2027, 10, 30, 20, tzinfo=UTC), ["2027-10-31T02:30:00+02:00", "2027-11-01T02:30:00+01:00"]),
     )
     host.start(under=clock.under)
+    host.call("store.prune")  # the first pass believes the clock, which is right still
     for evening, local in nights:
         name = local[0]
         clock.shift((evening - datetime.now(UTC)).total_seconds())

@@ -123,6 +123,13 @@ def test_a_job_that_left_its_process_group_gets_its_term(state: State, level: st
     assert (row["status"], row["exit_code"]) == ("killed", 7)
 
 
+def test_a_job_that_waits_for_its_input_and_is_not_to_begin_obeys(state: State) -> None:
+    run = state.shell("exit 0", stdin=_fifo(state)).start(go=False)
+    run.kill_row("cancelled", 30)
+    run.tell()
+    assert run.finish()["status"] == "killed"
+
+
 def test_a_job_that_still_waits_for_its_input_obeys(state: State) -> None:
     run = state.shell("exit 0", stdin=_fifo(state)).start().running()
     job = run.row["job_pid"]
