@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import tomllib
@@ -158,9 +159,20 @@ def test_everything_is_root_s_and_nobody_else_may_write(package: Path) -> None:
     assert {line[:10] for line in listed} <= {"drwxr-xr-x", "-rw-r--r--", "-rwxr-xr-x", "lrwxrwxrwx"}
 
 
-def test_the_same_sources_give_the_same_package(package: Path) -> None:
-    before = package.read_bytes()
-    assert build().read_bytes() == before
+def test_the_same_sources_give_the_same_package(package: Path, tmp_path: Path) -> None:
+    def made(package: Path, name: str) -> tuple[dict[str, str], str]:
+        """The digest of each file, by which one that differs is found, and that of the package."""
+        subprocess.run(["dpkg-deb", "--raw-extract", package, tmp_path / name], check=True)
+        within = {str(path.relative_to(tmp_path / name)): digest(path) for path in files(tmp_path / name)}
+        return within, digest(package)
+
+    def digest(path: Path) -> str:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    before = made(package, "before")
+    after = made(build(), "after")
+    assert before[0] == after[0]
+    assert before[1] == after[1], "not one file differs, but how they are packed"
 
 
 def test_a_suffix_makes_a_later_version_that_says_so(package: Path, tmp_path: Path) -> None:

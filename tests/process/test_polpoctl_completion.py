@@ -9,18 +9,18 @@ import fcntl
 import os
 import pty
 import shutil
-import socket
 import struct
 import subprocess
 import sys
 import termios
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from select import select
 from typing import Any, get_type_hints
 
 import pytest
+from kit.backlog import full
 from kit.scripted import HANG_UP, SILENCE, TASK, Refusal, Scripted
 
 from polpoctl import live
@@ -161,15 +161,7 @@ def test_whatever_polpod_does_the_shell_gets_its_answer_soon(trouble: Any) -> No
 
 def test_one_that_accepts_nobody_holds_up_no_shell(tmp_path: Path) -> None:
     path = str(tmp_path / "sock")
-    with ExitStack() as stack:
-        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
-        listener.bind(path)
-        listener.listen(0)
-        with suppress(BlockingIOError):  # from then on a connect waits
-            while True:
-                waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
-                waiting.setblocking(False)
-                waiting.connect(path)
+    with full(path):
         done = values(path, "task")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
+from kit.backlog import full
 from kit.scripted import HANG_UP, SILENCE, Refusal, Scripted, ending
 
 from polpoctl.client import AsyncClient, Client, ContactLost, Failure, RemoteError, Unreachable
@@ -379,14 +379,6 @@ def test_one_that_accepts_nobody_is_not_reached(tmp_path: Path) -> None:
         async with AsyncClient(path):
             pass
 
-    with ExitStack() as stack:
-        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
-        listener.bind(path)
-        listener.listen(0)
-        with suppress(BlockingIOError):  # from then on a connect waits
-            while True:
-                waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
-                waiting.setblocking(False)
-                waiting.connect(path)
+    with full(path):
         with pytest.raises(Unreachable):
             anyio.run(main, backend="trio")

@@ -7,11 +7,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from kit.backlog import full
 from kit.scripted import HANG_UP, Refusal, Scripted
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, CloseConnection, Ping, Request, TextMessage
@@ -190,14 +191,9 @@ def test_pings_are_no_answer(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(30)
 def test_one_that_accepts_nobody_is_not_waited_for_for_ever(tmp_path: Path) -> None:
-    with listening(tmp_path / "s"), ExitStack() as stack:
-        with suppress(BlockingIOError):  # from then on a connect waits
-            while True:
-                waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
-                waiting.setblocking(False)
-                waiting.connect(str(tmp_path / "s"))
-        with pytest.raises(Unreachable, match=r"no answer for 0\.1 s"):
-            Connection(str(tmp_path / "s"), patience=0.1)
+    path = str(tmp_path / "s")
+    with full(path), pytest.raises(Unreachable, match=r"no answer for 0\.1 s"):
+        Connection(path, patience=0.1)
 
 
 @pytest.mark.parametrize("garbage", [b"hello\n", b"{}\n", b'{"jsonrpc":"2.0","id":99,"result":1}\n', b"x" * 5_000_000])
