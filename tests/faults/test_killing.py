@@ -175,8 +175,8 @@ def test_f40_a_row_cannot_turn_the_daemon_against_others(request: pytest.Fixture
     "runner has no child left. Only then the run is called killed.",
     injected="a job whose processes ignore SIGTERM, fork without end, in sessions of their own, and each live for some ms; "
     "on a host where a look at all processes takes longer than they live, with its runner and after the runner's SIGKILL",
-    seen_failing="a ladder that signals once what one look found, and takes that for the end; one that signals when a look "
-    "is over, not each process as it is found",
+    seen_failing="a ladder that signals once what one look found, and takes that for the end; a look that does not go on "
+    "with those who came while it looked",
 )
 @pytest.mark.parametrize("runner", ["lives", "dies"])
 @pytest.mark.parametrize("containment", LEVELS)

@@ -12,9 +12,7 @@ from typing import Any
 import pytest
 from kit.client import Refused
 from kit.host import Host
-from kit.jobs import waits_for
 from kit.other_user import NOBODY, call_as, command, let_in
-from kit.waiting import until
 
 CANARY = "canary-5d1b"
 SECRET = {"shell": "true", "hold": True, "cwd": "/", "env": {"TOKEN": CANARY}}
@@ -183,21 +181,6 @@ def test_a_process_of_a_run_has_the_rights_of_a_run_whoever_its_user_is(shared: 
     assert [word(a) for a in answers] == [None] * 4 + ["permission_denied"] * (len(calls) - 4)
     assert CANARY not in answers_to.read_text()
     assert shared.task(other)["status"] == "pending"
-
-
-def test_what_others_report_does_not_displace_what_the_runner_said(shared: Host) -> None:
-    go = shared.root / "go"
-    run = shared.running(task_id := shared.submit(shell=waits_for(go)))
-    said = {"id": run["id"], "status": "completed", "reason": "exited", "ended_at": AT, "exit_code": 0}
-    batch = [
-        {"jsonrpc": "2.0", "id": n, "method": "run.report", "params": said | {"nonce": nonce}}
-        for n, nonce in enumerate((_nonce(shared, run["id"]), "no"))
-    ]
-    with shared.client() as client:
-        client.send_raw(json.dumps(batch).encode() + b"\n")
-        assert [answer["result"] for answer in client.receive()] == [{}, {}]
-    until(lambda: shared.runs(task_id)[-1]["status"] == "completed", "its runner is believed")
-    go.touch()
 
 
 def test_a_report_is_believed_only_with_the_nonce_and_only_if_it_is_one(shared: Host) -> None:
