@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from binascii import a2b_base64
 
+from polpoctl.conversation import FOR_EVER
 from polpoctl.steps import Ask, Remark
 
 TYPE_CHECKING = False  # as in polpod.wire.jsonrpc
@@ -46,9 +47,14 @@ class Log:
         self._offset = 0
 
     def present(self) -> Steps[dict[str, Any]]:
-        """What there is now, in parts of which `content` has the bytes."""
-        while (part := (yield from self._next(0)))["data"]:
+        """What there is now, in parts of which `content` has the bytes; of a job that goes on writing no more than that."""
+        part = yield from self._next(0)
+        until = part.get("size", FOR_EVER)  # who upgrades is served by the polpod before for a moment, which said none
+        while part["data"]:
             yield part
+            if self._offset >= until:
+                return
+            part = yield from self._next(0)
         if part["run_id"] is None:
             yield Remark(f"task {self._task_id} has not run yet")
 

@@ -13,11 +13,12 @@ BLOCK = 65536
 
 
 class Slice(NamedTuple):
-    """Bytes that begin at `offset` of the file; the reader goes on at `next_offset`."""
+    """Bytes that begin at `offset` of the file; the reader goes on at `next_offset`.  `size`: of the file by then."""
 
     offset: int
     data: bytes
     next_offset: int
+    size: int = 0
 
 
 def read_log(path: str, offset: int, limit: int, tail: int | None) -> Slice:
@@ -50,11 +51,13 @@ def _read(path: str, offset: int, limit: int, tail: int | None) -> Slice:
         while True:
             start = _next_data(fd, offset)
             data = os.pread(fd, min(limit, _next_hole(fd, start) - start), start)
-            if _next_hole(fd, start) - start >= len(data):  # else some of it was let go meanwhile, and reads as zeros
+            # What was let go meanwhile reads as zeros, or as nothing though more follows.
+            kept, size = _next_hole(fd, start) - start, os.fstat(fd).st_size
+            if kept >= len(data) and (kept or start >= size):
                 break
     finally:
         os.close(fd)
-    return Slice(start, data, start + len(data))
+    return Slice(start, data, start + len(data), size)
 
 
 def _next_data(fd: int, offset: int) -> int:

@@ -33,12 +33,15 @@ def punch(path: Path, offset: int, length: int) -> None:
         os.close(fd)
 
 
-def read(path: Path, offset: int = 0, limit: int = MUCH) -> Slice:
-    return read_log(str(path), offset, limit, None)
+def read(path: Path, offset: int = 0, limit: int = MUCH, lines: int | None = None) -> Slice:
+    """What is read, but for the size, which is always that of the file."""
+    part = read_log(str(path), offset, limit, lines)
+    assert part.size == (path.stat().st_size if path.exists() else 0)
+    return part._replace(size=0)
 
 
 def tail(path: Path, lines: int, limit: int = MUCH) -> Slice:
-    return read_log(str(path), 0, limit, lines)
+    return read(path, 0, limit, lines)
 
 
 def everything(path: Path, limit: int) -> list[Slice]:
@@ -121,6 +124,20 @@ def test_what_is_let_go_while_it_is_read_is_not_read_as_zeros(log: Path, monkeyp
 
     monkeypatch.setattr(os, "pread", late)
     assert read(log) == Slice(0, b"x" * PAGE, PAGE)
+
+
+def test_what_is_let_go_before_it_is_read_is_not_taken_for_the_end(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log.write_bytes(b"x" * 4 * PAGE + b"end\n")
+    lseek = os.lseek
+
+    def late(fd: int, offset: int, whence: int) -> int:
+        if whence == os.SEEK_HOLE:  # where the data begins is known by then
+            monkeypatch.undo()
+            punch(log, 0, 2 * PAGE)
+        return lseek(fd, offset, whence)
+
+    monkeypatch.setattr(os, "lseek", late)
+    assert read(log, PAGE) == Slice(2 * PAGE, b"x" * 2 * PAGE + b"end\n", 4 * PAGE + 4)
 
 
 def test_a_log_that_ends_in_a_hole_is_over_at_its_end(log: Path) -> None:

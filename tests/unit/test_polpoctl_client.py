@@ -350,3 +350,18 @@ def test_the_last_lines_are_asked_for_once_and_then_what_follows(polpod: Scripte
     assert ("tail" in second, second["offset"], second["run"]) == (False, 92, 7)
     assert bytes(seen) == b"ab"
     daemon.close()
+
+
+def test_what_there_is_of_a_log_that_grows_is_what_there_was_when_it_was_asked_for(polpod: Scripted) -> None:
+    def grown(params: dict[str, Any]) -> dict[str, Any]:
+        offset = params.get("offset", 0)
+        data = "YWI=" if len(polpod.calls) < 9 else ""  # who reads for ever is found out soon
+        part = {"run_id": 7, "offset": offset, "data": data, "next_offset": offset + 2, "end": False}
+        return part | {"size": offset + 5}  # when nothing was read yet, 5
+
+    polpod.answers = {"task.logs": grown}
+    daemon = Lasting(Connection(polpod.path))
+    seen = bytearray()
+    read(daemon, Log("5").present(), seen)
+    assert bytes(seen) == b"ababab"
+    daemon.close()

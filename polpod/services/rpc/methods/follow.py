@@ -73,12 +73,16 @@ class Logs(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LogPart(Struct, frozen=True):
-    """Bytes of a run's log, in base 64, and where they end; `run_id` null: nothing has run yet."""
+    """Bytes of a run's log, in base 64, and where they end; `run_id` null: nothing has run yet.
+
+    `size`: how long the log was when it was read, so what lies between it and `next_offset` is yet to be read.
+    """
 
     run_id: int | None
     offset: int
     data: str
     next_offset: int
+    size: int
     end: bool
     subscription: int | UnsetType = UNSET
 
@@ -182,7 +186,7 @@ async def _part(instance: Instance, params: Logs) -> LogPart:
 
 def _answer(run: Run | None, part: Slice, end: bool) -> LogPart:
     data = base64.b64encode(part.data).decode()
-    return LogPart(run.id if run else None, part.offset, data, part.next_offset, end)
+    return LogPart(run.id if run else None, part.offset, data, part.next_offset, part.size, end)
 
 
 async def _run(instance: Instance, params: Logs) -> Run | None:
