@@ -25,7 +25,7 @@ from kit.other_user import NOBODY, call_as, let_in
 from kit.processes import alive
 from kit.waiting import until
 
-TASKS = 200
+TASKS = 100
 MIB = 2**20
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import select
 import socket
+from collections import deque
 from typing import Any
 
 
@@ -29,11 +30,14 @@ class Client:
             raise
         self._lines = self._socket.makefile("rb")
         self._id = 0
+        self._told: deque[Any] = deque()
+        """Notifications that came before an answer."""
 
     def call(self, method: str, /, **params: Any) -> Any:
-        """The result.  Raises Refused, or OSError/EOFError when the daemon is gone."""
+        """The result; what is told before it is left to be received.  Raises Refused; OSError, EOFError: the daemon is gone."""
         self.send(method, **params)
-        answer = self.receive()
+        while "id" not in (answer := self._read()):
+            self._told.append(answer)
         if "error" in answer:
             raise Refused(answer["error"])
         return answer["result"]
@@ -56,14 +60,17 @@ class Client:
         self._socket.sendall(data)
 
     def receive(self) -> Any:
+        return self._told.popleft() if self._told else self._read()
+
+    def _read(self) -> Any:
         line = self._lines.readline()
         if not line:
             raise EOFError("the daemon closed the connection")
         return json.loads(line)
 
     def readable(self) -> bool:
-        """Whether an answer, or the end, has come already."""
-        return bool(select.select([self._socket], [], [], 0)[0])
+        """Whether a message, or the end, has come already."""
+        return bool(self._told or select.select([self._socket], [], [], 0)[0])
 
     def shutdown_write(self) -> None:
         self._socket.shutdown(socket.SHUT_WR)
