@@ -161,15 +161,16 @@ function made(found: Piece[]): Line {
   return { pieces: [{ text: cut, style: {} }], text: cut };
 }
 
-/** The whole log as a file, byte for byte. */
+/** The whole log as a file, byte for byte; of a job that goes on writing as far as it went at first. */
 export async function download(task: string, run: number): Promise<void> {
   const parts: Uint8Array<ArrayBuffer>[] = [];
-  let offset = 0;
-  for (;;) {
+  let until: number | null = null;
+  for (let offset = 0; until === null || offset < until;) {
     const part = await call("task.logs", { id: task, run, offset, limit: PART });
     if (part.data === "") break;
     parts.push(bytesOf(part.data) as Uint8Array<ArrayBuffer>);
     offset = part.next_offset;
+    until ??= part.size;
   }
   const url = URL.createObjectURL(new Blob(parts, { type: "text/plain" }));
   const link = document.createElement("a");

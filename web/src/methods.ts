@@ -28,6 +28,7 @@ export interface LogPart {
   offset: number;
   data: string;
   next_offset: number;
+  size: number;
   end: boolean;
 }
 
