@@ -11,6 +11,7 @@ import select
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +24,10 @@ Message = dict[str, str]
 
 
 class FakeSystemd:
-    """`listen_at`: the path of the socket that it listens on, as polpod.socket does."""
+    """`listen_at`: the path of the socket that it listens on, as polpod.socket does.
+
+    A thread takes in what is said, since no more than a few messages wait until they are.
+    """
 
     def __init__(self, listen_at: str | None = None, mode: int = 0o600, group: int = -1) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="polpod-")
@@ -32,6 +36,10 @@ class FakeSystemd:
         self._notify.bind(self.path)
         self._notify.setblocking(False)
         self.heard: list[Message] = []
+        self._said = threading.Condition()
+        self._over, over = socket.socketpair()
+        self._thread = threading.Thread(target=self._hear, args=(over,), daemon=True)
+        self._thread.start()
         self.listener: socket.socket | None = None
         if listen_at is not None:
             self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -53,12 +61,19 @@ class FakeSystemd:
 
     def listen(self) -> None:
         """Take in what was said."""
-        while True:
-            try:
-                data = self._notify.recv(65536)
-            except BlockingIOError:
-                return
-            self.heard.append(dict(line.split("=", 1) for line in data.decode().split("\n")))
+        with self._said:
+            while True:
+                try:
+                    data = self._notify.recv(65536)
+                except BlockingIOError:
+                    return
+                self.heard.append(dict(line.split("=", 1) for line in data.decode().split("\n")))
+                self._said.notify_all()
+
+    def _hear(self, over: socket.socket) -> None:
+        with over:
+            while over not in select.select([self._notify, over], [], [])[0]:
+                self.listen()
 
     def hears(self, what: str, wanted: Callable[[Message], bool]) -> Message:
         """The first message like this that was said since the start, or since `forget`."""
@@ -67,7 +82,11 @@ class FakeSystemd:
             self.listen()
             return next(filter(wanted, self.heard), None)
 
-        return until(heard, f"systemd hears {what}; it heard {self.heard}")
+        try:
+            return until(heard, f"systemd hears {what}")
+        except AssertionError as exc:
+            exc.add_note(f"it heard {self.heard}")
+            raise
 
     def status(self, *parts: str) -> str:
         """The first status line with all these parts, once it is said."""
@@ -76,15 +95,19 @@ class FakeSystemd:
 
     def forget(self) -> None:
         """What was said until now."""
-        self.listen()
-        self.heard.clear()
+        with self._said:
+            self.listen()
+            self.heard.clear()
 
     def is_silent(self, seconds: float) -> bool:
         """Whether nothing more is said for so long."""
-        self.forget()
-        return not select.select([self._notify], [], [], seconds)[0]
+        with self._said:
+            self.forget()
+            return not self._said.wait_for(lambda: self.heard, seconds)
 
     def close(self) -> None:
+        self._over.close()
+        self._thread.join()
         self._notify.close()
         if self.listener is not None:
             self.listener.close()
