@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from kit.waiting import BOUND
+
 CHECKOUT = Path(__file__).parents[2]
 
 RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"{os.getpid()}")
@@ -34,7 +36,7 @@ def build(suffix: str = "") -> Path:
         capture_output=True,
         text=True,
         check=False,
-        timeout=110,
+        timeout=4 * BOUND,
     )
     assert made.returncode == 0, made.stdout + made.stderr
     return CHECKOUT / made.stdout.strip()
