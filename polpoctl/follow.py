@@ -47,14 +47,13 @@ class Log:
         self._offset = 0
 
     def present(self) -> Steps[dict[str, Any]]:
-        """What there is now, in parts of which `content` has the bytes; of a job that goes on writing no more than that."""
-        part = yield from self._next(0)
-        until = part.get("size", FOR_EVER)  # who upgrades is served by the polpod before for a moment, which said none
-        while part["data"]:
+        """What there is now, in parts of which `content` has the bytes; of a job that goes on writing hardly more."""
+        until: float = 0
+        while (part := (yield from self._next(0)))["data"]:
             yield part
+            until = until or part.get("size", FOR_EVER)  # the polpod before, which serves during an upgrade, said none
             if self._offset >= until:
                 return
-            part = yield from self._next(0)
         if part["run_id"] is None:
             yield Remark(f"task {self._task_id} has not run yet")
 

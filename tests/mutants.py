@@ -386,7 +386,9 @@ MUTANTS = (
     Mutant("watched", "polpod/services/rpc/methods/run.py", "if run is not None and run.nonce == params.nonce:", "if run is not None:", "tests/unit/test_run_report.py"),
     Mutant("watched", "polpod/services/rpc/methods/follow.py", "    last = _last(tx, params.after)\n", "    last = queries.last_seq(tx)\n", "tests/process/test_subscriptions.py -k only_what_was_asked_for"),
     Mutant("watched", "polpod/services/keys.py", "if make and not os.path.exists(path):", "if not os.path.exists(path):", "tests/process/test_web.py -k lost_secret"),
-    Mutant("watched", "polpod/services/logs.py", "if kept >= len(data) and (kept or start >= size):", "if kept >= len(data):", "tests/unit/test_logs.py"),
+    Mutant("watched", "polpod/services/logs.py", "if _next_hole(fd, start) - start >= len(data) and (data or start >= size):", "if _next_hole(fd, start) - start >= len(data):", "tests/unit/test_logs.py"),
+    Mutant("watched", "polpod/services/logs.py", "max(offset, size)", "max(offset, os.fstat(fd).st_size)", "tests/unit/test_logs.py"),
+    Mutant("watched", "polpod/services/rpc/methods/follow.py", "part.size, end", "part.next_offset, end", "tests/process/test_rpc_big.py -k long_log"),
     Mutant("watched", "polpoctl/follow.py", "            if self._offset >= until:\n                return\n", "", "tests/unit/test_polpoctl_client.py -k log_that_grows"),
     Mutant("watched", "polpod/services/condition.py", "answered and instance", "instance", "tests/unit/test_condition.py"),
 )  # fmt: skip

@@ -22,7 +22,7 @@ class Slice(NamedTuple):
 
 
 def read_log(path: str, offset: int, limit: int, tail: int | None) -> Slice:
-    """At most `limit` bytes from `offset`, or from the start of the last `tail` lines; nothing where there is no file yet.
+    """At most `limit` bytes (one or more) from `offset`, or from the start of the last `tail` lines; no file yet: nothing.
 
     A log that was capped has a hole behind its head: reading goes on behind it (DESIGN §6).  Raises RequestError, naming
     the path, for what cannot be read.
@@ -39,7 +39,7 @@ def read_log(path: str, offset: int, limit: int, tail: int | None) -> Slice:
 
 def read_end(path: str, most: int) -> bytes:
     """The last bytes of it, at most so many; nothing where there is no file.  Raises RequestError as `read_log`."""
-    size = os.path.getsize(path) if os.path.exists(path) else 0
+    size = read_log(path, 0, 1, None).size
     return read_log(path, max(0, size - most), most, None).data
 
 
@@ -51,9 +51,9 @@ def _read(path: str, offset: int, limit: int, tail: int | None) -> Slice:
         while True:
             start = _next_data(fd, offset)
             data = os.pread(fd, min(limit, _next_hole(fd, start) - start), start)
+            size = os.fstat(fd).st_size
             # What was let go meanwhile reads as zeros, or as nothing though more follows.
-            kept, size = _next_hole(fd, start) - start, os.fstat(fd).st_size
-            if kept >= len(data) and (kept or start >= size):
+            if _next_hole(fd, start) - start >= len(data) and (data or start >= size):
                 break
     finally:
         os.close(fd)
@@ -61,11 +61,12 @@ def _read(path: str, offset: int, limit: int, tail: int | None) -> Slice:
 
 
 def _next_data(fd: int, offset: int) -> int:
+    size = os.fstat(fd).st_size  # first: what is written after a look that found a hole is not part of it
     try:
         return os.lseek(fd, offset, os.SEEK_DATA)
     except OSError as exc:
-        if exc.errno == errno.ENXIO:  # nothing but the end of the file follows
-            return max(offset, os.fstat(fd).st_size) if offset <= os.fstat(fd).st_size else offset
+        if exc.errno == errno.ENXIO:
+            return max(offset, size)
         raise
 
 

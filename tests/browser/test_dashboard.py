@@ -30,6 +30,13 @@ def photograph(page: Page, name: str) -> None:
         page.screenshot(path=SCREENSHOTS / f"{name}-{scheme}.png")
 
 
+def downloaded(page: Page) -> bytes:
+    """The log of the task that is shown, as its button saves it."""
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download").click()
+    return download.value.path().read_bytes()
+
+
 def test_a_task_from_its_submission_to_its_end(site: Site, visitor: Visitor) -> None:
     page, host = visitor.page, site.host
     more, go = host.root / "more", host.root / "go"
@@ -65,10 +72,7 @@ def test_a_task_from_its_submission_to_its_end(site: Site, visitor: Visitor) -> 
     page.get_by_label("Search the log").fill("GRÜN")
     expect(page.get_by_text("1 of 1")).to_be_visible()
     expect(lines.locator("mark")).to_have_text("grün")
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Download").click()
-    log = Path(host.runs(task_id)[0]["log_path"])
-    assert download.value.path().read_bytes() == log.read_bytes()
+    assert downloaded(page) == Path(host.runs(task_id)[0]["log_path"]).read_bytes()
     page.get_by_role("button", name="Cancel").click()
     page.get_by_role("button", name="Cancel it?").click()
     expect(page.locator("header .status")).to_have_text("cancelled")
@@ -158,6 +162,18 @@ def test_a_long_log_of_which_the_middle_was_let_go(site: Site, visitor: Visitor)
         expect(page.locator(".log footer")).not_to_have_text(before)
     expect(page.get_by_text("earlier ones by download")).to_be_visible()
     expect(earlier).to_have_count(0)
+    kept = Path(log).read_bytes()
+    assert downloaded(page) == kept[:65536] + kept[65536 + 524288 :]
+
+
+def test_a_download_of_a_log_that_is_being_written_ends(site: Site, visitor: Visitor) -> None:
+    page, host = visitor.page, site.host
+    task_id = host.submit(shell="while :; do echo more; done")
+    visitor.go("tasks", task_id)
+    expect(page.get_by_role("log")).to_contain_text("more")
+    assert set(downloaded(page).splitlines()[:-1]) == {b"more"}
+    host.call("task.cancel", select={"ids": [task_id]})
+    host.finished(task_id)
 
 
 def test_a_mission_fills_in(site: Site, visitor: Visitor) -> None:

@@ -272,7 +272,7 @@ def test_a_long_log_in_pieces_is_what_was_written(client: Client, logged: tuple[
     while True:
         part = client.call("task.logs", id=task_id, offset=offset, limit=limit)
         piece = base64.b64decode(part["data"])
-        assert part["offset"] == offset
+        assert (part["offset"], part["size"]) == (offset, len(data))
         assert len(piece) <= limit
         read += piece
         offset = part["next_offset"]

@@ -140,6 +140,26 @@ def test_what_is_let_go_before_it_is_read_is_not_taken_for_the_end(log: Path, mo
     assert read(log, PAGE) == Slice(2 * PAGE, b"x" * 2 * PAGE + b"end\n", 4 * PAGE + 4)
 
 
+@pytest.mark.parametrize("whence", [os.SEEK_DATA, os.SEEK_HOLE])
+def test_what_is_written_while_its_end_is_looked_for_is_read(
+    log: Path, monkeypatch: pytest.MonkeyPatch, whence: int
+) -> None:
+    log.write_bytes(b"one\n")
+    lseek = os.lseek
+
+    def late(fd: int, offset: int, asked: int) -> int:
+        try:
+            return lseek(fd, offset, asked)
+        finally:
+            if asked == whence:
+                monkeypatch.undo()
+                with log.open("ab") as file:
+                    file.write(b"two\n")
+
+    monkeypatch.setattr(os, "lseek", late)
+    assert read(log, 4) == Slice(4, b"two\n", 8)
+
+
 def test_a_log_that_ends_in_a_hole_is_over_at_its_end(log: Path) -> None:
     log.write_bytes(b"x" * 4 * PAGE)
     punch(log, 2 * PAGE, 2 * PAGE)

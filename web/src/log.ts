@@ -161,11 +161,11 @@ function made(found: Piece[]): Line {
   return { pieces: [{ text: cut, style: {} }], text: cut };
 }
 
-/** The whole log as a file, byte for byte; of a job that goes on writing as far as it went at first. */
+/** The whole log as a file, byte for byte; of a job that goes on writing about as far as it went at first. */
 export async function download(task: string, run: number): Promise<void> {
   const parts: Uint8Array<ArrayBuffer>[] = [];
-  let until: number | null = null;
-  for (let offset = 0; until === null || offset < until;) {
+  let until: number | undefined; // undefined to the end beside a polpod that was downgraded, which says no size
+  for (let offset = 0; until === undefined || offset < until;) {
     const part = await call("task.logs", { id: task, run, offset, limit: PART });
     if (part.data === "") break;
     parts.push(bytesOf(part.data) as Uint8Array<ArrayBuffer>);

@@ -75,7 +75,7 @@ class Logs(Struct, frozen=True, forbid_unknown_fields=True):
 class LogPart(Struct, frozen=True):
     """Bytes of a run's log, in base 64, and where they end; `run_id` null: nothing has run yet.
 
-    `size`: how long the log was when it was read, so what lies between it and `next_offset` is yet to be read.
+    `size`: how long the log was when it was read (0: it was not), so what lies between it and `next_offset` is yet to be read.
     """
 
     run_id: int | None
