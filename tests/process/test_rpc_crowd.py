@@ -94,9 +94,9 @@ def test_endless_lines_do_not_grow_the_daemon(daemon: Host, client: Client) -> N
     for _ in range(3):  # what the largest permitted frame costs, it may cost
         client.send_raw(whole)
         assert client.receive()["result"]["ok"]
-    resident, highest = memory(daemon, "VmRSS"), memory(daemon, "VmHWM")
+    highest = memory(daemon, "VmHWM")  # not what it has now: how much of that goes back is the allocator's to say
 
-    for size in (5 * MIB, 100 * MIB):
+    for size in (5 * MIB, 100 * MIB) * 3:
         for character in (b"x", b"["):
             with connect(daemon) as other:
                 piece, sent = character * MIB, 0
@@ -110,7 +110,6 @@ def test_endless_lines_do_not_grow_the_daemon(daemon: Host, client: Client) -> N
 
     assert client.call("daemon.health")["ok"]
     assert memory(daemon, "VmHWM") - highest < 6 * MIB
-    assert memory(daemon, "VmRSS") - resident < 6 * MIB
 
 
 def test_a_batch_of_large_answers_is_not_gathered_in_memory(daemon: Host, client: Client) -> None:
