@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from kit.backends import LASTING, settings_of
+from kit.client import Refused
 from kit.host import Host
 from kit.waiting import until
 
@@ -55,6 +56,16 @@ def document(host: Host) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def scheduled(host: Host) -> bool:
+    """Set it for a second from now; False: that was over when the daemon looked."""
+    try:
+        host.call("schedule.set", id="m", expression=(datetime.now(UTC) + timedelta(seconds=1)).isoformat())
+    except Refused as refused:
+        assert "has passed" in str(refused)
+        return False
+    return True
+
+
 class Person:
     """Who approves and resumes what waits for a person, between deaths of the daemon."""
 
@@ -82,7 +93,7 @@ def test_it_comes_to_its_end_with_everything_done_as_often_as_it_has_to_be(host:
     rng, person, moment = random.Random(60), Person(host), threading.Event()
     host.start()
     host.call("mission.create", document=json.dumps(document(host)), name="m")
-    host.call("schedule.set", id="m", expression=(datetime.now(UTC) + timedelta(seconds=1)).isoformat())
+    until(lambda: scheduled(host), "a time is set before it has passed")
     for number in range(KILLS):
         moment.wait(rng.uniform(0, LONGEST_LIFE))  # never set: the kill comes at a random moment of the work
         host.kill()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -98,9 +99,10 @@ def test_missions_recur_through_kills_and_what_was_missed_or_waits_is_as_was_sai
         ("all", {"misfire": "all"}),
         ("queue", {"overlap": "queue"}),
     )
+    expression = hourly()
     for name, policy in policies:
         create(host, name, {"title": "a", "shell": waits_for(gate)} if name == "queue" else TRUE)
-        host.call("schedule.set", id=name, expression=hourly(), timezone="UTC", **policy)
+        host.call("schedule.set", id=name, expression=expression, timezone="UTC", **policy)
         assert status(host, name) == "recurring"
     create(host, "once")
     host.call("schedule.set", id="once", expression=soon(600))
@@ -141,13 +143,17 @@ def test_missions_recur_through_kills_and_what_was_missed_or_waits_is_as_was_sai
 
 
 @pytest.mark.parametrize("point", [p for p in crash.POINTS if p.startswith("schedule.")])
-def test_death_at_any_instruction_of_a_time_that_has_come(point: str, host: Host) -> None:
+def test_death_at_any_instruction_of_a_time_that_has_come(point: str, host: Host, clock: Clock) -> None:
     """W34: execution, next time and events are one transaction."""
     died = host.root / "died"
-    host.start(POLPOD_CRASH_AT=point, POLPOD_CRASH_ONCE=str(died))
+    daemon = host.start(under=clock.under, POLPOD_CRASH_AT=point, POLPOD_CRASH_ONCE=str(died))
     create(host, "m")
-    host.call("schedule.set", id="m", expression=soon(0.2))
-    until(lambda: host.survive(), "it dies")
+    host.call("schedule.set", id="m", expression=soon(600))
+    clock.shift(HOUR)
+    with suppress(OSError, EOFError):  # it may die before it answers
+        notice(host)
+    until(lambda: daemon.poll() is not None, "it dies")
+    host.start(under=clock.under)
     executions(host, "m", 1)
     until(lambda: status(host, "m") == "completed", "it is over")
     assert died.exists()
@@ -156,7 +162,7 @@ def test_death_at_any_instruction_of_a_time_that_has_come(point: str, host: Host
     settle(host)
 
 
-def test_polpo_json_holds_all_schedules_and_those_that_a_library_set_are_taken_up(host: Host) -> None:
+def test_polpo_json_holds_all_schedules_and_those_that_a_library_set_are_taken_up(host: Host, clock: Clock) -> None:
     """§13.200: what is scheduled or recurring is, a draft is not; a bad expression stops nothing."""
     with open_stores(str(host.root)) as stores:
         said = {"data": json.dumps({"tasks": [TRUE]}), "schedule": "0 3 * * *"}
@@ -167,15 +173,17 @@ def test_polpo_json_holds_all_schedules_and_those_that_a_library_set_are_taken_u
         ):
             stores.tasks.save_mission(said | {"name": name} | more)
     host.configure(enableScheduler=False)
-    host.start()
+    host.start(under=clock.under)
     create(host, "m")
-    host.call("schedule.set", id="m", expression=soon(0.1))
+    host.call("schedule.set", id="m", expression=soon(600))
+    clock.shift(HOUR)
+    notice(host)
     assert [(s["mission"], s["held"]) for s in host.call("schedule.list")["schedules"]] == [("m", True)]
     assert host.finished(host.submit("sleep", "0.2"))["status"] == "done"
     executions(host, "m", 0)
     host.stop()
     host.configure()
-    host.start()
+    host.start(under=clock.under)
     executions(host, "m", 1)
     assert [(s["mission"], s["expression"]) for s in host.call("schedule.list")["schedules"]][:1] == [
         ("again", "0 3 * * *")
