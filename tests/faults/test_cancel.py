@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from kit.clock import Clock
 from kit.fault import fault
 from kit.host import Host
 from kit.invariants import read_runs, settle
@@ -24,7 +25,7 @@ def cancel(host: Host, *ids: str) -> list[dict[str, Any]]:
 
 WAITING: dict[str, dict[str, Any]] = {
     "held": {"hold": True},
-    "delayed": {"not_before": (datetime.now(UTC) + timedelta(hours=1)).isoformat()},
+    "delayed": {"not_before": (datetime.now(UTC) + timedelta(days=1)).isoformat()},
     "waiting": {"depends_on": ["1"]},
     "blocked": {"depends_on": ["2"]},
     "ready": {"queue": "paused"},
@@ -67,19 +68,19 @@ def test_a_task_that_is_over_is_not_cancelled(host: Host, command: str) -> None:
     seen_failing="a cancel answered without moving the waiting task; kill row and note of a cancel ignored when a run is over",
 )
 def test_f48_a_cancelled_task_is_not_tried_again(host: Host) -> None:
-    host.start()
+    clock = Clock(host.root / "clock")
+    host.start(under=clock.under)
     runs = host.submit("sleep", "1000", max_retries=5, retry_delay=0, kill_grace=30)
     run = host.running(runs)
     os.kill(run["pid"], signal.SIGSTOP)  # so that the cancel still goes on when the daemon dies
-    waits = host.submit("false", max_retries=5, retry_delay=2)
+    waits = host.submit("false", max_retries=5, retry_delay=1000)
     until(lambda: host.task(waits)["retries"] == 1, "it waits for its first retry")
-    due = datetime.fromisoformat(host.task(waits)["not_before"])
     assert cancel(host, waits) == [{"id": waits, "status": "cancelled"}]
     cancel(host, runs)
     host.kill()
     os.kill(run["pid"], signal.SIGKILL)
-    until(lambda: datetime.now(UTC) > due, "the retry would be due")
-    host.start()
+    clock.shift(3600)  # the retry would be due
+    host.start(under=clock.under)
     assert host.finished(runs)["status"] == "cancelled"
     assert host.finished(host.submit("true"))["status"] == "done"  # what could be started before it was
     assert [host.task(task_id)["status"] for task_id in (waits, runs)] == ["cancelled"] * 2
@@ -188,10 +189,15 @@ def test_a_cancel_of_a_run_whose_end_is_not_collected_yet_is_not_lost(host: Host
 
 
 def test_a_cancel_after_a_timeout_is_not_lost(host: Host) -> None:
-    host.start()
-    task_id = host.submit(shell=STUBBORN, max_duration=0.2, kill_grace=2, max_retries=5, retry_delay=0)
-    until(lambda: host.task(task_id)["state"] == "cancelling", "it took too long")
+    """Its runner is stopped, so that the run is not over before the cancel."""
+    stopped = {"POLPOD_CRASH_SIGNAL": "SIGSTOP", "POLPOD_CRASH_ONCE": str(host.root / "stopped")}
+    host.start(POLPOD_CRASH_AT="runner.claimed", **stopped)
+    task_id = host.submit("sleep", "1000", max_duration=0.2, kill_grace=30, max_retries=5, retry_delay=0)
+    run = host.running(task_id)
+    until(lambda: host.runs(task_id)[0]["kill_reason"] == "timeout", "it took too long")
+    until(lambda: state(run["pid"]) == "T", "its runner is stopped")
     cancel(host, task_id)
+    os.kill(run["pid"], signal.SIGCONT)
     task = host.finished(task_id)
     assert (task["status"], task["result"]["reason"]) == ("failed", "timeout")
     assert len(host.runs(task_id)) == 1
@@ -202,6 +208,7 @@ def test_a_cancel_survives_the_loss_of_its_run_and_of_the_daemon(host: Host) -> 
     host.start()
     task_id = host.submit(shell=STUBBORN, kill_grace=30)
     run = host.running(task_id)
+    until(lambda: os.path.getsize(run["log_path"]) > 0, "it ignores SIGTERM")
     cancel(host, task_id)
     host.kill()
     os.kill(run["pid"], signal.SIGKILL)

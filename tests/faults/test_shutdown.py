@@ -71,7 +71,7 @@ def test_work_with_side_effects_that_was_interrupted_is_for_a_person(host: Host)
 )
 def test_f18_a_job_that_ignores_sigterm_does_not_hold_up_a_stop(host: Host) -> None:
     """W25."""
-    host.configure(shutdownTimeout=2000, killGrace=60_000)
+    host.configure(shutdownTimeout=10_000, killGrace=600_000)
     daemon = host.start()
     go = host.root / "go"
     task_id = host.submit(shell=f"trap '' TERM; echo ready; {waits_for(go)}")
@@ -79,19 +79,19 @@ def test_f18_a_job_that_ignores_sigterm_does_not_hold_up_a_stop(host: Host) -> N
     until(lambda: spoke(run), "it ignores SIGTERM")
     daemon.send_signal(signal.SIGTERM)
     until(lambda: f"waiting for 1 runs to end: [{run['id']}]" in host.log(), "it says what it waits for")
-    assert daemon.wait(30) == 0  # far below the grace
+    assert daemon.wait(60) == 0  # far below the grace
     assert not alive(run["job_pid"])
     assert read_runs(host.paths)[run["id"]]["reason"] == "shutdown"
     Ledger(host.paths).settled()
 
-    host.configure(shutdownTimeout=120_000, killGrace=60_000)
+    host.configure(shutdownTimeout=1_200_000, killGrace=600_000)
     daemon = host.start()
     until(lambda: host.runs(task_id)[1:], "it runs again")
     run = host.running(task_id)
     until(lambda: spoke(run), "it ignores SIGTERM")
     daemon.send_signal(signal.SIGTERM)
     until(lambda: read_runs(host.paths)[run["id"]]["kill_reason"] == "shutdown", "its end is asked for")
-    assert host.stop(signal.SIGINT, bound=30) == 0
+    assert host.stop(signal.SIGINT) == 0
     assert alive(run["job_pid"])
     assert read_runs(host.paths)[run["id"]]["status"] == "running"
 

@@ -97,7 +97,6 @@ def test_f35_cancel_ends_the_whole_tree_before_it_is_called_killed(host: Host, c
     host.running(task_id)
     until(lambda: pids.exists() and len(pids.read_text().split()) == 3, "the tree stands")
     host.call("task.cancel", select={"ids": [task_id]})
-    assert host.task(task_id)["state"] == "cancelling"
     until(lambda: host.runs(task_id)[0]["status"] != "running", "the run is over")
     assert not any(alive(int(p)) for p in pids.read_text().split())
     assert host.finished(task_id)["status"] == "cancelled"
