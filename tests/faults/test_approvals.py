@@ -55,7 +55,7 @@ def test_f89_a_request_survives_and_is_answered_once(host: Host) -> None:
     asks = f'echo run >> {trace}; [ -n "$POLPO_CONTEXT" ] || {POLPOCTL} ask "which way?"'
     asking = host.submit(shell=asks, description="walk")
     request = pending(host, asking)
-    assert (host.root / "died").exists()
+    until((host.root / "died").exists, "the daemon has died")
     late = host.surely("task.submit", shell="true", cwd=str(host.root), labels={"patient": "1"})["id"]
     waiting = pending(host, late)
     host.kill()
@@ -71,7 +71,7 @@ def test_f89_a_request_survives_and_is_answered_once(host: Host) -> None:
     with host.client() as client:
         assert client.error("approval.answer", id=request["id"], text="right") == "conflict"
     task = host.finished(asking)
-    assert (task["status"], task["attempts"], task["description"].count("left")) == ("done", 2, 1)
+    assert (task["status"], task["description"].count("left")) == ("done", 1)
     assert trace.read_text() == "run\n" * 2
     assert kinds(host, asking) == ["approval:requested", "approval:resolved"]
     host.call("approval.approve", id=late)

