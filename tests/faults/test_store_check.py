@@ -41,7 +41,7 @@ def used(original: Host) -> Iterator[Host]:
 
 
 def sql(path: str, *statements: str) -> None:
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+    with closing(sqlite3.connect(path, timeout=60, isolation_level=None)) as db:
         for statement in statements:
             assert db.execute(statement).rowcount != 0, statement
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -228,8 +228,10 @@ def test_a_database_whose_wal_was_removed_before_its_first_checkpoint_is_lost_an
     host.start()
     assert host.finished(host.submit("true"))["status"] == "done"
     host.kill()
-    for companion in ("-wal", "-shm"):
+    for companion in ("", "-wal", "-shm"):
         Path(host.paths.path, f"{name}{companion}").unlink()
+    with closing(sqlite3.connect(Path(host.paths.path, name))) as db:  # all that it is before the first checkpoint
+        db.execute("PRAGMA journal_mode = WAL")
     before = Path(host.paths.path, name).read_bytes()
     done = host.maintain("check")
     assert (done.returncode, done.stderr) == (1, "")

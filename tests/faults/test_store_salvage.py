@@ -137,13 +137,18 @@ def test_a_damaged_page_is_told_to_who_asks_for_what_is_on_it(host: Host) -> Non
 def test_a_wal_that_was_cut_costs_what_was_in_the_part_that_is_gone(host: Host) -> None:
     """SQLite's own mending, of which nobody is told: what was committed before the cut is there, in order."""
     host.start()
-    go, wal = host.root / "go", Path(f"{host.paths.tasks_db}-wal")
+    go, state, wal = host.root / "go", Path(host.paths.tasks_db), Path(f"{host.paths.tasks_db}-wal")
     running = host.submit(shell=waits_for(go, "exit 7"))
     run = host.running(running)
     until(lambda: wal.stat().st_size == 0, "it is in the database")
-    ids = [running, *(host.submit("true", hold=True) for _ in range(20))]
-    host.kill()
-    os.truncate(wal, wal.stat().st_size * 2 // 3 - 99)
+    with closing(sqlite3.connect(state)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM tasks").fetchone()  # while it reads, nobody empties the WAL
+        ids = [running, *(host.submit("true", hold=True) for _ in range(20))]
+        host.kill()
+        before, frames = state.read_bytes(), wal.read_bytes()
+    state.write_bytes(before)  # whoever closed it last emptied the WAL
+    wal.write_bytes(frames[: len(frames) * 2 // 3 - 99])
     for shared in Path(host.paths.path).glob("*-shm"):
         shared.unlink()
     host.start()
@@ -239,12 +244,13 @@ def test_a_run_whose_task_is_lost_goes_on_and_no_number_is_given_again(host: Hos
     run = host.running(task_id)
     host.kill()
     state = Path(host.paths.tasks_db)
-    for companion in ("-wal", "-shm"):
+    for companion in ("", "-wal", "-shm"):
         Path(f"{state}{companion}").unlink()
-    if damage == "gone":
-        state.unlink()
-    elif damage == "noise":
+    if damage == "noise":
         state.write_bytes(random.Random(4).randbytes(8 * PAGE))
+    elif damage == "no table":
+        with closing(sqlite3.connect(state)) as db:  # all that it is before the first checkpoint
+            db.execute("PRAGMA journal_mode = WAL")
     status, output = polpod("--root", str(host.root))
     assert (status, "store salvage" in output) == (1, True), output
     done = host.maintain("check")
