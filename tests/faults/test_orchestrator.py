@@ -61,7 +61,8 @@ def scheduled(host: Host) -> bool:
     try:
         host.call("schedule.set", id="m", expression=(datetime.now(UTC) + timedelta(seconds=1)).isoformat())
     except Refused as refused:
-        assert "has passed" in str(refused)
+        if "has passed" not in str(refused):
+            raise
         return False
     return True
 
