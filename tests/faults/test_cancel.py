@@ -6,6 +6,7 @@ import os
 import signal
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -148,6 +149,8 @@ def test_a_batch_that_is_cancelled_while_it_is_prepared_leaves_nothing_behind(ho
         until(lambda: client.call("daemon.status")["tasks"].get("in_progress"), "the batch is on its way")
         client.call("task.cancel", select={"queue": "q"})
     until(lambda: host.call("daemon.status")["tasks"] == {"cancelled": 200}, "all are cancelled")
+    prepared = Path(host.paths.run_directories)
+    until(lambda: not list(prepared.glob("run-*")), "what was prepared too late is removed, not only by the next start")
     settle(host)
 
 

@@ -335,7 +335,8 @@ def test_f41_a_limit_and_the_job_s_own_end_make_one_outcome(host: Host) -> None:
     limit(host, run, "max_duration = 0.1")
     until(lambda: host.runs(first)[0]["kill_reason"] == "timeout", "its time is over as well")
     os.kill(run["pid"], signal.SIGCONT)
-    assert host.finished(first)["result"]["exit_code"] == 3
+    result = host.finished(first)["result"]
+    assert (result["reason"], result["exit_code"]) == ("exited", 3)
 
     tasks = [{"command": ["sleep", "0.25"], "cwd": "/", "max_duration": 0.2 + n % 20 / 200} for n in range(160)]
     ids = [result["id"] for result in host.call("task.submit_many", tasks=tasks)["results"]]
