@@ -20,8 +20,10 @@ from polpod.store import queries
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """SIGHUP is a shutdown, not a reload (`polpo-crash-resilience`)."""
 
-TIDY = 1.0
-"""Seconds in which what the last runs left behind is removed; the next start does what is not done by then."""
+TIDY = 10.0
+"""Seconds, of what is left of `shutdownTimeout`, in which what the last runs left behind is removed; the next start does
+what is not done by then.
+"""
 
 log = logging.getLogger(__name__)
 

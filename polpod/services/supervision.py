@@ -23,7 +23,6 @@ from polpod.services import watchdog
 from polpod.services.desk import Desk
 from polpod.services.instance import Instance
 from polpod.services.journal import EVERYTHING
-from polpod.services.shutdown import TIDY
 from polpod.services.statusline import line
 from polpod.services.watchdog import Writer, state_of_thread
 
@@ -103,7 +102,7 @@ class Supervision:
             await instance.stopping.wait()
             self._systemd.stopping()
             keep = instance.config.settings.on_shutdown == "keep"
-            longest = 0.0 if keep else instance.config.settings.shutdown_timeout / 1000 + TIDY
+            longest = 0.0 if keep else instance.config.settings.shutdown_timeout / 1000
             await self._extend_until(trio.Event(), trio.current_time() + longest)
 
     async def _extend_until(self, event: trio.Event, patient_until: float = -math.inf) -> None:

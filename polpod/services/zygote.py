@@ -24,7 +24,12 @@ from dataclasses import dataclass, field
 import trio
 
 START_TIMEOUT = 30.0
-REPLY_TIMEOUT = 5.0
+READY_TIMEOUT = 5.0
+"""Seconds for which a request waits for a zygote in the place of one that died."""
+
+REPLY_TIMEOUT = 15.0
+"""Half of CLAIM_TIMEOUT: a runner that was forked as late as that has time left to claim its run."""
+
 MESSAGE_SIZE = 4096
 ROOM = socket.CMSG_SPACE(array.array("i", [0]).itemsize)
 
@@ -128,11 +133,13 @@ class Zygote:
     async def fork(self, run_id: int, directory: str, go: int) -> Forked:
         """Ask for a runner of this run directory that waits for a byte on the pipe `go`, which is closed here.
 
-        Raises NotForked when there is none, or when nobody can say within REPLY_TIMEOUT.
+        Raises NotForked when there is none within READY_TIMEOUT, or when it does not say so within REPLY_TIMEOUT.
         """
         request = self._waiting[run_id] = _Request()
         try:
-            with trio.move_on_after(REPLY_TIMEOUT):
+            with trio.move_on_after(READY_TIMEOUT) as patience:
+                await self._ready.wait()
+                patience.deadline = trio.current_time() + REPLY_TIMEOUT
                 await self._ask(run_id, directory, go)
                 await request.answered.wait()
         finally:
@@ -142,7 +149,7 @@ class Zygote:
             if self._socket is not None:
                 with suppress(OSError):  # it is closed already
                     self._socket.shutdown(socket.SHUT_RDWR)
-            raise NotForked(f"the zygote did not answer within {REPLY_TIMEOUT:g} s")
+            raise NotForked("the zygote did not answer in time")
         if isinstance(request.reply, NotForked):
             raise request.reply
         return request.reply
@@ -150,7 +157,6 @@ class Zygote:
     async def _ask(self, run_id: int, directory: str, go: int) -> None:
         message = json.dumps({"run_id": run_id, "directory": directory}).encode()
         passed = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [go]).tobytes())]
-        await self._ready.wait()
         assert self._socket is not None
         async with self._sending:
             try:

@@ -62,7 +62,7 @@ def test_a_zygote_that_does_not_answer_is_replaced(host: Host) -> None:
     task_id = host.submit("true")
     assert host.finished(task_id)["status"] == "done"
     assert not alive(first)
-    assert len(host.runs(task_id)) == 2
+    assert len(host.runs(task_id)) >= 2
     assert host.stop() == 0
     Ledger(host.paths).settled()
 
@@ -72,5 +72,5 @@ def test_what_keeps_zygotes_away_is_said_once(host: Host) -> None:
     missing = host.root / "zygotes"
     host.start(under=("sh", "-c", f'exec "$@" --zygote-socket {missing}', "sh"))
     task_id = host.submit("true")
-    until(lambda: host.task(task_id)["launch_failures"] == 2, "the task has been tried twice")
+    until(lambda: host.task(task_id)["launch_failures"] >= 2, "the task has been tried twice")
     assert host.log().count(f"no zygote can be started: {missing}: No such file or directory") == 1

@@ -107,7 +107,7 @@ def test_a_start_that_works_gets_more_time_and_one_that_waits_does_not() -> None
 
 def test_a_stop_gets_the_time_that_runs_have_to_end_and_no_more_without_work() -> None:
     async def play(supervision: Supervision) -> None:
-        desk = a_desk(shutdown_timeout=20)
+        desk = a_desk(shutdown_timeout=21)
         supervision.ready(desk)
         desk.instance.recovered.set()
         await trio.sleep(100)
