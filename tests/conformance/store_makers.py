@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from kit.postgres import server
+from kit.postgres import PATIENT, server
 from msgspec import Struct
 
 from polpod.persistence import FileConfig, PersistenceConfig, PostgresConfig, SQLiteConfig
@@ -58,9 +58,6 @@ class Database(Struct):
     test: str
 
 
-PATIENT = "&connect_timeout=30"
-"""On a busy machine a server takes longer to answer than polpod waits for one that may be gone."""
-
 _templates: dict[str, str] = {}
 _databases: list[Database] = []
 
@@ -84,6 +81,7 @@ def database(directory: Path, kind: Kind[Tx], tables: Sequence[AnyTable]) -> str
             return pg.url(one.name, more=PATIENT)
     for one in made:
         if one.test != test or not one.directory.exists():
+            pg.hang_up(one.name)
             pg.execute(one.name, "; ".join(f'DELETE FROM "{table.name}"' for table in reversed(tables)))
             one.directory, one.test = directory, test
             return pg.url(one.name, more=PATIENT)

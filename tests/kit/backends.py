@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from kit.postgres import server
+from kit.postgres import PATIENT, server
 
 LASTING = ("sqlite", "file", "postgres")
 
 
 def database() -> str:
     """The address of a new one."""
-    return server().url(server().fresh())
+    return server().url(server().fresh(), more=PATIENT)
 
 
 def settings_of(storage: str) -> dict[str, str]:

@@ -40,7 +40,8 @@ def chromium() -> Iterator[Browser]:
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # root has none
     expect.set_options(timeout=BOUND * 1000)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=[*sandbox, "--disable-gpu"])
+        arguments = [*sandbox, "--disable-gpu"]
+        browser = playwright.chromium.launch(executable_path=program, args=arguments, timeout=BOUND * 1000)
         yield browser
         browser.close()
 

@@ -49,6 +49,9 @@ local all all trust
 PASSWORD = "correct horse"
 """Of the user `ann`; others need none."""
 
+PATIENT = "&connect_timeout=30"
+"""On a busy machine a server takes longer to answer than polpod waits for one that may be gone."""
+
 GUARD = """
 import os, shutil, signal, sys, time
 directory = sys.argv[1]
@@ -116,11 +119,7 @@ class Server:
         """The name of a database as good as new, for a while."""
         name = self._idle.pop() if self._idle else self.fresh()
         yield name
-        self.execute(  # a test that failed may have left it in the middle of something
-            name,
-            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()",
-        )
+        self.hang_up(name)  # a test that failed may have left it in the middle of something
         schemas = self.execute(name, "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_|^information_schema$'")
         drops = "; ".join(f"DROP SCHEMA {schema} CASCADE" for (schema,) in schemas)
         owner = "CREATE SCHEMA public AUTHORIZATION pg_database_owner; GRANT USAGE ON SCHEMA public TO public"
@@ -128,6 +127,14 @@ class Server:
         for change in ("RESET ALL", "OWNER TO polpod"):
             self.execute("postgres", f"ALTER DATABASE {name} {change}")
         self._idle.append(name)
+
+    def hang_up(self, database: str) -> None:
+        """End every connection to it; also those whose clients have gone, which the server may not have noticed."""
+        self.execute(
+            database,
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
 
     def execute(self, database: str, statement: str) -> list[tuple[Any, ...]]:
         """As the administrator; the rows, where it gives any."""
