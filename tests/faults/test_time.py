@@ -50,7 +50,7 @@ def test_f34_a_run_is_itself_whatever_the_clock_says(host: Host, clock: Clock) -
     go = host.root / "go"
     task_id = host.submit(shell=waits_for(go, "exit 3"))
     before = host.running(task_id)
-    doomed = [host.submit("sleep", "1000", kill_grace=30) for _ in range(3)]
+    doomed = [host.submit("sleep", "1000", kill_grace=1000) for _ in range(3)]
     for other in doomed:
         host.running(other)
 
@@ -59,9 +59,7 @@ def test_f34_a_run_is_itself_whatever_the_clock_says(host: Host, clock: Clock) -
         assert {n: run[n] for n in ("id", "pid", "started_at")} == {n: before[n] for n in ("id", "pid", "started_at")}
         ended = doomed.pop()
         host.call("task.cancel", select={"ids": [ended]})
-        assert (
-            host.finished(ended, bound=20)["status"] == "cancelled"
-        )  # its runner was told, and is obeyed before SIGKILL
+        assert host.finished(ended)["status"] == "cancelled"  # its runner was told, and is obeyed before SIGKILL
 
     for shift in (HOUR, -HOUR):
         host.kill()
@@ -94,7 +92,7 @@ def test_f64_a_clock_that_goes_back_holds_up_nothing(host: Host, clock: Clock) -
     silent = host.submit("sleep", "1000", stale_threshold=0.5, kill_grace=0.2)
     again = host.submit(shell=once(host.root / "first", "exit 1"), max_retries=1, retry_delay=2)
     early = host.submit(shell=f"echo early >> {trace}", queue="line")
-    until(lambda: host.task(again)["state"] == "delayed", "it waits for its retry")
+    until(lambda: host.task(again)["retries"] == 1, "it waits for its retry")
     clock.shift(-HOUR)
     late = host.submit(shell=f"echo late >> {trace}", queue="line")
     assert int(late) > int(early)
@@ -107,7 +105,7 @@ def test_f64_a_clock_that_goes_back_holds_up_nothing(host: Host, clock: Clock) -
     assert trace.read_text().split() == ["early", "late"]
 
     last = host.submit(shell=once(host.root / "second", "exit 1"), max_retries=1, retry_delay=2)
-    until(lambda: host.task(last)["state"] == "delayed", "it waits for its retry")
+    until(lambda: host.task(last)["retries"] == 1, "it waits for its retry")
     host.kill()
     clock.shift(-2 * HOUR)
     host.start(under=clock.under)
@@ -137,7 +135,8 @@ def test_f65_ten_years_at_a_stroke_end_nothing(host: Host, clock: Clock) -> None
     ids = [host.submit(shell=waits_for(go, "exit 3"), **limits) for _ in range(3)]
     before = {task_id: host.running(task_id)["pid"] for task_id in ids}
     host.call("mission.create", document='{"tasks": [{"title": "a", "command": ["true"]}]}', name="hourly")
-    host.call("schedule.set", id="hourly", expression="0 * * * *")
+    minute = (datetime.now(UTC).minute + 30) % 60  # so that its time does not come meanwhile
+    host.call("schedule.set", id="hourly", expression=f"{minute} * * * *", timezone="UTC")
     clock.shift(TEN_YEARS)
     assert host.finished(host.submit("true"))["status"] == "done"
     host.kill()
@@ -150,7 +149,7 @@ def test_f65_ten_years_at_a_stroke_end_nothing(host: Host, clock: Clock) -> None
     assert host.call("store.prune")["tasks"] == 0
     assert Path(host.runs(old)[0]["log_path"]).read_text() == "kept\n"
     again = host.submit(shell=once(host.root / "first", "exit 1"), max_retries=1, retry_delay=2)
-    until(lambda: host.task(again)["state"] == "delayed", "it waits for its retry")
+    until(lambda: host.task(again)["retries"] == 1, "it waits for its retry")
     clock.shift(0)
     assert host.finished(again)["status"] == "done"
     host.call("mission.create", document='{"tasks": [{"title": "a", "command": ["true"]}]}')  # it looks at the clock
@@ -182,19 +181,19 @@ def test_f67_who_stood_still_with_everybody_is_not_called_silent(host: Host) -> 
     daemon = host.start()
     word = host.root / "word"
     os.mkfifo(word)
-    task_id = host.submit(shell=f"read word < {word}; echo $word", stale_threshold=2, max_duration=HOUR)
+    task_id = host.submit(shell=f"read word < {word}; echo $word", stale_threshold=6, max_duration=HOUR)
     run = host.running(task_id)
-    until(lambda: host.call("event.list", kinds=["agent:stale"])["events"], "half of its time is over")
     zygote_pid = until(lambda: zygote(daemon.pid), "there is a zygote")
-    everybody = (run["job_pid"], run["pid"], zygote_pid, daemon.pid)
+    everybody = (daemon.pid, run["job_pid"], run["pid"], zygote_pid)
+    until(lambda: host.call("event.list", kinds=["agent:stale"])["events"], "half of its time is over")
     for pid in everybody:
         os.kill(pid, signal.SIGSTOP)
     until(lambda: {state(pid) for pid in everybody} == {"T"}, "everything stands still")
-    end = time.monotonic() + 2.5
+    end = time.monotonic() + 6.5
     until(lambda: time.monotonic() > end, "the rest of its time is over, too")
     os.kill(daemon.pid, signal.SIGCONT)
     assert host.call("daemon.status")["pid"] == daemon.pid
-    for pid in everybody[:-1]:
+    for pid in everybody[1:]:
         os.kill(pid, signal.SIGCONT)
     word.write_text("awake\n")
     assert host.finished(task_id)["status"] == "done"

@@ -46,7 +46,7 @@ class Clients:
                 return self._host.call("task.submit", shell=shell, cwd=str(self._host.root), idempotency_key=key)
             return None
 
-        return dict(until(answered, f"{key} is acknowledged"))
+        return dict(until(answered, f"{key} is acknowledged", bound=240))
 
 
 def test_twenty_kills_lose_nothing_and_do_nothing_twice(host: Host) -> None:
