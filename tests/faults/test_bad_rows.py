@@ -133,8 +133,9 @@ def test_a_run_that_means_nothing_is_quarantined_and_the_others_go_on(host: Host
     poison_run(host, run["id"], **columns)
 
     host.start()
-    until(lambda: host.call("daemon.status")["state"] == "running", "it has recovered")
-    (event,) = host.call("event.list", after=0, kinds=["run:quarantined"])["events"]
+    (event,) = until(
+        lambda: host.call("event.list", after=0, kinds=["run:quarantined"])["events"], "recovery has met the row"
+    )
     assert event["subject"] == f"run/{run['id']}"
     assert event["body"]["problem"]
     assert host.task(bad)["status"] == "done"
@@ -156,7 +157,7 @@ def test_a_task_whose_run_means_nothing_does_not_keep_the_others_waiting(host: H
 
     host.start()
     assert host.finished(host.submit(shell="exit 5"))["result"]["exit_code"] == 5
-    assert host.call("event.list", after=0, kinds=["run:quarantined"])["events"]
+    until(lambda: host.call("event.list", after=0, kinds=["run:quarantined"])["events"], "recovery has met the row")
     # Nobody knows what became of it, so nobody repeats it: a person decides.
     assert host.task(lost)["status"] == "awaiting_approval"
     assert host.call("task.why", id=lost)["sentences"]

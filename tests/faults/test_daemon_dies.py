@@ -229,7 +229,11 @@ def test_f12_a_failed_query_is_no_death(host: Host, query: str) -> None:
             with closing(sqlite3.connect(host.paths.runs_db, isolation_level=None)) as db:
                 db.execute("UPDATE runs SET start_ticks = start_ticks + 1, pidfd_inode = 1")
     host.start()
-    until(lambda: host.call("daemon.status")["state"] == "running", "recovery is over")
+    since = host.call("daemon.status")["started_at"]
+    until(
+        lambda: any(e["at"] > since for e in host.call("event.list", after=0, kinds=["daemon:started"])["events"]),
+        "recovery is over",
+    )
     assert host.finished(host.submit("true"))["status"] == "done"  # and with it the first judgements
     assert same(host.running(task_id)) == same(run)
     assert alive(run["job_pid"])
@@ -264,7 +268,7 @@ def test_f13_a_hanging_disk_does_not_hold_up_the_loop(host: Host, tmp_path: Path
                 writer.send("task.submit", command=["true"], cwd="/", hold=True)
                 until(lambda: "D" in thread_states(daemon.pid), "the write hangs")
                 for _ in range(10):
-                    assert others.call("daemon.health")["ok"]
+                    until(lambda: others.call("daemon.health")["ok"], "it answers, and is well")
                 assert not writer.readable()
             assert "result" in writer.receive()
 
