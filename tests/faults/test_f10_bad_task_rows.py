@@ -22,7 +22,7 @@ from kit.waiting import until
 def poison(host: Host, table: str, key: str, doc: str | bytes | None = None, **fields: object) -> str:
     """Write what no polpod would write into the document of a row: `fields` into it, or `doc` in its place."""
     column = {"tasks": "id", "specs": "id", "queues": "name", "settings": "name", "events": "seq"}[table]
-    with closing(sqlite3.connect(host.paths.tasks_db, isolation_level=None)) as db:
+    with closing(sqlite3.connect(host.paths.tasks_db, timeout=60, isolation_level=None)) as db:
         ((good,),) = db.execute(f"SELECT doc FROM {table} WHERE {column} = ?", (key,)).fetchall()
         bad = json.dumps(json.loads(good) | fields) if doc is None else doc
         db.execute(f"UPDATE {table} SET doc = CAST(? AS TEXT) WHERE {column} = ?", (bad, key))
@@ -267,7 +267,7 @@ def test_a_hundred_bad_tasks_are_set_aside_together(host: Host) -> None:
     host.start()
     bad = [host.submit("true", hold=True) for _ in range(150)]
     good = host.submit("true", hold=True)
-    with closing(sqlite3.connect(host.paths.tasks_db, isolation_level=None)) as db:
+    with closing(sqlite3.connect(host.paths.tasks_db, timeout=60, isolation_level=None)) as db:
         db.execute("UPDATE tasks SET doc = '{broken' WHERE id <> ?", (good,))
     assert [t["id"] for t in host.call("task.list")["tasks"]] == [good]
     assert {

@@ -28,7 +28,7 @@ CANARY = "canary-5d1f"
 
 @contextmanager
 def database(path: str) -> Iterator[sqlite3.Connection]:
-    with closing(sqlite3.connect(path)) as db, db:
+    with closing(sqlite3.connect(path, timeout=60)) as db, db:
         yield db
 
 
