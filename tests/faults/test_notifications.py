@@ -122,7 +122,7 @@ def test_f88_one_that_fails_is_tried_again_and_one_that_hangs_delays_nobody(host
         assert "503" in own_log(host, "fails")
         assert "took longer than 0.2 s" in own_log(host, "hangs")
         assert "attempt 1, again in 1 s" in own_log(host, "refused")
-        assert host.stop(bound=20) == 0
+        assert host.stop() == 0
 
 
 def test_a_command_gets_the_event_and_no_secret_of_the_daemon(host: Host) -> None:
@@ -156,7 +156,7 @@ def test_a_command_that_hangs_is_killed_with_its_group(host: Host) -> None:
     script = f"sleep 1000 & echo $$ $! >> {pids}; wait"
     host.configure(
         notifications=[
-            {"name": "hangs", "command": ["/bin/sh", "-c", script], "timeout": 300},
+            {"name": "hangs", "command": ["/bin/sh", "-c", script], "timeout": 3000},
             {"name": "missing", "command": ["/no/such/program"]},
         ]
     )
@@ -166,10 +166,10 @@ def test_a_command_that_hangs_is_killed_with_its_group(host: Host) -> None:
     until(lambda: pids.exists() and len(pids.read_text().splitlines()) >= 2, "it is tried again")
     first = [int(pid) for pid in pids.read_text().splitlines()[0].split()]
     until(lambda: not any(alive(pid) for pid in first), "nothing is left of the first attempt")
-    assert "took longer than 0.3 s" in own_log(host, "hangs")
-    assert "/no/such/program" in own_log(host, "missing")
-    assert host.stop(bound=20) == 0
-    assert not any(alive(int(pid)) for line in pids.read_text().splitlines() for pid in line.split())
+    until(lambda: "took longer than 3 s" in own_log(host, "hangs"), "its log says why")
+    until(lambda: "/no/such/program" in own_log(host, "missing"), "and that of the other")
+    assert host.stop() == 0
+    until(lambda: not any(alive(int(pid)) for pid in pids.read_text().split()), "nothing is left of any attempt")
 
 
 def test_whoever_was_slower_than_retention_is_told_of_the_gap(host: Host) -> None:
