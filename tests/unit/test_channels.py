@@ -71,7 +71,7 @@ def test_a_command_that_prints_without_end_is_ended(attempts: Attempts) -> None:
     assert said == f"NotDelivered: printed more than {delivery.LOG_SIZE} bytes"
     assert attempts.attempt(type="command", command=["echo", "better"]) is None
     assert attempts.log().read_text() == "better\n"
-    assert attempts.log(".1").stat().st_size == 2 * delivery.LOG_SIZE
+    assert delivery.LOG_SIZE < attempts.log(".1").stat().st_size <= 2 * delivery.LOG_SIZE
 
 
 def test_a_command_may_print_much(attempts: Attempts) -> None:

@@ -90,7 +90,7 @@ def test_files_are_looked_for_where_the_task_works(log: Path, tmp_path: Path, mo
     "trap '' TERM; while :; do sleep 0.05; done",
     "yes",
     "sleep 600",
-    "setsid sleep 3",
+    "setsid sleep 30",
 ])  # fmt: skip
 def test_a_check_that_does_not_end_is_ended(log: Path, shell: str) -> None:
     """W39: it has its own time limit; F41, F42 within a run of checks."""

@@ -87,7 +87,6 @@ def test_answers_may_come_in_any_order(tmp_path: Path) -> None:
         assert [connection.answer(1), connection.answer(2)] == ["of 1", "of 2"]
 
 
-@pytest.mark.timeout(60)
 def test_large_calls_and_large_answers_do_not_wait_for_each_other(polpod: Scripted, connection: Connection) -> None:
     """Each message is larger than the socket's buffers; a client that only wrote, or only read, would hang."""
     polpod.answers = {"echo": lambda params: params["text"]}
@@ -139,7 +138,9 @@ def test_nothing_follows_what_was_sent_in_part(tmp_path: Path) -> None:
 
 
 @contextmanager
-def afar(path: Path, answer: Callable[[socket.socket, WSConnection], object]) -> Iterator[Connection]:
+def afar(
+    path: Path, answer: Callable[[socket.socket, WSConnection], object], patience: float = 60
+) -> Iterator[Connection]:
     """A connection by WebSocket to somebody who, once a call was made, does that."""
     path.write_text("polpo_x")
     path.chmod(0o600)
@@ -159,7 +160,7 @@ def afar(path: Path, answer: Callable[[socket.socket, WSConnection], object]) ->
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=serve)
         thread.start()
-        connection = Connection(f"ws://127.0.0.1:{listener.getsockname()[1]}", patience=0.3, key_file=str(path))
+        connection = Connection(f"ws://127.0.0.1:{listener.getsockname()[1]}", patience=patience, key_file=str(path))
         try:
             yield connection
         finally:
@@ -178,18 +179,17 @@ def test_one_that_answers_and_closes_is_asked_no_more(tmp_path: Path) -> None:
             connection.call("x")
 
 
-@pytest.mark.timeout(30)
 def test_pings_are_no_answer(tmp_path: Path) -> None:
     def answer(other: socket.socket, server: WSConnection) -> None:
         while True:
             other.sendall(server.send(Ping()))
             time.sleep(0.01)
 
-    with afar(tmp_path / "key", answer) as connection, pytest.raises(ContactLost, match=r"no answer for 0\.3 s"):
-        connection.call("x")
+    with afar(tmp_path / "key", answer, patience=5) as connection:
+        with pytest.raises(ContactLost, match="no answer for 5 s"):
+            connection.call("x")
 
 
-@pytest.mark.timeout(30)
 def test_one_that_accepts_nobody_is_not_waited_for_for_ever(tmp_path: Path) -> None:
     path = str(tmp_path / "s")
     with full(path), pytest.raises(Unreachable, match=r"no answer for 0\.1 s"):

