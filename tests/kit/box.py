@@ -208,7 +208,7 @@ class Box:
 
     def reboot(self) -> None:
         """Shut down in order, and boot again."""
-        self.do("systemctl", "reboot")
+        self.run("systemctl", "reboot")  # which may be ended by what it asks for
         self._booted()
 
     def cut(self) -> None:

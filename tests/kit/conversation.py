@@ -233,9 +233,11 @@ def _missions(call: Any, host: Host) -> None:
     call("mission.executions", id="release")
     call("mission.resume", id="release", barrier="sign-off")
     call("mission.wait", id="release")
+    host.call("queue.set", name="default", paused=True)  # else it may have come to its barrier by then
     call("mission.execute", id="release")
     call("mission.pause", id="release")
     call("mission.abort", id="release")
+    host.call("queue.set", name="default", paused=False)
     call("schedule.set", id="release", expression="0 3 * * 1-5", timezone="Europe/Rome")
     call("schedule.get", id="release")
     call("schedule.list")

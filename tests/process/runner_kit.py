@@ -21,18 +21,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kit.waiting import until
+from kit.waiting import BOUND, until
 
 from polpod.paths import RunDirectory, StateDirectory
 from polpod.runner import contract, directory, identity
 from polpod.runner.containment import Cgroup, choose_base
 from polpod.runner.session import Session
 
-PATIENCE = 20.0
 LEVELS = (pytest.param("cgroup", marks=pytest.mark.root), "session")
 
 
-def ended(pidfd: int, seconds: float = PATIENCE) -> bool:
+def ended(pidfd: int, seconds: float = BOUND) -> bool:
     """Whether the process ends in time."""
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
@@ -44,7 +43,7 @@ class Zygote:
 
     def __init__(self, env: Mapping[str, str] | None = None, command: list[str] | None = None) -> None:
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.socket.settimeout(PATIENCE)
+        self.socket.settimeout(BOUND)
         with theirs:
             self.process = subprocess.Popen(
                 [*(command or [sys.executable, "-I", "-m", "polpod.runner.zygote"]), str(theirs.fileno())],
@@ -63,7 +62,7 @@ class Zygote:
 
     def close(self) -> None:
         self.socket.close()
-        self.process.wait(PATIENCE)
+        self.process.wait(BOUND)
 
     def __enter__(self) -> Zygote:
         return self
@@ -98,8 +97,10 @@ class Run:
         return None if self.spec["cgroup"] is None else Cgroup(self.spec["cgroup"])
 
     def start(self, zygote: Zygote | None = None, *, go: bool = True) -> Run:
-        """Have the runner forked; with `go` it is told to go on."""
+        """Have the runner forked; with `go` it is told to go on, before anything that takes its time."""
         told, self.go = os.pipe2(os.O_CLOEXEC)
+        if go:
+            self.tell()
         used = zygote or self.state.zygote
         used.ask(self.id, self.directory.path, told)
         os.close(told)
@@ -107,8 +108,6 @@ class Run:
         assert reply["run_id"] == self.id, reply
         assert pidfd is not None, reply
         self.pid, self.pidfd = reply["pid"], pidfd
-        if go:
-            self.tell()
         return self
 
     def tell(self) -> None:
@@ -120,14 +119,14 @@ class Run:
         os.close(self.go)
         self.go = -1
 
-    def finish(self, seconds: float = PATIENCE) -> dict[str, Any]:
+    def finish(self) -> dict[str, Any]:
         """Wait for the runner to end; the row that it left."""
-        assert ended(self.pidfd, seconds), f"the runner of {self.id} still lives: {self.row}"
+        assert ended(self.pidfd), f"the runner of {self.id} still lives: {self.row}"
         return self.row
 
     def running(self) -> Run:
         """Wait until the run is claimed."""
-        until(lambda: self.row["status"] == "running", f"run {self.id} is claimed")
+        until(lambda: self.row["status"] != "starting", f"run {self.id} is claimed")
         return self
 
     def said(self, word: bytes) -> Run:
@@ -150,8 +149,8 @@ class Run:
         return directory.read_exit(self.directory.exit)
 
     def terminate(self) -> None:
-        """SIGTERM to the runner."""
-        signal.pidfd_send_signal(self.pidfd, signal.SIGTERM)
+        """SIGTERM to the runner, unless it has ended."""
+        identity.send(self.pidfd, signal.SIGTERM)
 
     def kill_row(self, reason: str, grace: float) -> None:
         self.state.db.execute(
@@ -184,7 +183,7 @@ class Run:
             os.close(self.pidfd)
         found = self.containment()
         found.kill()
-        assert found.wait_empty(PATIENCE)
+        assert found.wait_empty(BOUND)
         if self.cgroup is not None:
             self.cgroup.remove()
 

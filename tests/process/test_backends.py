@@ -82,7 +82,7 @@ def test_checks_an_approval_and_who_is_told_of_them_go_on_through_kills_of_the_d
         mission = json.dumps({"tasks": [{"title": "t", "command": ["sh", "-c", f"echo came >> {done}"]}]})
         host.call("mission.create", name="m", document=mission)
         until(lambda: done.exists() and "checked" in done.read_text(), "its checks are carried out")
-        soon = datetime.now(UTC) + timedelta(seconds=1)
+        soon = datetime.now(UTC) + timedelta(seconds=3)
         host.call("schedule.set", id="m", expression=soon.isoformat())
         host.kill()
         until(lambda: datetime.now(UTC) > soon, "the time of the schedule has come")

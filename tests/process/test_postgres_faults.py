@@ -208,7 +208,7 @@ def test_a_commit_whose_answer_never_comes_is_answered_truly(
 ) -> None:
     """The old connection still lives, for the server, and has the lock."""
     distant.write(put("a"))
-    _impatient(distant)
+    _hurry(distant, held=2 * BOUND, patience=0.5)
     proxy.break_at(COMMIT, "silent")
     assert drained(distant, put("b")) == (["b"], ["b"])
     assert stored(pg, name) == ["a", "b"]
@@ -219,7 +219,7 @@ def test_a_commit_of_which_nobody_knows_yet_is_found_out_before_anything_else(
     pg: Server, name: str, distant: Store, proxy: Proxy, moment: Moment
 ) -> None:
     distant.write(put("a"))
-    _impatient(distant)
+    _hurry(distant, held=4.0)
     proxy.break_at(COMMIT, moment, stay_closed=True)
     answers, events = drained(distant, put("b"), put("c"))
     assert (answers, events) == ([PerhapsDone, PerhapsDone], [])
@@ -242,8 +242,7 @@ def test_a_server_killed_in_a_commit_leaves_no_doubt(
     pg: Server, name: str, distant: Store, proxy: Proxy, moment: Moment
 ) -> None:
     distant.write(put("a"))
-    assert isinstance(distant.session, PostgresWriter)
-    distant.session.held = 2 * BOUND  # however long the server takes to start on a busy machine
+    _hurry(distant, held=2 * BOUND)  # however long the server takes to start on a busy machine
     proxy.break_at(COMMIT, moment)
 
     def kill() -> None:
@@ -265,7 +264,7 @@ def test_a_store_that_another_wrote_to_meanwhile_is_recovered_from_the_start(
     pg: Server, name: str, distant: Store, proxy: Proxy
 ) -> None:
     distant.write(put("a"))
-    _impatient(distant)
+    _hurry(distant, held=4.0)
     proxy.break_at(COMMIT, "done", stay_closed=True)
     assert drained(distant, put("b"))[0] == [PerhapsDone]
     with closing(open_store(Postgres(pg.url(name)), TASKS)) as other:
@@ -306,7 +305,7 @@ def test_a_server_that_hangs_in_a_commit_is_found_out_later(
 ) -> None:
     distant.write(put("a"))
     proxy.break_at(COMMIT, "done")
-    _impatient(distant)
+    _hurry(distant, held=4.0, patience=0.5)
 
     with pg.stopped():  # so the answer is not there before the patience is over
         begun = time.monotonic()
@@ -407,8 +406,9 @@ def test_a_newer_schema_is_refused(pg: Server, name: str, store: Store) -> None:
         open_sessions(Postgres(pg.url(name)), older)
 
 
-def _impatient(store: Store) -> None:
-    """So that a test takes no longer than it must."""
+def _hurry(store: Store, *, held: float, patience: float | None = None) -> None:
+    """Other seconds for finding out what became of a commit, and for each answer, so that a test takes no longer than it must."""
     assert isinstance(store.session, PostgresWriter)
-    store.session.rows.db.patience = 0.5
-    store.session.held = 4.0
+    store.session.held = held
+    if patience is not None:
+        store.session.rows.db.patience = patience

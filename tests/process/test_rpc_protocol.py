@@ -407,7 +407,7 @@ def test_an_answer_over_4_mib_is_an_error_of_its_request_alone(client: Client) -
     assert answers[0]["result"]["task"]["id"] == big[0]
     assert [a["error"]["data"]["type"] for a in answers[1:3]] == ["too_large"] * 2
     assert {a["error"]["code"] for a in answers[1:3]} == {-32000}
-    assert answers[3]["result"]["ok"]
+    assert answers[3]["result"]["checks"]["accepting"]
 
 
 def test_an_id_too_long_to_be_answered_with_costs_only_its_connection(daemon: Host, client: Client) -> None:

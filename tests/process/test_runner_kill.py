@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from kit.jobs import waits_for
 from kit.waiting import until
-from runner_kit import LEVELS, Run, State
+from runner_kit import LEVELS, Run, State, ended
 
 from polpod.runner import contract, identity
 
@@ -91,8 +93,8 @@ def test_a_stopped_job_hears_its_term(state: State) -> None:
 @pytest.mark.parametrize("level", LEVELS)
 def test_what_survives_its_main_process_gets_its_term_too(state: State, tmp_path: Path, level: str) -> None:
     script = """
-        setsid sh -c 'trap "echo told; exit" TERM; echo up; while :; do sleep 0.01; done' &
         trap 'exit 3' TERM
+        setsid sh -c 'trap "echo told; exit" TERM; echo up; while :; do sleep 0.01; done' &
         while :; do sleep 0.01; done"""
     run = state.shell(script, level=level).start().said(b"up")
     run.kill_row("cancelled", 30)
@@ -147,12 +149,13 @@ def test_a_term_that_no_row_explains_is_signalled(state: State) -> None:
     assert (row["status"], row["reason"], row["signal"]) == ("failed", "signalled", signal.SIGTERM)
 
 
-def test_a_row_that_comes_after_the_term_still_explains_it(state: State) -> None:
-    deaf = "trap 'echo told' TERM; echo up; while :; do sleep 0.01; done"
-    run = state.shell(deaf, kill_grace=2.0).start().said(b"up")
+def test_a_row_that_comes_after_the_term_still_explains_it(state: State, tmp_path: Path) -> None:
+    deaf = "trap 'echo told' TERM; echo up; " + waits_for(tmp_path / "go")
+    run = state.shell(deaf).start().said(b"up")
     run.terminate()
     run.said(b"told")
     run.kill_row("shutdown", 0)
+    (tmp_path / "go").touch()
     row = run.finish()
     assert (row["status"], row["reason"]) == ("killed", "shutdown")
 
@@ -202,7 +205,8 @@ def test_a_term_before_the_go_executes_nothing(state: State, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_runner_alone_ends_what_runs_too_long(state: State, tmp_path: Path, level: str) -> None:
-    run, escaped = stubborn(state, tmp_path, level, max_duration=1 - contract.DURATION_MARGIN, kill_grace=0.2)
+    changes: dict[str, Any] = {"max_duration": 1 - contract.DURATION_MARGIN, "kill_grace": 0.2}
+    run = state.add(sys.executable, "-I", "-S", "-c", STUBBORN, level=level, cwd=str(tmp_path), **changes).start()
     row = run.finish()
     assert (row["status"], row["reason"], row["kill_reason"], row["kill_by"]) == (
         "killed",
@@ -212,7 +216,8 @@ def test_a_runner_alone_ends_what_runs_too_long(state: State, tmp_path: Path, le
     )
     assert row["kill_boot"] == identity.boot_id()
     assert row["duration"] < 60
-    assert not alive(escaped)
+    escaped = tmp_path / "escaped"  # unless a busy machine gave it no time to
+    assert not (escaped.exists() and alive(int(escaped.read_text() or "0")))
 
 
 def test_a_fork_storm_is_ended_at_level_session(state: State) -> None:
@@ -220,7 +225,7 @@ def test_a_fork_storm_is_ended_at_level_session(state: State) -> None:
     run = state.shell(storm, level="session").start().said(b"up")
     run.kill_row("cancelled", 0)
     run.terminate()
-    assert run.finish(60)["status"] == "killed"
+    assert run.finish()["status"] == "killed"
     assert run.containment().empty()
 
 
@@ -320,7 +325,8 @@ def test_a_vanished_cgroup_does_not_keep_a_run_from_being_ended(state: State) ->
 
     def moved() -> bool:
         for process in run.cgroup.processes():  # type: ignore[union-attr]
-            Path(elsewhere, "cgroup.procs").write_text(str(process.pid))
+            with suppress(ProcessLookupError):
+                Path(elsewhere, "cgroup.procs").write_text(str(process.pid))
         return run.cgroup.empty()  # type: ignore[union-attr]
 
     until(moved, "nothing is in the cgroup")
@@ -347,7 +353,7 @@ def test_the_ladder_is_climbed_once_and_waits_out_the_grace(state: State) -> Non
     run.kill_row("cancelled", 0.5)
     began = time.monotonic()
     run.terminate()
-    run.said(b"told")
+    until(lambda: b"told" in run.log or ended(run.pidfd, 0), "it was told, unless it had no time to hear it")
     run.terminate()  # again: the ladder is climbed once
     run.finish()
     assert time.monotonic() - began >= 0.5

@@ -308,7 +308,7 @@ def test_a_daemon_that_does_not_answer_the_door_holds_nobody_up(state: State) ->
         bell.bind(run.spec["socket"])
         bell.listen(0)
         first.connect(run.spec["socket"])  # the backlog is full now
-        run.start().finish(5)
+        run.start().finish()
     assert run.recorded["status"] == "completed"
 
 

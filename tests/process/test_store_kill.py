@@ -22,7 +22,7 @@ from polpod.store.sqlite import open_reader, open_writer
 from polpod.store.sqlite_session import SqliteWriter
 from polpod.store.tables import Setting, Settings
 
-BOUND = 20
+BOUND = 60
 
 ONE = "CREATE TABLE a (x TEXT) STRICT;\nINSERT INTO a VALUES ('kept');\n"
 TWO = "ALTER TABLE a ADD COLUMN y TEXT;\nUPDATE a SET y = 'new';\nCREATE TABLE b (z TEXT);\n"

@@ -13,6 +13,7 @@ import pytest
 from kit.client import Client
 from kit.fake_systemd import FakeSystemd
 from kit.host import Host
+from kit.jobs import waits_for
 from kit.other_user import NOBODY, call_as
 from kit.processes import zygote
 from kit.unkillable import Server
@@ -32,14 +33,6 @@ def listening(host: Host) -> Iterator[FakeSystemd]:
     """One that listens where the host's daemon would."""
     with FakeSystemd(host.socket) as manager:
         yield manager
-
-
-def ignore_term(host: Host) -> str:
-    """A task whose job SIGTERM does not end; returns once it runs."""
-    ready = host.root / "ready"
-    task_id = host.submit(shell=f"trap '' TERM; touch {ready}; while :; do sleep 0.1; done")
-    until(ready.exists, "the job ignores SIGTERM")
-    return task_id
 
 
 def test_ready_is_said_when_the_socket_answers(host: Host, manager: FakeSystemd) -> None:
@@ -108,13 +101,16 @@ def test_a_watchdog_for_another_process_is_not_petted(host: Host, manager: FakeS
 
 
 def test_a_slow_stop_says_what_it_waits_for_and_asks_for_the_time(host: Host, manager: FakeSystemd) -> None:
-    host.configure(killGrace=2000)
+    ready, go = host.root / "ready", host.root / "go"
+    host.configure(killGrace=60_000, shutdownTimeout=240_000)
     manager.start(host)
-    ignore_term(host)
+    host.submit(shell=f"trap '' TERM; touch {ready}; {waits_for(go)}")
+    until(ready.exists, "the job ignores SIGTERM")
     manager.forget()
     assert host.daemon is not None
     host.daemon.send_signal(signal.SIGTERM)
     manager.status("stopping: waiting for 1 run")
+    go.touch()
     assert host.daemon.wait(60) == 0
     manager.listen()
     said = [set(message) for message in manager.heard]

@@ -284,7 +284,7 @@ def test_a_terminal_that_takes_nothing_is_given_back_all_the_same(polpod: Script
         as_it_was[3] |= termios.ICANON | termios.ECHO
         termios.tcflow(theirs, termios.TCOOFF)
         top.terminate()
-        assert top.wait(20) == 128 + 15
+        assert top.wait(60) == 128 + 15
         assert termios.tcgetattr(theirs)[3] == as_it_was[3]
         os.close(ours)
 
@@ -294,7 +294,7 @@ def test_a_terminal_that_is_gone_ends_it_without_a_word(polpod: Scripted) -> Non
         os.close(ours)
         assert top.stderr is not None
         assert top.stderr.read() == b""
-        assert top.wait(20) == 0
+        assert top.wait(60) == 0
 
 
 def terminal() -> tuple[int, int]:

@@ -16,7 +16,7 @@ from kit.tmux import Tmux
 from kit.waiting import until
 
 PAGE = Path(__file__).parents[2] / "docs/top.md"
-TOOK = re.compile(r" \d+(\.\d)?s ")
+TOOK = re.compile(r" +\d+(\.\d)?s +")
 
 
 def row(screen: list[str], task_id: str) -> str:

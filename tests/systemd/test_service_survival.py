@@ -44,7 +44,7 @@ def test_an_oom_kill_of_the_daemon(crowd: Crowd) -> None:
 
 def test_the_watchdog_fires_on_a_daemon_that_hangs(service: Service) -> None:
     service.configure(maxConcurrency=60)
-    service.override(UNIT, "[Service]\nWatchdogSec=2")
+    service.override(UNIT, "[Service]\nWatchdogSec=8")
     service.start()
     crowd = Crowd(service, NUMBER)
     service.came_back(service.kill("STOP"))

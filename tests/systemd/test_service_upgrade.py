@@ -43,7 +43,9 @@ def test_f30_a_newer_daemon_takes_over_old_runners(service: Service, verb: str) 
     service.start()
     crowd = Crowd(service, NUMBER)
     (doomed,) = service.submit(1, "sleep 1000")
-    until(lambda: service.runs()[doomed][-1]["status"] == "running", "the one to be cancelled runs")
+    until(
+        lambda: (runs := service.runs().get(doomed)) and runs[-1]["status"] == "running", "the one to be cancelled runs"
+    )
     upgrade(service)
     service.systemctl(verb, UNIT)
     service.healthy()
