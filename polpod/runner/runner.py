@@ -122,6 +122,8 @@ def _carry_out(run: RunDirectory, spec: contract.RunSpec, deadline: float, log: 
             watched.wait(until)
         if watched.job_lives:  # it waits for a writer of its stdin, say
             ladder.climb(main_process, watched, tree, 0.0)
+    if kill == "signalled" and (explained := _kill_request(row)):
+        kill = explained[0]
     crash.point("runner.job_ended")
     if spec["leftovers"] == "kill" or kill is not None:
         leftovers = ladder.end_leftovers(tree, time.monotonic() + contract.LEFTOVER_GRACE)
@@ -172,15 +174,14 @@ def _supervise(row: Row, spec: contract.RunSpec, main_process: Job, watched: Wat
             row.request_kill("timeout", spec["kill_grace"])
     reason, grace = _kill_request(row) or ("signalled" if asked else "timeout", spec["kill_grace"])
     ladder.climb(main_process, watched, tree, grace)
-    if reason == "signalled" and (explained := _kill_request(row)):
-        return explained[0]
     return reason
 
 
 def _kill_before_release(row: Row, spec: contract.RunSpec) -> str | None:
+    asked = watch.asked_to_end()  # first: who asks has written the row before, but perhaps not before we read it
     if request := _kill_request(row):
         return request[0]
-    return "signalled" if watch.asked_to_end() else None
+    return "signalled" if asked else None
 
 
 def _kill_request(row: Row) -> tuple[str, float] | None:

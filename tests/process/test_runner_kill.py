@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +17,9 @@ from kit.jobs import waits_for
 from kit.waiting import until
 from runner_kit import LEVELS, Run, State, ended
 
-from polpod.runner import contract, identity
+from polpod.runner import contract, identity, watch
+from polpod.runner.row import Row
+from polpod.runner.runner import _kill_before_release
 
 # Three that ignore TERM: the main process; one that left its session and its parent, and dropped all marks; a child.
 STUBBORN = """if 1:
@@ -201,6 +204,29 @@ def test_a_term_before_the_go_executes_nothing(state: State, tmp_path: Path) -> 
     row = run.finish()
     assert (row["status"], row["reason"]) == ("failed", "signalled")
     assert not (tmp_path / "executed").exists()
+
+
+def test_a_term_that_comes_while_the_row_is_read_has_its_row_read_again(state: State) -> None:
+    """The daemon writes the row before it signals, but perhaps after the runner, not yet signalled, has read it."""
+    spec = state.shell("true").spec
+
+    class Late(Row):
+        def kill_request(self) -> tuple[str, float] | None:
+            found = super().kill_request()
+            if found is None:
+                state.runs[0].kill_row("shutdown", 1.0)
+                signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+            return found
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        row = Late(spec)
+        assert _kill_before_release(row, spec) is None  # it is released, and takes the TERM next
+        assert watch.asked_to_end()
+        assert _kill_before_release(row, spec) == "shutdown"
+    finally:
+        signal.sigtimedwait({signal.SIGTERM}, 0)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @pytest.mark.parametrize("level", LEVELS)
