@@ -306,6 +306,8 @@ async def _serve(
             handover = await reloading.handover(listener, held, instance.descriptors)
         else:
             await shutdown.stop(instance, desk.killer, at_once)
+            if instance.config.settings.on_shutdown != "keep":
+                zygote.give_up()
         with suppress(DiskFull, Unavailable):  # the next start takes it for a crash, and rather asks than acts
             await desk.audit.flush()
             await instance.tasks.write(queries.end_work)

@@ -110,7 +110,7 @@ def _carry_out(run: RunDirectory, spec: contract.RunSpec, deadline: float, log: 
     watched = Watch(main_process.pid, chores)
     tree = Tree(watched, cgroup, session)
 
-    kill = _kill_before_release(row, spec)
+    kill = _kill_before_release(row)
     if kill is None:
         job.release(main_process)
         crash.point("runner.released")
@@ -122,7 +122,7 @@ def _carry_out(run: RunDirectory, spec: contract.RunSpec, deadline: float, log: 
             watched.wait(until)
         if watched.job_lives:  # it waits for a writer of its stdin, say
             ladder.climb(main_process, watched, tree, 0.0)
-    if kill == "signalled" and (explained := _kill_request(row)):
+    if kill == "signalled" and (explained := _kill_request(row)):  # its row may be younger than our first look at it
         kill = explained[0]
     crash.point("runner.job_ended")
     if spec["leftovers"] == "kill" or kill is not None:
@@ -177,11 +177,10 @@ def _supervise(row: Row, spec: contract.RunSpec, main_process: Job, watched: Wat
     return reason
 
 
-def _kill_before_release(row: Row, spec: contract.RunSpec) -> str | None:
-    asked = watch.asked_to_end()  # first: who asks has written the row before, but perhaps not before we read it
+def _kill_before_release(row: Row) -> str | None:
     if request := _kill_request(row):
         return request[0]
-    return "signalled" if asked else None
+    return "signalled" if watch.asked_to_end() else None
 
 
 def _kill_request(row: Row) -> tuple[str, float] | None:

@@ -135,24 +135,31 @@ class Zygote:
 
         Raises NotForked when there is none within READY_TIMEOUT, or when it does not say so within REPLY_TIMEOUT.
         """
-        request = self._waiting[run_id] = _Request()
+        request, asked = _Request(), False
+        self._waiting[run_id] = request
         try:
-            with trio.move_on_after(READY_TIMEOUT) as patience:
+            with trio.move_on_after(READY_TIMEOUT):
                 await self._ready.wait()
-                patience.deadline = trio.current_time() + REPLY_TIMEOUT
-                await self._ask(run_id, directory, go)
-                await request.answered.wait()
+                asked = True
+            if asked:
+                with trio.move_on_after(REPLY_TIMEOUT):
+                    await self._ask(run_id, directory, go)
+                    await request.answered.wait()
         finally:
             os.close(go)
             del self._waiting[run_id]
         if request.reply is None:
-            if self._socket is not None:
+            if asked and self._socket is not None:
                 with suppress(OSError):  # it is closed already
                     self._socket.shutdown(socket.SHUT_RDWR)
-            raise NotForked("the zygote did not answer in time")
+            raise NotForked("the zygote did not answer in time" if asked else "no zygote came up in time")
         if isinstance(request.reply, NotForked):
             raise request.reply
         return request.reply
+
+    def give_up(self) -> None:
+        """Nobody needs a runner any more: who waits for the zygote's word is told so at once."""
+        self._abandon(ZygoteDied("polpod stops"))
 
     async def _ask(self, run_id: int, directory: str, go: int) -> None:
         message = json.dumps({"run_id": run_id, "directory": directory}).encode()

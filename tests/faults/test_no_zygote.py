@@ -15,6 +15,8 @@ from kit.invariants import Ledger
 from kit.processes import alive, zygote
 from kit.waiting import until
 
+from polpod.services.zygote import REPLY_TIMEOUT
+
 
 @pytest.fixture
 def python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -65,6 +67,20 @@ def test_a_zygote_that_does_not_answer_is_replaced(host: Host) -> None:
     assert len(host.runs(task_id)) >= 2
     assert host.stop() == 0
     Ledger(host.paths).settled()
+
+
+def test_a_zygote_that_does_not_answer_holds_up_no_stop(host: Host) -> None:
+    daemon = host.start()
+    assert host.finished(host.submit("true"))["status"] == "done"
+    first = until(lambda: zygote(daemon.pid), "there is a zygote")
+    os.kill(first, signal.SIGSTOP)
+    task_id = host.submit("true")
+    until(lambda: host.runs(task_id), "it is asked")
+    asked = time.monotonic()
+    assert host.stop() == 0
+    assert time.monotonic() - asked < REPLY_TIMEOUT
+    host.start()
+    assert host.finished(task_id)["status"] == "done"
 
 
 def test_what_keeps_zygotes_away_is_said_once(host: Host) -> None:
