@@ -306,7 +306,7 @@ async def _serve(
             handover = await reloading.handover(listener, held, instance.descriptors)
         else:
             await shutdown.stop(instance, desk.killer, at_once)
-            if instance.config.settings.on_shutdown != "keep":
+            if instance.config.settings.on_shutdown != "keep":  # else what is being started still gets its runner
                 zygote.give_up()
         with suppress(DiskFull, Unavailable):  # the next start takes it for a crash, and rather asks than acts
             await desk.audit.flush()

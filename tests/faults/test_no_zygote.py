@@ -56,11 +56,17 @@ def test_a_daemon_without_zygotes_goes_on_and_starts_nothing(host: Host, python:
     Ledger(host.paths).settled()
 
 
-def test_a_zygote_that_does_not_answer_is_replaced(host: Host) -> None:
+def silent(host: Host) -> int:
+    """Start a daemon whose zygote, of this pid, worked and now stands still."""
     daemon = host.start()
     assert host.finished(host.submit("true"))["status"] == "done"
     first = until(lambda: zygote(daemon.pid), "there is a zygote")
     os.kill(first, signal.SIGSTOP)
+    return first
+
+
+def test_a_zygote_that_does_not_answer_is_replaced(host: Host) -> None:
+    first = silent(host)
     task_id = host.submit("true")
     assert host.finished(task_id)["status"] == "done"
     assert not alive(first)
@@ -70,10 +76,7 @@ def test_a_zygote_that_does_not_answer_is_replaced(host: Host) -> None:
 
 
 def test_a_zygote_that_does_not_answer_holds_up_no_stop(host: Host) -> None:
-    daemon = host.start()
-    assert host.finished(host.submit("true"))["status"] == "done"
-    first = until(lambda: zygote(daemon.pid), "there is a zygote")
-    os.kill(first, signal.SIGSTOP)
+    silent(host)
     task_id = host.submit("true")
     until(lambda: host.runs(task_id), "it is asked")
     asked = time.monotonic()
