@@ -196,7 +196,7 @@ def test_a_cancel_after_a_timeout_is_not_lost(host: Host) -> None:
     stopped = {"POLPOD_CRASH_SIGNAL": "SIGSTOP", "POLPOD_CRASH_ONCE": str(host.root / "stopped")}
     host.start(POLPOD_CRASH_AT="runner.claimed", **stopped)
     task_id = host.submit("sleep", "1000", max_duration=0.2, kill_grace=30, max_retries=5, retry_delay=0)
-    run = host.running(task_id)
+    run = host.claimed(task_id)
     until(lambda: host.runs(task_id)[0]["kill_reason"] == "timeout", "it took too long")
     until(lambda: state(run["pid"]) == "T", "its runner is stopped")
     cancel(host, task_id)

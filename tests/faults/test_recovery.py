@@ -184,7 +184,7 @@ def test_f21_a_runner_that_died_while_nobody_watched_is_lost_and_its_job_is_gone
     pids = host.root / "pids"
     task_id = host.submit(shell=f"echo $$ >> {pids}; [ $(wc -l < {pids}) -ge 2 ] || exec sleep 1000")
     run = host.running(task_id)
-    until(pids.exists, "the job runs")
+    until(lambda: pids.exists() and pids.read_text(), "the job runs")
     host.kill()
     os.kill(run["pid"], signal.SIGKILL)
     until(lambda: not alive(run["pid"]), "the runner is dead")

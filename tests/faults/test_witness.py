@@ -26,9 +26,8 @@ def pidfds(host: Host) -> list[int]:
     return found
 
 
-def witnessed(host: Host, task_id: str) -> dict[str, Any]:
-    """The task's run, once the daemon has the second witness of its job."""
-    run = host.running(task_id)
+def witnessed(host: Host, run: dict[str, Any]) -> dict[str, Any]:
+    """The run, once the daemon has the second witness of its job."""
     until(lambda: run["job_pid"] in pidfds(host), "the daemon holds a pidfd of the job")
     return run
 
@@ -57,7 +56,7 @@ def test_a_job_that_ended_before_its_runner_was_killed_keeps_its_outcome(
 ) -> None:
     host.start(POLPOD_CRASH_AT="runner.job_ended")
     task_id, go = waiting(host, then)
-    witnessed(host, task_id)
+    witnessed(host, host.running(task_id))
     go.touch()
     assert host.finished(task_id)["status"] == task_status
     (run,) = host.runs(task_id)
@@ -70,7 +69,7 @@ def test_a_job_that_nobody_has_reaped_yet_is_waited_for(host: Host, containment:
     host.configure(containment=containment)
     host.start()
     task_id, go = waiting(host, "exit 7")
-    run = witnessed(host, task_id)
+    run = witnessed(host, host.running(task_id))
     os.kill(run["pid"], signal.SIGSTOP)
     go.touch()
     until(lambda: state(run["job_pid"]) == "Z", "the job has ended, and its runner does not know")
@@ -85,7 +84,7 @@ def test_a_daemon_that_adopts_a_run_has_the_witness_too(host: Host) -> None:
     host.running(task_id)
     host.kill()
     host.start()
-    witnessed(host, task_id)
+    witnessed(host, host.running(task_id))
     go.touch()
     assert host.finished(task_id)["result"]["exit_code"] == 7
 
@@ -95,7 +94,7 @@ def test_what_our_own_kill_made_of_the_job_is_not_its_outcome(host: Host, contai
     host.configure(containment=containment)
     host.start()
     task_id = host.submit(shell="trap 'exit 0' TERM; while :; do sleep 0.02; done")
-    run = witnessed(host, task_id)
+    run = witnessed(host, host.running(task_id))
     os.kill(run["pid"], signal.SIGKILL)
     ended = over(host, task_id)
     assert (ended["status"], ended["exit_code"], ended["signal"]) == ("lost", None, None)
@@ -104,7 +103,7 @@ def test_what_our_own_kill_made_of_the_job_is_not_its_outcome(host: Host, contai
 def test_a_job_that_was_killed_together_with_its_runner_is_lost(host: Host) -> None:
     host.start()
     task_id = host.submit("sleep", "1000")
-    run = witnessed(host, task_id)
+    run = witnessed(host, host.running(task_id))
     os.kill(run["pid"], signal.SIGSTOP)
     os.kill(run["job_pid"], signal.SIGKILL)
     os.kill(run["pid"], signal.SIGKILL)
@@ -115,7 +114,7 @@ def test_a_job_that_was_never_let_go_is_lost(host: Host) -> None:
     """Its process ends by itself when its runner dies, with an exit code that is ours."""
     host.start(POLPOD_CRASH_AT="runner.claimed", POLPOD_CRASH_SIGNAL="SIGSTOP")
     task_id = host.submit("sh", "-c", "exit 3")
-    run = witnessed(host, task_id)
+    run = witnessed(host, host.claimed(task_id))
     os.kill(run["pid"], signal.SIGKILL)
     assert over(host, task_id)["status"] == "lost"
 
@@ -123,7 +122,7 @@ def test_a_job_that_was_never_let_go_is_lost(host: Host) -> None:
 def test_a_cancelled_job_is_cancelled_whatever_it_ended_with(host: Host) -> None:
     host.start(POLPOD_CRASH_AT="runner.job_ended")
     task_id = host.submit(shell="trap 'exit 0' TERM; while :; do sleep 0.02; done")
-    witnessed(host, task_id)
+    witnessed(host, host.running(task_id))
     host.call("task.cancel", select={"ids": [task_id]})
     assert host.finished(task_id)["status"] == "cancelled"
     assert host.runs(task_id)[0]["status"] == "killed"
@@ -135,7 +134,7 @@ def test_what_the_job_left_is_ended_or_kept_as_configured(host: Host, leftovers:
     host.start(POLPOD_CRASH_AT="runner.job_ended")
     child = host.root / "child"
     task_id, go = waiting(host, f"sleep 1000 & echo $! > {child}.new; mv {child}.new {child}; exit 7")
-    witnessed(host, task_id)
+    witnessed(host, host.running(task_id))
     go.touch()
     assert host.finished(task_id)["result"]["exit_code"] == 7
     pid = int(child.read_text())
@@ -148,7 +147,7 @@ def test_a_run_costs_two_descriptors_and_none_when_it_is_over(host: Host) -> Non
     host.configure(maxConcurrency=8)
     host.start()
     tasks = [host.submit("sleep", "1000") for _ in range(8)]
-    runs = [witnessed(host, task_id) for task_id in tasks]
+    runs = [witnessed(host, host.running(task_id)) for task_id in tasks]
     theirs = [run[name] for run in runs for name in ("pid", "job_pid")]
     assert sorted(pid for pid in pidfds(host) if pid in theirs) == sorted(theirs)
     host.call("task.cancel", select={"ids": tasks})

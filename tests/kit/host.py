@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from kit.client import Client
-from kit.processes import holders, zygote
+from kit.processes import alive, environment, holders, zygote
 from kit.waiting import until
 from polpod.paths import StateDirectory
 from polpod.runner.containment import Cgroup, choose_base
@@ -145,14 +145,21 @@ class Host:
 
         return until(over, f"task {task_id} is over", bound)
 
-    def running(self, task_id: str) -> dict[str, Any]:
-        """The task's run, once its job runs."""
+    def claimed(self, task_id: str) -> dict[str, Any]:
+        """The task's run, once its runner has claimed it, whose job may not have been let go yet."""
 
-        def runs() -> dict[str, Any] | None:
+        def last() -> dict[str, Any] | None:
             found = self.runs(task_id)
             return found[-1] if found and found[-1]["status"] == "running" else None
 
-        return until(runs, f"task {task_id} runs")
+        return until(last, f"the run of task {task_id} is claimed")
+
+    def running(self, task_id: str) -> dict[str, Any]:
+        """The task's run, once its job was executed."""
+        run = self.claimed(task_id)
+        runner, job = run["pid"], run["job_pid"]
+        until(lambda: environment(job) != environment(runner) or not alive(job), f"the job of task {task_id} is executed")
+        return run
 
     def cgroup(self, run_id: int) -> Cgroup | None:
         """Where the run with this id has its processes; None where this host has no cgroups for us."""

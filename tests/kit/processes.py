@@ -22,6 +22,14 @@ def state(pid: int) -> str:
         return ""
 
 
+def environment(pid: int) -> bytes:
+    """The variables that it was executed with; empty of a zombie and where there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
 def thread_states(pid: int) -> set[str]:
     """The letters of its threads."""
     return {state(int(thread)) for thread in os.listdir(f"/proc/{pid}/task")}
