@@ -236,6 +236,8 @@ def test_f37_a_shell_and_its_commands_end_together(host: Host, containment: str)
         f"trap 'exit 3' TERM; sh -c '> {handles}; exec sleep 1000'; > {after}",
     )
     ids = [host.submit(shell=text, env=marked(host), kill_grace=30) for text in texts]
+    for task_id in ids:
+        host.running(task_id)
     until(lambda: handles.exists() and len(left(host)) >= 2 * len(texts), "shells and commands run")
     for task_id in ids:
         cancel(host, task_id)

@@ -158,7 +158,7 @@ class Host:
         """The task's run, once its job was executed."""
         run = self.claimed(task_id)
         runner, job = run["pid"], run["job_pid"]
-        until(lambda: environment(job) != environment(runner) or not alive(job), f"the job of task {task_id} is executed")
+        until(lambda: environment(job) != environment(runner) or not alive(job), f"task {task_id} has its job executed")
         return run
 
     def cgroup(self, run_id: int) -> Cgroup | None:
