@@ -1,6 +1,5 @@
 // The keyboard: what a key does is a table; where one types, keys are text.
 import { go } from "./router";
-import { current, update } from "./store";
 
 export const PLACES: readonly { key: string; page: string; title: string }[] = [
   { key: "t", page: "tasks", title: "Tasks" },
@@ -34,6 +33,13 @@ export function listenToKeys(): void {
   });
 }
 
+/** Opens or closes the dialog of keys.  Only the dialog itself knows whether it is open: its event of closing comes later. */
+export function toggleHelp(): void {
+  const help = document.querySelector<HTMLDialogElement>("#help");
+  if (help?.open) help.close();
+  else help?.showModal();
+}
+
 /** Whether the key meant something. */
 function pressed(key: string, target: HTMLElement): boolean {
   const step = key.length === 1 || target.matches(".table, .rows, main, body") ? STEPS[key] : undefined;
@@ -41,8 +47,7 @@ function pressed(key: string, target: HTMLElement): boolean {
   leading = !leading && key === "g";
   if (place) go(place.page);
   else if (key === "/") document.querySelector<HTMLInputElement>("input[type=search]")?.select();
-  else if (key === "?") update({ helpShown: !current().helpShown });
-  else if (key === "Escape" && current().helpShown) update({ helpShown: false });
+  else if (key === "?") toggleHelp();
   else if (step && onPage.step) onPage.step(step);
   else if (key === "Enter" && onPage.enter && !target.matches("a, button, summary, input")) onPage.enter();
   else return false;

@@ -33,7 +33,6 @@ export interface State {
   resources: Record<string, Resource>;
   notices: Notice[];
   theme: "auto" | "light" | "dark";
-  helpShown: boolean;
 }
 
 let state: State = {
@@ -45,7 +44,6 @@ let state: State = {
   resources: {},
   notices: [],
   theme: "auto",
-  helpShown: false,
 };
 const listeners = new Set<() => void>();
 

@@ -1,12 +1,12 @@
 // What is around every page: where one can go, whether there is contact, what was said, and the keys.
 import type { ComponentChildren } from "preact";
-import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
+import { useEffect } from "preact/hooks";
 import { whole } from "../format";
-import { PLACES } from "../keyboard";
+import { PLACES, toggleHelp } from "../keyboard";
 import { decides, useLive } from "../live";
 import { path } from "../router";
 import { call, hasten, signOut } from "../session";
-import { update, useStore, type State } from "../store";
+import { useStore, type State } from "../store";
 import { switchTheme } from "../theme";
 import { Elapsed } from "./time";
 
@@ -37,7 +37,7 @@ export function Shell({ page, children }: { page: string; children: ComponentChi
         <span class="grow" />
         {behind > 0 && <span class="faint who">{whole(behind)} events behind</span>}
         <button type="button" onClick={switchTheme} aria-label={`Theme: ${theme}`} title={`Theme: ${theme}`}>{{ auto: "◐", light: "☀", dark: "☾" }[theme]}</button>
-        <button type="button" onClick={() => update({ helpShown: true })} aria-label="Help" title="?">?</button>
+        <button type="button" onClick={toggleHelp} aria-label="Help" title="?">?</button>
         {(session.phase === "open" || session.phase === "lost") && <span class="faint who">{session.user} ({session.role})</span>}
         <button type="button" onClick={() => signOut()}>Sign out</button>
       </nav>
@@ -76,14 +76,8 @@ const KEYS: readonly [string, string][] = [
 ];
 
 function Help() {
-  const shown = useStore((state) => state.helpShown);
-  const dialog = useRef<HTMLDialogElement>(null);
-  useLayoutEffect(() => {
-    if (shown) dialog.current?.showModal();
-    else dialog.current?.close();
-  }, [shown]);
   return (
-    <dialog ref={dialog} aria-label="Keys" onClose={() => update({ helpShown: false })}>
+    <dialog id="help" aria-label="Keys">
       <h2>Keys</h2>
       <dl class="keys">{KEYS.map(([key, what]) => <div key={key}><dt><kbd>{key}</kbd></dt><dd>{what}</dd></div>)}</dl>
       <form method="dialog"><button>Close</button></form>
