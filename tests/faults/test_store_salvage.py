@@ -273,9 +273,10 @@ def test_a_run_whose_task_is_lost_goes_on_and_no_number_is_given_again(host: Hos
 def test_without_runs_db_work_with_side_effects_is_not_done_again(host: Host, damage: str) -> None:
     """Nobody knows what became of its run, so it is lost, and did not "never start" as one without a row."""
     host.start()
-    task_id = host.submit(shell=f"echo >> {host.root}/done; sleep 600", side_effects=True)
+    done = host.root / "done"
+    task_id = host.submit(shell=f"echo >> {done}; sleep 600", side_effects=True)
     run = host.running(task_id)
-    until((host.root / "done").exists, "it is at work")
+    until(lambda: done.exists() and done.read_text(), "it is at work")
     host.kill()
     host.end_runners()
     shutil.rmtree(host.paths.run(run["id"]).path)
@@ -290,7 +291,7 @@ def test_without_runs_db_work_with_side_effects_is_not_done_again(host: Host, da
     host.start()
     assert host.finished(task_id)["status"] == "awaiting_approval"
     assert [(r["id"], r["status"]) for r in host.runs(task_id)] == [(run["id"], "lost")]
-    assert (host.root / "done").read_text() == "\n"
+    assert done.read_text() == "\n"
 
 
 def test_runs_that_live_are_taken_from_their_directories(host: Host) -> None:
