@@ -203,14 +203,21 @@ def test_a_term_before_the_go_executes_nothing(state: State, tmp_path: Path) -> 
     assert not (tmp_path / "executed").exists()
 
 
+def term_waits(pid: int) -> bool:
+    """Whether the process has a SIGTERM that it has not taken yet."""
+    fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return bool(int(fields["ShdPnd"], 16) & 1 << signal.SIGTERM - 1)
+
+
 def test_a_row_that_comes_after_a_term_before_the_release_still_explains_it(state: State) -> None:
     """As in a stop that comes between the runner's look at its row and its look for the signal."""
     run = state.shell("exit 0", stdin=_fifo(state)).start(go=False)
     until(lambda: not os.path.exists(run.directory.spec), "the runner has blocked its signals")
     run.terminate()
     run.tell()
-    run.running()  # for as long as the job, which is not to begin, waits for a writer
-    run.kill_row("shutdown", 0)
+    run.running()
+    until(lambda: not term_waits(run.pid), "the runner has looked at its row, and taken the signal")
+    run.kill_row("shutdown", 0)  # while the job, which is not to begin, waits for a writer
     row = run.finish()
     assert (row["status"], row["reason"]) == ("killed", "shutdown")
 
