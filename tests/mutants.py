@@ -391,6 +391,7 @@ MUTANTS = (
     Mutant("watched", "polpod/services/rpc/methods/follow.py", "part.size, end", "part.next_offset, end", "tests/process/test_rpc_big.py -k long_log"),
     Mutant("watched", "polpoctl/follow.py", "            if self._offset >= until:\n                return\n", "", "tests/unit/test_polpoctl_client.py -k log_that_grows"),
     Mutant("watched", "polpod/runner/runner.py", 'if kill == "signalled" and', 'if kill is None and', "tests/process/test_runner_kill.py -k before_the_release_still"),
+    Mutant("watched", "polpod/daemon.py", "zygote.give_up()", "pass", "tests/faults/test_no_zygote.py -k holds_up"),
     Mutant("watched", "polpod/services/condition.py", "answered and instance", "instance", "tests/unit/test_condition.py"),
 )  # fmt: skip
 

@@ -79,9 +79,7 @@ def test_a_zygote_that_does_not_answer_holds_up_no_stop(host: Host) -> None:
     silent(host)
     task_id = host.submit("true")
     until(lambda: host.runs(task_id), "it is asked")
-    asked = time.monotonic()
-    assert host.stop() == 0
-    assert time.monotonic() - asked < REPLY_TIMEOUT
+    assert host.stop(bound=REPLY_TIMEOUT) == 0
     host.start()
     assert host.finished(task_id)["status"] == "done"
 

@@ -155,7 +155,7 @@ class Host:
         return until(last, f"the run of task {task_id} is claimed")
 
     def running(self, task_id: str) -> dict[str, Any]:
-        """The task's run, once its job was executed."""
+        """The task's run, once its job was executed, or died before that."""
         run = self.claimed(task_id)
         runner, job = run["pid"], run["job_pid"]
         until(lambda: environment(job) != environment(runner) or not alive(job), f"task {task_id} has its job executed")
