@@ -123,6 +123,9 @@ class Cgroup:
         return True
 
     def kill(self) -> None:
+        # cgroup.kill signals first threads alone (seen in Linux 6.18), so it misses who goes on without his; whom
+        # he has forked by now it finds.
+        identity.signal_all([p for p in self.processes() if p.state == "Z"], signal.SIGKILL)
         try:
             small_files.write(f"{self.path}/cgroup.kill", b"1")
         except OSError as exc:

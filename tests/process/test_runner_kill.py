@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -38,6 +39,13 @@ STUBBORN = """if 1:
     print("up", flush=True)
     while True:
         signal.pause()"""
+
+FIRST_THREAD_ENDED = """if 1:
+    import ctypes, signal, threading, time
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    threading.Thread(target=time.sleep, args=(200,)).start()
+    print("up", flush=True)
+    ctypes.CDLL(None).pthread_exit(None)"""
 
 
 def stubborn(state: State, tmp_path: Path, level: str, **changes: Any) -> tuple[Run, int]:
@@ -102,6 +110,22 @@ def test_what_survives_its_main_process_gets_its_term_too(state: State, tmp_path
     row = run.finish()
     assert (row["status"], row["exit_code"]) == ("killed", 3)
     assert b"told" in run.log
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("text", ["exec {}", "{} & exec sleep 1000"])
+def test_who_is_a_zombie_with_threads_that_go_on_is_not_taken_for_dead(state: State, level: str, text: str) -> None:
+    program = shlex.join([sys.executable, "-I", "-S", "-c", FIRST_THREAD_ENDED])
+    run = state.add("sh", "-c", text.format(program), level=level).start()
+    run.said(b"up\n")
+    zombie = until(
+        lambda: next((p for p in run.containment().processes() if p.state == "Z"), None), "its first thread ended"
+    )
+    run.kill_row("cancelled", 0.2)
+    run.terminate()
+    until(lambda: run.row["status"] == "killed", "the run is terminal")
+    assert not alive(zombie.pid)
+    run.finish()
 
 
 @pytest.mark.parametrize("level", LEVELS)
