@@ -11,7 +11,9 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
+import venv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -380,6 +382,8 @@ MUTANTS = (
     Mutant("used", "polpod/services/rpc/methods/user.py", ", among=(Users.role.ne(HumanRole.SYSTEM),)", "", f"{USED_RECORDS} -k test_the_system_user_is_left_alone"),
     Mutant("used", "polpod/services/rpc/methods/daemon.py", '    if instance.config.settings.storage == "memory":', '    if False:', "tests/process/test_reload.py -k in_memory"),
     Mutant("watched", "polpod/runner/session.py", "        if not died:\n            return\n", "        return\n", "tests/faults/test_killing.py -k f36"),
+    Mutant("watched", "polpod/runner/identity.py", " or self.threads > 1", "", "tests/process/test_runner_kill.py -k zombie"),
+    Mutant("watched", "polpod/runner/containment.py", 'if p.state == "Z"]', 'if False]', "tests/process/test_runner_kill.py -k zombie"),
     Mutant("watched", "polpod/runner/usage.py", "samples = read(self._path)[1::2]", "samples = read(self._path)", "tests/unit/test_runner_usage.py"),
     Mutant("watched", "polpod/runner/usage.py", "            self._samples += 1\n", "            pass\n", "tests/unit/test_runner_usage.py"),
     Mutant("watched", "polpod/services/retention.py", "run.log_path + usage.SUFFIX, ", "", "tests/faults/test_retention.py -k of_too_many_runs"),
@@ -406,15 +410,29 @@ def main() -> int:
         for name in ("polpod", "polpoctl", "tests", "docs", "systemd", "packaging"):
             shutil.copytree(ROOT / name, Path(directory, name), ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "pyproject.toml", directory)
+        python = _environment(Path(directory))
         for number, mutant in enumerate(chosen, start=1):
-            found = _found(mutant, Path(directory))
+            found = _found(mutant, Path(directory), python)
             survivors += found is not None
             print(f"{number}/{len(chosen)} {mutant.group}: {mutant.file}: {found or 'found'}", flush=True)
     print(f"{len(chosen) - survivors} passed, {survivors} failed")
     return 1 if survivors else 0
 
 
-def _found(mutant: Mutant, tree: Path) -> str | None:
+def _environment(tree: Path) -> Path:
+    """The interpreter of an environment that has the tree, and then what is installed here.
+
+    No PYTHONPATH: runners are isolated and would not heed it.
+    """
+    directory = tree / ".venv"
+    venv.create(directory, symlinks=True)
+    base = {"base": str(directory), "platbase": str(directory)}
+    first = f"{tree}\nimport site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
+    Path(sysconfig.get_path("purelib", "venv", base), "mutants.pth").write_text(first)
+    return directory / "bin/python"
+
+
+def _found(mutant: Mutant, tree: Path, python: Path) -> str | None:
     """None if the test fails with the mutant; else what is wrong."""
     path = tree / mutant.file
     text = path.read_text()
@@ -422,9 +440,9 @@ def _found(mutant: Mutant, tree: Path) -> str | None:
         return f"its text is there {text.count(mutant.right)} times: {mutant.right!r}"
     path.write_text(text.replace(mutant.right, mutant.wrong))
     try:
-        # PYTHONPATH goes before what is installed; no bytecode, whose time stamps would hide a quick change.
-        environment = os.environ | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *mutant.test.split()]
+        # No bytecode, whose time stamps would hide a quick change.
+        environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+        command = [str(python), "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *mutant.test.split()]
         ended = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=BOUND)
     except subprocess.TimeoutExpired:
         return f"no answer from {mutant.test} within {BOUND:g} s"
