@@ -10,16 +10,22 @@ from pathlib import Path
 
 
 def alive(pid: int) -> bool:
-    """Whether a process of this pid does anything; a zombie does not."""
-    return state(pid) not in ("", "Z", "X")
+    """Whether a process of this pid does anything; a zombie does not, unless others of its threads still do."""
+    fields = _status(pid)
+    return fields != [] and (fields[0] not in "ZX" or int(fields[17]) > 1)
 
 
 def state(pid: int) -> str:
     """The letter of /proc/<pid>/stat; empty where there is no such process."""
+    return "".join(_status(pid)[:1])
+
+
+def _status(pid: int) -> list[str]:
+    """What /proc/<pid>/stat says after the name, the state first; nothing where there is no such process."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
-        return ""
+        return []
 
 
 def environment(pid: int) -> bytes:
@@ -39,11 +45,7 @@ def children(pid: int) -> list[int]:
     """Those whose parent this is."""
     found = []
     for name in filter(str.isdecimal, os.listdir("/proc")):
-        try:
-            parent = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[1]
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if int(parent) == pid:
+        if _status(int(name))[1:2] == [str(pid)]:
             found.append(int(name))
     return found
 
