@@ -173,8 +173,15 @@ class Cgroup:
                 yield from map(int, small_files.read(f"{path}/cgroup.procs").split())
 
     def _subtree(self) -> list[str]:
-        """Our directory and all below it, the deepest first."""
-        return [path for path, _, _ in os.walk(self.path, topdown=False)]
+        """Our directory and all below it, each before its parent.
+
+        Not by os.walk, which recurses (Python 3.11): a job may make more cgroups in cgroups than a stack has frames.
+        """
+        paths = [self.path]
+        for path in paths:
+            with suppress(OSError), os.scandir(path) as entries:  # it was removed
+                paths += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+        return paths[::-1]
 
     def _lines(self, name: str) -> list[bytes]:
         try:

@@ -16,7 +16,7 @@ from kit.fabricated import fabricate, marks_of, runs_db
 from kit.fault import fault
 from kit.host import Host
 from kit.invariants import read_runs, settle
-from kit.jobs import STUBBORN, waits_for
+from kit.jobs import STUBBORN, nest, waits_for
 from kit.processes import alive, holders, state, zygote
 from kit.waiting import until
 
@@ -235,6 +235,20 @@ def test_what_a_run_left_behind_is_swept_and_what_nobody_knows_is_listed(host: H
     assert host.cgroups() == []
     assert event["body"]["foreign"] == [999]
     directory.remove(host.paths.run(999))
+
+
+@pytest.mark.root
+def test_cgroups_that_a_job_made_in_its_own_are_removed_however_deep(host: Host) -> None:
+    host.start()
+    go = host.root / "go"
+    task_id = host.submit(shell=waits_for(go))
+    group = host.cgroup(host.running(task_id)["id"])
+    assert group is not None
+    nest(group.path)
+    go.touch()
+    assert host.finished(task_id)["status"] == "done"
+    until(lambda: not os.path.exists(group.path), "its cgroup is removed")
+    assert host.stop() == 0
 
 
 def _starts_that_found(host: Host, number: int) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kit.jobs import waits_for
+from kit import jobs, processes
 from kit.waiting import until
 from runner_kit import LEVELS, Run, State, ended
 
@@ -41,10 +41,10 @@ STUBBORN = """if 1:
         signal.pause()"""
 
 FIRST_THREAD_ENDED = """if 1:
-    import ctypes, signal, threading, time
+    import ctypes, os, signal, threading, time
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=time.sleep, args=(200,)).start()
-    print("up", flush=True)
+    print(os.getpid(), flush=True)
     ctypes.CDLL(None).pthread_exit(None)"""
 
 
@@ -117,14 +117,13 @@ def test_what_survives_its_main_process_gets_its_term_too(state: State, tmp_path
 def test_who_is_a_zombie_with_threads_that_go_on_is_not_taken_for_dead(state: State, level: str, text: str) -> None:
     program = shlex.join([sys.executable, "-I", "-S", "-c", FIRST_THREAD_ENDED])
     run = state.add("sh", "-c", text.format(program), level=level).start()
-    run.said(b"up\n")
-    zombie = until(
-        lambda: next((p for p in run.containment().processes() if p.state == "Z"), None), "its first thread ended"
-    )
+    run.said(b"\n")
+    pid = int(run.log)
+    until(lambda: processes.state(pid) == "Z", "its first thread has ended")
     run.kill_row("cancelled", 0.2)
     run.terminate()
     until(lambda: run.row["status"] == "killed", "the run is terminal")
-    assert not alive(zombie.pid)
+    assert processes.state(pid) == ""
     run.finish()
 
 
@@ -174,7 +173,7 @@ def test_a_term_that_no_row_explains_is_signalled(state: State) -> None:
 
 
 def test_a_row_that_comes_after_the_term_still_explains_it(state: State, tmp_path: Path) -> None:
-    deaf = "trap 'echo told' TERM; echo up; " + waits_for(tmp_path / "go")
+    deaf = "trap 'echo told' TERM; echo up; " + jobs.waits_for(tmp_path / "go")
     run = state.shell(deaf).start().said(b"up")
     run.terminate()
     run.said(b"told")
@@ -379,6 +378,18 @@ def test_a_vanished_cgroup_does_not_keep_a_run_from_being_ended(state: State) ->
     assert run.finish()["status"] == "killed"
     assert run.containment().level == "session"
     assert run.containment().empty()
+
+
+@pytest.mark.root
+def test_cgroups_deep_in_cgroups_do_not_keep_a_job_from_being_ended(state: State) -> None:
+    run = state.shell(jobs.STUBBORN, level="cgroup").start()
+    run.said(b"ready\n")
+    assert run.cgroup is not None
+    jobs.nest(run.cgroup.path)
+    run.kill_row("cancelled", 0.2)
+    run.terminate()
+    until(lambda: run.row["status"] == "killed", "the run is terminal")
+    run.finish()
 
 
 @pytest.mark.root
