@@ -7,7 +7,6 @@ the same, or whose text is not there any more, is a failure of this script: a gu
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import subprocess
 import sys
@@ -384,6 +383,7 @@ MUTANTS = (
     Mutant("watched", "polpod/runner/session.py", "        if not died:\n            return\n", "        return\n", "tests/faults/test_killing.py -k f36"),
     Mutant("watched", "polpod/runner/identity.py", " or self.threads > 1", "", "tests/process/test_runner_kill.py -k zombie"),
     Mutant("watched", "polpod/runner/containment.py", 'if p.state == "Z"]', 'if False]', "tests/process/test_runner_kill.py -k zombie"),
+    Mutant("watched", "polpod/runner/containment.py", "        for path in paths:\n", "        for path in [self.path]:\n", "tests/faults/test_recovery.py -k deep"),
     Mutant("watched", "polpod/runner/usage.py", "samples = read(self._path)[1::2]", "samples = read(self._path)", "tests/unit/test_runner_usage.py"),
     Mutant("watched", "polpod/runner/usage.py", "            self._samples += 1\n", "            pass\n", "tests/unit/test_runner_usage.py"),
     Mutant("watched", "polpod/services/retention.py", "run.log_path + usage.SUFFIX, ", "", "tests/faults/test_retention.py -k of_too_many_runs"),
@@ -427,8 +427,9 @@ def _environment(tree: Path) -> Path:
     directory = tree / ".venv"
     venv.create(directory, symlinks=True)
     base = {"base": str(directory), "platbase": str(directory)}
-    first = f"{tree}\nimport site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
-    Path(sysconfig.get_path("purelib", "venv", base), "mutants.pth").write_text(first)
+    # No bytecode, whose time stamps would hide a quick change.
+    then = f"import site, sys; sys.dont_write_bytecode = True; site.addsitedir({sysconfig.get_path('purelib')!r})"
+    Path(sysconfig.get_path("purelib", "venv", base), "mutants.pth").write_text(f"{tree}\n{then}\n")
     return directory / "bin/python"
 
 
@@ -440,10 +441,8 @@ def _found(mutant: Mutant, tree: Path, python: Path) -> str | None:
         return f"its text is there {text.count(mutant.right)} times: {mutant.right!r}"
     path.write_text(text.replace(mutant.right, mutant.wrong))
     try:
-        # No bytecode, whose time stamps would hide a quick change.
-        environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
         command = [str(python), "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *mutant.test.split()]
-        ended = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=BOUND)
+        ended = subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=BOUND)
     except subprocess.TimeoutExpired:
         return f"no answer from {mutant.test} within {BOUND:g} s"
     finally:
