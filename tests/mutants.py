@@ -441,8 +441,9 @@ def _found(mutant: Mutant, tree: Path, python: Path) -> str | None:
         return f"its text is there {text.count(mutant.right)} times: {mutant.right!r}"
     path.write_text(text.replace(mutant.right, mutant.wrong))
     try:
-        command = [str(python), "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *mutant.test.split()]
-        ended = subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=BOUND)
+        # A test that would go on for ever fails by its own bound, before ours.
+        pytest = [str(python), "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--timeout=200"]
+        ended = subprocess.run([*pytest, *mutant.test.split()], cwd=tree, capture_output=True, text=True, timeout=BOUND)
     except subprocess.TimeoutExpired:
         return f"no answer from {mutant.test} within {BOUND:g} s"
     finally:
